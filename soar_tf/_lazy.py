@@ -1,0 +1,57 @@
+"""Import on first use, and registration with Keras whenever Keras is imported."""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+
+
+def load(package, exports, name):
+    """Resolves `package.name` (a module or a module's member) on its first use."""
+    if name not in exports:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    module = importlib.import_module(exports[name])
+    value = module if exports[name] == f"{package}.{name}" else getattr(module, name)
+    setattr(sys.modules[package], name, value)
+    return value
+
+
+def after_import(trigger, module):
+    """Imports `module` as soon as the package `trigger` has been imported.
+
+    Keras can only load what is registered with it, but importing Keras takes seconds, which
+    `soar-tf --help` must not pay.
+    """
+    if trigger in sys.modules:
+        importlib.import_module(module)
+    else:
+        sys.meta_path.insert(0, _AfterImport(trigger, module))
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Finds `trigger` as the other finders do, and runs `module` after it."""
+
+    def __init__(self, trigger, module):
+        self.trigger, self.module = trigger, module
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname != self.trigger:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _ThenImport(spec.loader, self.module)
+        return spec
+
+
+class _ThenImport(importlib.abc.Loader):
+    def __init__(self, loader, module):
+        self.loader, self.module = loader, module
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        importlib.import_module(self.module)

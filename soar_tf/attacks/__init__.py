@@ -1,0 +1,103 @@
+"""Attacks: one class a file, one registry line each.
+
+`get("pgd20")` builds an attack from its registered name; `get("pgd:steps=50,epsilon=4/255")` with
+arguments. `pgd7`, `pgd100`, `l2pgd40`: PGD with that many steps.
+"""
+
+import re
+
+import keras
+
+from soar_tf import serialization
+from soar_tf.attacks.attack import Attack
+from soar_tf.attacks.pgd import BIM, FGSM, PGD
+from soar_tf.errors import InputError, unknown
+
+# The registry: a new attack is one file and one line here.
+ALL_OBJECTS = {
+    "fgsm": FGSM,
+    "bim": BIM,
+    "pgd": PGD,
+}
+for _name, _cls in ALL_OBJECTS.items():
+    keras.saving.register_keras_serializable(package="soar_tf")(_cls)
+
+# Names with the arguments that they stand for.
+_PATTERNS = (
+    (re.compile(r"pgd(\d+)"), "pgd", lambda m: {"steps": int(m[1])}),
+    (
+        re.compile(r"l2pgd(\d+)"),
+        "pgd",
+        lambda m: {"norm": "l2", "steps": int(m[1]), "epsilon": 60 / 255},
+    ),
+)
+EXAMPLES = ("pgd7", "pgd20", "l2pgd100")
+
+
+def get(identifier, **defaults):
+    """Builds an attack.
+
+    Args:
+        identifier: An `Attack` (returned as it is), or a string: a registered name, `pgdN`,
+            `l2pgdN`, each with optional arguments after a colon, `"pgd:steps=50,restarts=3"`.
+        **defaults: Arguments used where the identifier does not set them and the attack takes
+            them; `epsilon` is used for attacks of the same `norm` only.
+
+    Returns:
+        The `Attack`.
+
+    Raises:
+        InputError: For an unknown name or argument, or a value out of range.
+
+    Example:
+
+    >>> import soar_tf
+    >>> attack = soar_tf.attacks.get("pgd:steps=50,epsilon=4/255")
+    >>> attack.steps, round(attack.epsilon * 255)
+    (50, 4)
+    """
+    if isinstance(identifier, Attack):
+        return identifier
+    if not isinstance(identifier, str):
+        raise InputError(f"`attack` must be a name or an Attack. Received: {identifier!r}.")
+    name, _, rest = identifier.partition(":")
+    cls, arguments = _resolve(name)
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not value:
+            raise InputError(
+                f"Attack arguments are written name:key=value,key=value. Received: {identifier!r}."
+            )
+        arguments[key.strip()] = value.strip()
+    allowed = serialization.argument_names(cls)
+    norm = arguments.get("norm", defaults.get("norm", "linf"))
+    for key, value in defaults.items():
+        if key == "epsilon" and norm != defaults.get("norm", "linf"):
+            continue
+        if key in allowed:
+            arguments.setdefault(key, value)
+    return serialization.construct("attack", cls, name, arguments)
+
+
+def _resolve(name):
+    if name in ALL_OBJECTS:
+        return ALL_OBJECTS[name], {}
+    for pattern, base, arguments in _PATTERNS:
+        if match := pattern.fullmatch(name):
+            return ALL_OBJECTS[base], arguments(match)
+    raise unknown("attack", name, [*ALL_OBJECTS, *EXAMPLES])
+
+
+def serialize(attack):
+    """The attack as a plain dictionary; see `deserialize`."""
+    return keras.saving.serialize_keras_object(attack)
+
+
+def deserialize(config):
+    """Builds an attack from `serialize`'s dictionary."""
+    return keras.saving.deserialize_keras_object(config)
+
+
+__all__ = [
+    "ALL_OBJECTS", "Attack", "BIM", "FGSM", "PGD", "deserialize", "get", "serialize",
+]  # fmt: skip

@@ -1,0 +1,166 @@
+"""The base class of every attack, and the two ways in which an attack is used."""
+
+import functools
+
+import tensorflow as tf
+
+from soar_tf.errors import check_choice, check_epsilon, check_integer
+from soar_tf.ops import losses, projections, random
+from soar_tf.serialization import Configurable
+
+
+class Attack(Configurable):
+    """An adversary within a threat model: a ball of radius `epsilon`, cut with the pixel box.
+
+    A subclass implements one of two graph functions, both pure and per example:
+
+    * `perturb`, a fixed amount of work on a batch of fixed shape: what training uses;
+    * `search`, which stops working on an example once it is misclassified and returns that
+      iterate: what evaluation uses. By default it is `perturb`.
+
+    Calling the attack runs `search`, compiled.
+
+    Args:
+        epsilon: Radius in units of the pixel range, e.g. `8 / 255` or `"8/255"`.
+        norm: `"linf"` or `"l2"`.
+        bounds: `(low, high)` of valid pixels.
+
+    Raises:
+        InputError: If an argument is out of range.
+    """
+
+    norms = ("linf", "l2")
+
+    def __init__(self, epsilon=8 / 255, norm="linf", bounds=(0.0, 1.0)):
+        self.norm = check_choice(norm, "norm", self.norms)
+        self.epsilon = check_epsilon(epsilon, norm=norm)
+        self.bounds = tuple(float(bound) for bound in bounds)
+
+    def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
+        """Perturbs a batch with a fixed amount of work.
+
+        Args:
+            logits_fn: Callable `[B, ...] -> [B, C]`.
+            x: float32 tensor `[B, ...]` inside `bounds`.
+            y: Labels, in the form that `loss_fn` takes.
+            keys: uint32 tensor `[B, 2]`, the examples' noise keys.
+            loss_fn: Per-example loss to increase, `(y, logits) -> [B]`.
+
+        Returns:
+            float32 tensor `[B, ...]` inside the ball and the box, without gradient.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define `perturb`.")
+
+    def search(self, logits_fn, x, y, keys):
+        """Looks for a misclassified point of each example's threat model.
+
+        Args:
+            logits_fn: Callable `[n, ...] -> [n, C]` for any n.
+            x: float32 tensor `[B, ...]` inside `bounds`, of correctly classified examples.
+            y: int tensor `[B]`.
+            keys: uint32 tensor `[B, 2]`.
+
+        Returns:
+            float32 tensor `[B, ...]`: the first misclassified iterate, else the last one.
+        """
+        return self.perturb(logits_fn, x, y, keys)
+
+    def __call__(self, network, x, y, *, seed=0, indices=None):
+        """Attacks a batch. Examples that are misclassified already come back unchanged.
+
+        Args:
+            network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+            x: `[B, ...]` images inside `bounds`.
+            y: int `[B]` labels.
+            seed: Seed of the noise.
+            indices: int `[B]`, the examples' positions in their data set; their noise depends on
+                it, and not on the batch. Default: 0 to B - 1.
+
+        Returns:
+            float32 tensor `[B, ...]`.
+
+        Example:
+
+        >>> import keras, numpy as np, soar_tf
+        >>> network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> attack = soar_tf.attacks.PGD(epsilon=0.1, steps=5)
+        >>> x_adv = attack(network, np.full((2, 4), 0.5), np.array([0, 1]), seed=1)
+        >>> bool(abs(x_adv - 0.5).numpy().max() <= 0.1 + 1e-6)
+        True
+        """
+        x = tf.cast(x, tf.float32)
+        y = tf.cast(y, tf.int64)
+        indices = tf.range(tf.shape(x)[0]) if indices is None else tf.convert_to_tensor(indices)
+        keys = random.example_keys(check_integer(seed, "seed"), indices, purpose="attack")
+        return self._compiled(_logits_fn(network))(x, y, keys)
+
+    def _compiled(self, logits_fn):
+        """`attack_survivors` as a graph, traced once per network and image shape."""
+        cache = self.__dict__.setdefault("_graphs", {})
+        if logits_fn not in cache:
+            cache[logits_fn] = tf.function(
+                functools.partial(attack_survivors, self, logits_fn),
+                autograph=False,
+                reduce_retracing=True,
+            )
+        return cache[logits_fn]
+
+
+class _InferenceLogits:
+    """A network as a logits function in inference mode, hashable by the network's identity."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, x):
+        return tf.cast(self.network(x, training=False), tf.float32)
+
+    def __eq__(self, other):
+        return isinstance(other, _InferenceLogits) and self.network is other.network
+
+    def __hash__(self):
+        return id(self.network)
+
+
+def _logits_fn(network):
+    return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
+
+
+def attack_survivors(attack, logits_fn, x, y, keys):
+    """Runs an attack's `search` on the examples that are classified correctly; graph function.
+
+    Args:
+        attack: An `Attack`.
+        logits_fn: Callable `[n, ...] -> [n, C]`.
+        x: float32 tensor `[B, ...]`.
+        y: int tensor `[B]`.
+        keys: uint32 tensor `[B, 2]`.
+
+    Returns:
+        float32 tensor `[B, ...]`; the other examples come back as they were.
+    """
+    survivors = tf.where(~misclassified(y, logits_fn(x)))[:, 0]
+    found = tf.cond(
+        tf.size(survivors) > 0,
+        lambda: attack.search(logits_fn, *gather(survivors, x, y, keys)),
+        lambda: tf.gather(x, survivors),
+    )
+    return tf.stop_gradient(tf.tensor_scatter_nd_update(x, survivors[:, None], found))
+
+
+def misclassified(y, logits):
+    """Whether each example is misclassified, bool `[B]`; NaN logits count as misclassified."""
+    wrong = tf.argmax(logits, axis=1, output_type=y.dtype) != y
+    return wrong | tf.reduce_any(~tf.math.is_finite(logits), axis=1)
+
+
+def gather(indices, *tensors):
+    """Takes the same rows of several tensors."""
+    return tuple(tf.gather(tensor, indices) for tensor in tensors)
+
+
+def random_start(keys, x, epsilon, norm, bounds):
+    """A uniform point of each example's ball, cut with the box."""
+    noise = projections.random_in_ball(keys, x.shape[1:], epsilon, norm)
+    return tf.clip_by_value(x + noise, *bounds)
+

@@ -1,0 +1,179 @@
+"""The one error that bad input raises, and the wording shared by every check.
+
+A user's mistake is answered by one sentence that names the argument, what came and what is
+allowed. The command line turns it into exit code 2; any other exception means that the run failed.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+
+class InputError(ValueError):
+    """Bad input, described in one sentence (a `ValueError`, so plain Python callers can catch that).
+
+    Example:
+
+    >>> from soar_tf.errors import InputError
+    >>> issubclass(InputError, ValueError)
+    True
+    """
+
+
+def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
+    """Builds the error for a name that is not registered, with the nearest match.
+
+    Args:
+        kind: What the name stands for, e.g. `"attack"`.
+        value: The name that came.
+        choices: The names that are allowed.
+
+    Returns:
+        The `InputError`, for the caller to raise.
+
+    Example:
+
+    >>> from soar_tf.errors import unknown
+    >>> str(unknown("attack", "pgd200", ["fgsm", "pgd20"]))
+    "Unknown attack 'pgd200'. Did you mean 'pgd20'? Allowed: fgsm, pgd20."
+    """
+    names = sorted(choices)
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return InputError(f"Unknown {kind} {value!r}.{hint} Allowed: {', '.join(names)}.")
+
+
+def parse_number(value: object, argument: str) -> float:
+    """Reads a finite number; fractions such as `"8/255"` are accepted.
+
+    Args:
+        value: An int, a float or a string such as `"0.03"` or `"8/255"`.
+        argument: The argument's name, for the error.
+
+    Returns:
+        The number as a float.
+
+    Raises:
+        InputError: If `value` is not a finite number.
+
+    Example:
+
+    >>> from soar_tf.errors import parse_number
+    >>> round(parse_number("8/255", "epsilon"), 6)
+    0.031373
+    """
+    allowed = "a finite number, or a fraction such as '8/255'"
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        if not hasattr(value, "__float__"):
+            raise InputError(f"`{argument}` must be {allowed}. Received: {value!r}.")
+    try:
+        number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+    except (ValueError, ZeroDivisionError, OverflowError):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"`{argument}` must be {allowed}. Received: {value!r}.")
+    return number
+
+
+def check_number(
+    value: object,
+    argument: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive: bool = False,
+    hint: str = "",
+) -> float:
+    """Reads a number (as `parse_number`) and checks its range.
+
+    Args:
+        value: The number as it came.
+        argument: The argument's name, for the error.
+        minimum: Smallest allowed value, or `None`.
+        maximum: Largest allowed value, or `None`.
+        exclusive: Whether `minimum` itself is refused.
+        hint: A sentence added to the error.
+
+    Returns:
+        The number as a float.
+
+    Raises:
+        InputError: If it is no finite number or lies outside the range.
+    """
+    number = parse_number(value, argument)
+    too_small = minimum is not None and (number < minimum or (exclusive and number == minimum))
+    if too_small or (maximum is not None and number > maximum):
+        bounds = []
+        if minimum is not None:
+            bounds.append(f"{'>' if exclusive else '>='} {minimum:g}")
+        if maximum is not None:
+            bounds.append(f"<= {maximum:g}")
+        tail = f" {hint}" if hint else ""
+        raise InputError(
+            f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}"
+        )
+    return number
+
+
+def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
+    """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
+    number = parse_number(value, argument)
+    if number != int(number):
+        raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
+    check_number(number, argument, minimum=minimum)
+    return int(number)
+
+
+def check_choice(value: object, argument: str, choices: Iterable[str]) -> str:
+    """Checks that `value` is one of `choices`; the error names the nearest match."""
+    if value not in (names := list(choices)):
+        raise unknown(f"`{argument}`", value, names)
+    return value
+
+
+def check_boolean(value: object, argument: str) -> bool:
+    """Reads a boolean; the strings `"true"` and `"false"` are accepted (for `--method-arg`)."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise InputError(f"`{argument}` must be true or false. Received: {value!r}.")
+
+
+def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") -> float:
+    """Reads a perturbation radius in units of the pixel range [0, 1].
+
+    An l-infinity radius above 1 can only be a figure on the 0-255 scale, so it is refused.
+    """
+    maximum = 1.0 if norm == "linf" else None
+    hint = f"Pixels lie in [0, 1]: write {value}/255 for the 0-255 scale." if maximum else ""
+    return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)
+
+
+def pixels_outside(argument: str, low: object, high: object) -> str:
+    """The sentence for pixels outside [0, 1]."""
+    return (
+        f"`{argument}` must hold pixels in [0, 1]. Received values from {low} to {high}; "
+        "divide 0-255 images by 255."
+    )
+
+
+def check_pixels(x, argument: str = "x") -> None:
+    """Refuses an array with pixels outside [0, 1], or none at all.
+
+    Args:
+        x: NumPy array of images, float.
+        argument: The argument's name, for the error.
+
+    Raises:
+        InputError: If `x` is empty, holds NaN or lies outside [0, 1].
+    """
+    if x.size == 0:
+        raise InputError(f"`{argument}` must hold at least one image. Received shape {x.shape}.")
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise InputError(pixels_outside(argument, f"{low:g}", f"{high:g}"))

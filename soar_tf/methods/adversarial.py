@@ -1,0 +1,31 @@
+"""Adversarial training: the loss at the point that an attack found."""
+
+from soar_tf.attacks import PGD
+from soar_tf.errors import check_boolean
+from soar_tf.methods.method import Method, Terms
+
+
+class Adversarial(Method):
+    r"""PGD adversarial training (Madry et al. 2017, arXiv:1706.06083).
+
+    Minimises $\ell(x', y)$ with $x'$ from PGD against the current network, in inference mode.
+    `steps=7` is the paper's Adv7, `steps=1` its Adv1.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        steps: Number of PGD steps.
+        step_size: Length of a step. Default: `epsilon / 4` for linf (2/255 at 8/255).
+        norm: `"linf"` or `"l2"`.
+        random_start: Whether PGD starts at a uniform point of the ball.
+    """
+
+    def __init__(self, epsilon=8 / 255, steps=7, step_size=None, norm="linf", random_start=True):
+        self.attack = PGD(epsilon, norm, steps, step_size, check_boolean(random_start, "random_start"))
+        self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
+        self.steps, self.step_size = self.attack.steps, self.attack.step_size
+        self.random_start = self.attack.random_start
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        logits = forward.training(x_adv)
+        return Terms(loss=loss_fn(y, logits), logits=logits)

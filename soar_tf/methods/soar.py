@@ -1,0 +1,146 @@
+"""SOAR, the second-order adversarial regularizer."""
+
+import math
+
+import tensorflow as tf
+
+from soar_tf.attacks import PGD
+from soar_tf.attacks.attack import random_start
+from soar_tf.errors import check_boolean, check_choice, check_integer, check_number
+from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.ops import curvature, gradients, random
+
+# The two readings of the paper's constants, in per-example units (docs/design.md, "Units").
+PRESETS = {
+    "per_example": {"lambda_": 0.5, "norm_clip": 10.0},
+    "batch_mean": {"lambda_": 0.5 / 128, "norm_clip": 1280.0},
+}
+INITS = ("pgd1", "random", "zero")
+
+
+class SOAR(Method):
+    r"""Second-order adversarial regularizer (Ma et al. 2020, arXiv:2004.01832, eqs. 11 and 12).
+
+    Minimises $\ell(x') + \lambda R(x')$ per example, where
+
+    $$R(x') = \frac{d\epsilon^2 + 1}{2} \left\| \|z_d\|_2
+    \frac{\nabla\ell(x' + h\tilde z_d) - \nabla\ell(x')}{h} + z_1 \nabla\ell(x') \right\|_2$$
+
+    bounds the second-order part of the loss's growth inside the ball. Gradients are per example,
+    so R does not depend on the batch size.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        lambda_: Weight $\lambda$ of the penalty. Default: the preset's.
+        alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha).
+        init: The point x': `"pgd1"` (random start, then one PGD step), `"random"` (random start)
+            or `"zero"` (x itself). The last two let the network mask its gradients.
+        step_size: Length of the PGD1 step. Default: `epsilon / 4` (2/255 at 8/255).
+        num_directions: Number of random directions z.
+        norm_clip: Largest value of the norm $\|\cdot\|_2$ (`None`: unclipped). Default: the
+            preset's.
+        penalty_clipnorm: Largest l2 norm of the penalty's parameter gradient, clipped by itself
+            (`None`: unclipped).
+        h_min: Smallest h; below 1e-3 the difference drowns in float32 rounding.
+        norm: Norm of the threat model, `"linf"` or `"l2"`.
+        hvp: `"finite_difference"` or `"exact"`, see `soar_tf.ops.curvature.curvature_norm`.
+        estimator: `"mean_norm"` (the paper's) or `"root_mean_square"`.
+        full_vector: Whether to include the last component of Hz, which eq. 11 leaves out.
+        preset: The reading of the paper's constants that `lambda_` and `norm_clip` default to:
+            `"batch_mean"` (0.5/128 and 1280: gradients of a batch mean over 128 examples) or
+            `"per_example"` (0.5 and 10, literally).
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.SOAR(epsilon="8/255", preset="per_example").lambda_
+    0.5
+    """
+
+    has_penalty = True
+    second_order = True
+    starts_from_standard = True
+
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        lambda_="preset",
+        alpha=0.03,
+        init="pgd1",
+        step_size=None,
+        num_directions=1,
+        norm_clip="preset",
+        penalty_clipnorm=30.0,
+        h_min=curvature.MINIMUM_STEP,
+        norm="linf",
+        hvp="finite_difference",
+        estimator="mean_norm",
+        full_vector=False,
+        preset="batch_mean",
+    ):
+        self.preset = check_choice(preset, "preset", PRESETS)
+        constants = PRESETS[preset]
+        # PGD checks epsilon, norm and step_size.
+        self.attack = PGD(epsilon, norm, 1, step_size)
+        self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
+        self.step_size = self.attack.step_size
+        lambda_ = constants["lambda_"] if lambda_ == "preset" else lambda_
+        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+        self.alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
+        self.h_min = check_number(h_min, "h_min", minimum=0.0, maximum=self.alpha, exclusive=True)
+        self.init = check_choice(init, "init", INITS)
+        self.num_directions = check_integer(num_directions, "num_directions", minimum=1)
+        norm_clip = constants["norm_clip"] if norm_clip == "preset" else norm_clip
+        self.norm_clip = optional_number(norm_clip, "norm_clip", minimum=0.0, exclusive=True)
+        self.penalty_clipnorm = optional_number(
+            penalty_clipnorm, "penalty_clipnorm", minimum=0.0, exclusive=True
+        )
+        self.hvp = check_choice(hvp, "hvp", curvature.HVPS)
+        self.estimator = check_choice(estimator, "estimator", curvature.ESTIMATORS)
+        self.full_vector = check_boolean(full_vector, "full_vector")
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        point = self.expansion_point(forward, x, y, loss_fn, random.derive(keys, "init"))
+        seen = []
+
+        def values(inputs):
+            seen.append(forward.curvature(inputs))
+            return loss_fn(y, seen[-1])
+
+        loss, gradient, loss_gradients = gradients.input_and_weight_gradient(
+            values, point, forward.weights
+        )
+        penalty = self.penalty(values, point, gradient, random.derive(keys, "curvature"))
+        logits = seen[0]
+        if forward.depends_on_training:
+            # The curvature is that of the inference network; the loss trains the other one.
+            logits, loss_gradients = forward.training(point), None
+            loss = loss_fn(y, logits)
+        return Terms(loss, logits, penalty, self.lambda_, loss_gradients)
+
+    def expansion_point(self, forward, x, y, loss_fn, keys):
+        """The point x' of section 4.2, `[B, ...]`, without gradient."""
+        if self.init == "zero":
+            return x
+        if self.init == "random":
+            return tf.stop_gradient(
+                random_start(keys, x, self.epsilon, self.norm, self.attack.bounds)
+            )
+        return self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+
+    def penalty(self, values_fn, x, gradient, keys):
+        """R of eq. 11 at `x`, `[B]`; see `soar_tf.ops.curvature.curvature_norm`."""
+        size = curvature.curvature_norm(
+            values_fn,
+            x,
+            gradient,
+            keys,
+            alpha=self.alpha,
+            h_min=self.h_min,
+            num_directions=self.num_directions,
+            hvp=self.hvp,
+            estimator=self.estimator,
+            full_vector=self.full_vector,
+        )
+        factor = curvature.bound_factor(math.prod(x.shape[1:]), self.epsilon, self.norm)
+        return factor * curvature.clip_norm(size, self.norm_clip)

@@ -1,0 +1,11 @@
+"""Standard training: the plain loss on clean images."""
+
+from soar_tf.methods.method import Method, Terms
+
+
+class Standard(Method):
+    r"""Minimises $\ell(x, y)$: the baseline, and the network that SOAR starts from."""
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        logits = forward.training(x)
+        return Terms(loss=loss_fn(y, logits), logits=logits)

@@ -1,0 +1,260 @@
+"""Networks: plain Keras models from pixels in [0, 1] to logits, with the normalisation inside."""
+
+import inspect
+
+import keras
+from keras import layers
+
+from soar_tf.errors import InputError, check_choice, check_integer, check_number, unknown
+
+
+def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", dense_units=512):
+    """The paper's four-layer CNN (arXiv:2004.01832, appendix C).
+
+    Four 3x3 convolutions with 32, 32, 64 and 64 channels, ReLU, 2x2 max-pooling after the second
+    and the fourth. The paper does not print the head; the authors' four-layer networks have
+    valid padding and a dense layer of 512 units (890,410 parameters on CIFAR-10).
+
+    Args:
+        input_shape: `(height, width, channels)` of the images, at least 16x16.
+        num_classes: Number of classes, at least 2.
+        width: Factor on every layer's number of channels.
+        padding: `"valid"` or `"same"`.
+        dense_units: Units of the dense layer before the logits (times `width`).
+
+    Returns:
+        A `keras.Model` giving logits `[B, num_classes]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.cnn4().count_params()
+    890410
+    """
+    inputs, x = _normalized(input_shape, minimum=16 if padding == "valid" else 4)
+    check_choice(padding, "padding", ("valid", "same"))
+    for block, channels in enumerate((32, 64)):
+        for _ in range(2):
+            x = layers.Conv2D(_scaled(channels, width), 3, padding=padding, activation="relu")(x)
+        x = layers.MaxPooling2D(2, name=f"pool_{block + 1}")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(_scaled(dense_units, width), activation="relu")(x)
+    return _with_logits(inputs, x, num_classes, "cnn4")
+
+
+def cnn2(input_shape=(8, 8, 1), num_classes=10, width=1.0):
+    """A small CNN for small images such as the 8x8 digits: two convolutions and a dense layer.
+
+    Args:
+        input_shape: `(height, width, channels)` of the images, at least 4x4.
+        num_classes: Number of classes, at least 2.
+        width: Factor on every layer's number of channels.
+
+    Returns:
+        A `keras.Model` giving logits `[B, num_classes]`.
+    """
+    inputs, x = _normalized(input_shape, minimum=4)
+    x = layers.Conv2D(_scaled(32, width), 3, padding="same", activation="relu")(x)
+    x = layers.Conv2D(_scaled(64, width), 3, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(_scaled(128, width), activation="relu")(x)
+    return _with_logits(inputs, x, num_classes, "cnn2")
+
+
+def mlp(input_shape=(8, 8, 1), num_classes=10, width=1.0, activation="relu"):
+    """A multilayer perceptron with two hidden layers of 128 units.
+
+    Args:
+        input_shape: `(height, width, channels)` of the images.
+        num_classes: Number of classes, at least 2.
+        width: Factor on the number of units.
+        activation: Any Keras activation's name.
+
+    Returns:
+        A `keras.Model` giving logits `[B, num_classes]`.
+    """
+    inputs, x = _normalized(input_shape, minimum=1)
+    x = layers.Flatten()(x)
+    for _ in range(2):
+        x = layers.Dense(_scaled(128, width), activation=activation)(x)
+    return _with_logits(inputs, x, num_classes, "mlp")
+
+
+def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0):
+    """ResNet-18 for small images (He et al. 2016, arXiv:1512.03385): 3x3 stem, no first pooling.
+
+    Args:
+        input_shape: `(height, width, channels)` of the images, at least 8x8.
+        num_classes: Number of classes, at least 2.
+        width: Factor on every layer's number of channels; 1 means 64, 128, 256, 512.
+
+    Returns:
+        A `keras.Model` giving logits `[B, num_classes]`.
+    """
+    inputs, x = _normalized(input_shape, minimum=8)
+    x = _convolution_and_norm(x, _scaled(64, width), 3, 1)
+    x = layers.ReLU()(x)
+    for stage, channels in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage > 0 and block == 0 else 1
+            x = _residual_block(x, _scaled(channels, width), stride)
+    x = layers.GlobalAveragePooling2D()(x)
+    return _with_logits(inputs, x, num_classes, "resnet18")
+
+
+ALL_OBJECTS = {"cnn2": cnn2, "cnn4": cnn4, "mlp": mlp, "resnet18": resnet18}
+
+
+def get(name, *, input_shape, num_classes, **arguments):
+    """Builds a registered network.
+
+    Args:
+        name: `"cnn4"`, `"cnn2"`, `"mlp"` or `"resnet18"`.
+        input_shape: `(height, width, channels)` of the images.
+        num_classes: Number of classes.
+        **arguments: The network's further arguments, such as `width`; numbers may be strings.
+
+    Returns:
+        A `keras.Model` giving logits.
+
+    Raises:
+        InputError: For an unknown name or argument, or a value out of range.
+    """
+    if name not in ALL_OBJECTS:
+        raise unknown("network", name, ALL_OBJECTS)
+    builder = ALL_OBJECTS[name]
+    allowed = [p for p in inspect.signature(builder).parameters if p not in _SHAPE_ARGUMENTS]
+    for argument in arguments:
+        if argument not in allowed:
+            raise unknown(f"argument of network {name!r}:", argument, allowed)
+    return builder(input_shape=input_shape, num_classes=num_classes, **arguments)
+
+
+_SHAPE_ARGUMENTS = ("input_shape", "num_classes")
+
+
+def check_gives_logits(network):
+    """Refuses a network whose last layer is a softmax (attacks would see vanishing gradients).
+
+    Raises:
+        InputError: With the sentence that says how to convert it.
+    """
+    if not isinstance(network, keras.Model):
+        raise InputError(f"`network` must be a keras.Model. Received: {type(network).__name__}.")
+    if (layer := softmax_head(network)) is not None:
+        raise InputError(
+            "`network` must give logits, but its last layer "
+            f"{layer.name!r} is a softmax; pass soar_tf.networks.to_logits(network) instead."
+        )
+
+
+def softmax_head(network):
+    """The layer that ends `network` with a softmax or a sigmoid, or `None`."""
+    stack = [layer for layer in getattr(network, "layers", [])]
+    if not stack:
+        return None
+    last = _output_layer(network)
+    if isinstance(last, keras.Model):
+        return softmax_head(last)
+    activation = getattr(last, "activation", None)
+    is_softmax = isinstance(last, layers.Softmax) or activation in (
+        keras.activations.softmax,
+        keras.activations.sigmoid,
+    )
+    return last if is_softmax else None
+
+
+def to_logits(network):
+    """A network without its final softmax: the same function up to that softmax.
+
+    All layers but the last are shared with `network`; a dense layer with a built-in softmax is
+    replaced by a linear one with a copy of its weights.
+
+    Args:
+        network: A functional or sequential `keras.Model`. If it gives logits, it is returned.
+
+    Returns:
+        A `keras.Model` giving logits.
+
+    Raises:
+        InputError: If the network is neither functional nor sequential, so that its last layer
+            cannot be taken off, or ends in a sigmoid.
+
+    Example:
+
+    >>> import keras, soar_tf
+    >>> network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    >>> soar_tf.networks.softmax_head(soar_tf.networks.to_logits(network)) is None
+    True
+    """
+    last = softmax_head(network)
+    if last is None:
+        return network
+    if getattr(last, "activation", None) is keras.activations.sigmoid:
+        raise InputError(
+            f"`network` ends in a sigmoid (layer {last.name!r}); use one logit per class, at "
+            "least 2 classes."
+        )
+    if not getattr(network, "inputs", None):
+        raise InputError(
+            "`network` ends in a softmax that cannot be taken off, since it is neither functional "
+            "nor sequential; build it without the softmax."
+        )
+    outer = _output_layer(network)
+    if isinstance(outer, keras.Model):
+        logits = to_logits(outer)(outer._inbound_nodes[-1].input_tensors[0])
+    elif isinstance(outer, (layers.Softmax, layers.Activation)):
+        logits = outer.input
+    else:
+        config = {**outer.get_config(), "activation": "linear"}
+        linear = type(outer).from_config(config)
+        logits = linear(outer.input)
+        linear.set_weights(outer.get_weights())
+    return keras.Model(network.inputs, logits, name=network.name)
+
+
+def _output_layer(network):
+    outputs = getattr(network, "outputs", None)
+    if outputs and hasattr(outputs[0], "_keras_history"):
+        operation = outputs[0]._keras_history.operation
+        if isinstance(operation, keras.layers.Layer):
+            return operation
+    return network.layers[-1]
+
+
+def _normalized(input_shape, minimum):
+    shape = tuple(input_shape)
+    if len(shape) != 3 or min(shape[:2]) < minimum:
+        raise InputError(
+            f"`input_shape` must be (height, width, channels) of at least {minimum}x{minimum} "
+            f"pixels for this network. Received: {shape}."
+        )
+    inputs = keras.Input(shape, name="pixels")
+    # (x - 0.5) / 0.25: natural images come out with about zero mean and unit variance.
+    return inputs, layers.Rescaling(4.0, offset=-2.0, name="normalize")(inputs)
+
+
+def _with_logits(inputs, features, num_classes, name):
+    classes = check_integer(num_classes, "num_classes", minimum=2)
+    # float32 under the mixed policies: a half-precision softmax loses small probabilities.
+    logits = layers.Dense(classes, dtype="float32", name="logits")(features)
+    return keras.Model(inputs, logits, name=name)
+
+
+def _scaled(channels, width):
+    return max(1, round(channels * check_number(width, "width", minimum=0.0, exclusive=True)))
+
+
+def _convolution_and_norm(x, channels, kernel, stride):
+    x = layers.Conv2D(channels, kernel, strides=stride, padding="same", use_bias=False)(x)
+    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+
+
+def _residual_block(x, channels, stride):
+    shortcut = x
+    if stride > 1 or x.shape[-1] != channels:
+        shortcut = _convolution_and_norm(x, channels, 1, stride)
+    x = layers.ReLU()(_convolution_and_norm(x, channels, 3, stride))
+    x = _convolution_and_norm(x, channels, 3, 1)
+    return layers.ReLU()(layers.Add()([x, shortcut]))

@@ -1,0 +1,1 @@
+"""The mathematics: pure TensorFlow functions, one result per example, no state."""

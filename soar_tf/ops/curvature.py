@@ -1,0 +1,114 @@
+r"""SOAR's curvature penalty (Ma, Faghri and Farahmand 2020, arXiv:2004.01832, section 4).
+
+For a loss $\ell$ and the bordered Hessian
+
+$$\mathbf{H} = \begin{bmatrix} \nabla^2\ell & \nabla\ell \\ \nabla\ell^\top & 1 \end{bmatrix},$$
+
+the inner maximum of the robust objective is at most $\tfrac12 \epsilon'^2 \|\mathbf{H}\|_F$, with
+$\epsilon'^2 = d\epsilon^2 + 1$. The Frobenius norm is estimated by random directions $z$, and
+$\nabla^2\ell\, z$ by a finite difference. Gradients are those of the PER-EXAMPLE loss: the penalty
+of an example does not depend on the batch that it is in.
+"""
+
+import tensorflow as tf
+
+from soar_tf.errors import check_choice
+from soar_tf.ops import gradients, norms, random
+
+ESTIMATORS = ("mean_norm", "root_mean_square")
+HVPS = ("finite_difference", "exact")
+
+# Below this step a float32 finite difference is mostly rounding noise.
+MINIMUM_STEP = 1e-3
+
+
+def bound_factor(dimension, epsilon, norm="linf"):
+    r"""Half of $\epsilon'^2$, the factor in front of the norm in eq. 11.
+
+    An l-infinity ball of radius $\epsilon$ lies in an l2 ball of radius $\sqrt{d}\,\epsilon$
+    (eq. 5), hence $(d\epsilon^2 + 1)/2$; for an l2 threat model it is $(\epsilon^2 + 1)/2$.
+
+    Args:
+        dimension: d, the number of input coordinates of one example.
+        epsilon: Radius of the ball, in units of the pixel range.
+        norm: `"linf"` or `"l2"`.
+
+    Returns:
+        The factor, a float (or a tensor if `epsilon` is one).
+
+    Example:
+
+    >>> from soar_tf.ops.curvature import bound_factor
+    >>> round(bound_factor(3 * 32 * 32, 8 / 255), 3)
+    2.012
+    """
+    check_choice(norm, "norm", ("linf", "l2"))
+    return ((dimension if norm == "linf" else 1) * epsilon**2 + 1) / 2
+
+
+def curvature_norm(
+    values_fn,
+    x,
+    gradient,
+    keys,
+    *,
+    alpha=0.03,
+    h_min=MINIMUM_STEP,
+    num_directions=1,
+    hvp="finite_difference",
+    estimator="mean_norm",
+    full_vector=False,
+):
+    r"""Estimates $\|\mathbf{H}\|_F$ per example, the norm in eq. 11.
+
+    For each direction $z = (z_d, z_1) \sim \mathcal{N}(0, I_{d+1})$ and step $h \sim U(0, \alpha)$,
+    with $\tilde z = z_d / \|z_d\|_2$, the norm of
+
+    $$\|z_d\|_2 \frac{\nabla\ell(x + h\tilde z) - \nabla\ell(x)}{h} + z_1 \nabla\ell(x).$$
+
+    Args:
+        values_fn: Per-example loss, callable `[B, ...] -> [B]`.
+        x: float tensor `[B, ...]`, the expansion point.
+        gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
+        keys: uint32 tensor `[B, 2]`: the noise of z and h.
+        alpha: Largest step h, an l2 distance in units of the pixel range.
+        h_min: Smallest step: draws below it are raised to it.
+        num_directions: Number m of directions z.
+        hvp: `"finite_difference"` (eq. 9) or `"exact"` (then h is not used).
+        estimator: `"mean_norm"`, the paper's $E\|\mathbf{H}z\|_2$, a lower bound of the Frobenius
+            norm (its eq. 8 calls it equal); or `"root_mean_square"`,
+            $\sqrt{E\|\mathbf{H}z\|_2^2}$, which is the Frobenius norm.
+        full_vector: Whether to include the last component of $\mathbf{H}z$,
+            $\nabla\ell^\top z_d + z_1$, which eq. 11 leaves out.
+
+    Returns:
+        float tensor `[B]`.
+    """
+    check_choice(hvp, "hvp", HVPS)
+    check_choice(estimator, "estimator", ESTIMATORS)
+    total = 0.0
+    for direction in range(num_directions):
+        drawn = random.derive(keys, direction)
+        z = random.normal(drawn, x.shape[1:])
+        z_last = random.normal(random.derive(drawn, "z_1"), ())
+        length = norms.norm(z, "l2")
+        if hvp == "exact":
+            product = gradients.hvp_exact(values_fn, x, z)
+        else:
+            h = tf.maximum(random.uniform(random.derive(drawn, "h"), (), 0.0, alpha), h_min)
+            unit = z / norms.per_example(length, z)
+            product = gradients.hvp_finite_difference(values_fn, x, unit, h, gradient=gradient)
+            product *= norms.per_example(length, z)
+        image = product + norms.per_example(z_last, x) * gradient
+        size = norms.norm(image, "l2")
+        if full_vector:
+            last = tf.reduce_sum(norms.flatten(gradient * z), axis=1) + z_last
+            size = norms.norm(tf.stack([size, last], axis=1), "l2")
+        total += tf.square(size) if estimator == "root_mean_square" else size
+    mean = total / num_directions
+    return tf.sqrt(mean + 1e-30) if estimator == "root_mean_square" else mean
+
+
+def clip_norm(size, maximum):
+    """The norm, at most `maximum` (`None`: unclipped); clipped examples have no gradient."""
+    return size if maximum is None else tf.minimum(size, maximum)

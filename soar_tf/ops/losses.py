@@ -1,0 +1,72 @@
+"""Classification losses, one value per example: labels `[B]` and logits `[B, C]` -> `[B]`."""
+
+import tensorflow as tf
+
+
+def label_logit(labels, logits):
+    """The logit of each example's label, `[B]`."""
+    return tf.reduce_sum(_one_hot(labels, logits) * logits, axis=1)
+
+
+def cross_entropy(labels, logits):
+    """Cross-entropy from logits.
+
+    Args:
+        labels: int tensor `[B]`.
+        logits: float tensor `[B, C]`.
+
+    Returns:
+        float tensor `[B]`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops.losses import cross_entropy
+    >>> float(cross_entropy(tf.constant([0]), tf.constant([[0.0, 0.0]]))[0])  # log 2
+    0.6931471824645996
+    """
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def margin(labels, logits):
+    """Largest logit of the other classes minus the label's: positive exactly if misclassified."""
+    others = logits - 1e9 * _one_hot(labels, logits)
+    return tf.reduce_max(others, axis=1) - label_logit(labels, logits)
+
+
+def kl_divergence(logits_p, logits_q):
+    r"""$\mathrm{KL}(p \| q)$ of two softmax distributions, differentiable in both."""
+    log_p, log_q = tf.nn.log_softmax(logits_p), tf.nn.log_softmax(logits_q)
+    return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1)
+
+
+def dlr(labels, logits):
+    r"""Difference of logits ratio (Croce and Hein 2020, arXiv:2003.01690, eq. 6).
+
+    $$-\frac{z_y - \max_{i \ne y} z_i}{z_{(1)} - z_{(3)} + 10^{-12}}$$
+
+    The ratio makes the loss independent of the logits' scale. With fewer than 3 classes there is
+    no third logit, and the margin is returned.
+    """
+    if logits.shape[-1] < 3:
+        return margin(labels, logits)
+    top = tf.nn.top_k(logits, 3).values
+    return margin(labels, logits) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_dlr(labels, targets, logits):
+    r"""Targeted DLR (arXiv:2003.01690, eq. 7).
+
+    $$-\frac{z_y - z_t}{z_{(1)} - (z_{(3)} + z_{(4)})/2 + 10^{-12}}$$
+
+    With fewer than 4 classes the difference of the two logits is returned.
+    """
+    difference = label_logit(targets, logits) - label_logit(labels, logits)
+    if logits.shape[-1] < 4:
+        return difference
+    top = tf.nn.top_k(logits, 4).values
+    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + 1e-12)
+
+
+def _one_hot(labels, logits):
+    return tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

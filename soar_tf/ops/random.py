@@ -1,0 +1,131 @@
+r"""Counter-based noise: a pure function of (seed, step, purpose, example, pixel).
+
+TensorFlow's stateless generators draw one stream for a whole batch, so the noise of an example
+would depend on the batch that it happens to be in, and on the replica. Here each example has a key
+of its own; noise is the hash of (key, counter). Hence no generator state has to be saved, a resumed
+run draws what the uninterrupted one drew, two replicas draw what one device draws for the same
+global batch, and an attack's result does not depend on how examples were batched.
+
+The hash is `pcg4d` of Jarzynski and Olano, "Hash Functions for GPU Rendering" (JCGT 9(3), 2020):
+four 32-bit words in, four out, a few integer operations a word on any device.
+"""
+
+import zlib
+
+import tensorflow as tf
+
+_MULTIPLIER, _INCREMENT = 1664525, 1013904223
+
+
+def _u32(value):
+    return tf.constant(value, tf.uint32)
+
+
+def _pcg4d(a, b, c, d):
+    """Hashes four broadcastable uint32 tensors into four."""
+    a, b, c, d = (v * _u32(_MULTIPLIER) + _u32(_INCREMENT) for v in (a, b, c, d))
+    for last in (False, True):
+        a += b * d
+        b += c * a
+        c += a * b
+        d += b * c
+        if not last:
+            a, b, c, d = (
+                tf.bitwise.bitwise_xor(v, tf.bitwise.right_shift(v, _u32(16))) for v in (a, b, c, d)
+            )
+    return a, b, c, d
+
+
+def _word(value):
+    """Turns a purpose (string), a Python int or an integer tensor into a uint32 tensor."""
+    if isinstance(value, str):
+        return _u32(zlib.crc32(value.encode()))
+    if isinstance(value, int):
+        return _u32(value & 0xFFFFFFFF)
+    value = tf.convert_to_tensor(value)
+    return value if value.dtype == tf.uint32 else tf.cast(tf.cast(value, tf.int64), tf.uint32)
+
+
+def example_keys(seed, indices, *, step=0, purpose=""):
+    """Returns one noise key per example.
+
+    Args:
+        seed: The run's seed: a Python int (64 bits count) or an integer scalar tensor.
+        indices: int tensor `[B]`: the examples' positions (in the global batch, or in the data
+            set), which must not depend on how the examples are batched.
+        step: The optimizer step: Python int or integer scalar tensor.
+        purpose: What the noise is for; different purposes draw independent noise.
+
+    Returns:
+        uint32 tensor `[B, 2]`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import random
+    >>> keys = random.example_keys(7, tf.range(3), step=5, purpose="start")
+    >>> keys.shape, random.uniform(keys, (2,)).shape
+    (TensorShape([3, 2]), TensorShape([3, 2]))
+    """
+    high = _u32((seed >> 32) & 0xFFFFFFFF) if isinstance(seed, int) else _u32(0)
+    a, b, _, _ = _pcg4d(_word(seed), high, _word(step), _word(purpose))
+    indices = _word(indices)
+    key0, key1, _, _ = _pcg4d(a, b, indices, tf.zeros_like(indices))
+    return tf.stack([key0, key1], axis=-1)
+
+
+def derive(keys, purpose):
+    """Derives independent keys for another purpose: a string, or an integer such as a step.
+
+    Args:
+        keys: uint32 tensor `[B, 2]` from `example_keys`.
+        purpose: A string, an int or an integer scalar tensor (for instance a loop counter).
+
+    Returns:
+        uint32 tensor `[B, 2]`.
+    """
+    # The constant keeps derived keys apart from the pixel counters, which have 0 in that place.
+    a, b, _, _ = _pcg4d(keys[:, 0], keys[:, 1], _word(purpose), _u32(0x9E3779B9))
+    return tf.stack([a, b], axis=-1)
+
+
+def _bits(keys, count):
+    """`count` random uint32 words per example, `[B, count]`."""
+    blocks = -(-count // 4)
+    counter = tf.cast(tf.range(blocks), tf.uint32)[None, :]
+    words = _pcg4d(keys[:, :1], keys[:, 1:], counter, _u32(0))
+    return tf.concat(words, axis=1)[:, :count]
+
+
+def uniform(keys, shape, minval=0.0, maxval=1.0):
+    """Uniform noise in (minval, maxval), `[B, *shape]` float32.
+
+    Args:
+        keys: uint32 tensor `[B, 2]`.
+        shape: Static shape of one example's noise, without the batch axis.
+        minval: Lower end.
+        maxval: Upper end.
+
+    Returns:
+        float32 tensor `[B, *shape]`.
+    """
+    count = 1
+    for side in shape:
+        count *= side
+    # 23 bits and a half are exact in float32, so that neither end is ever reached by rounding.
+    top = tf.bitwise.right_shift(_bits(keys, count), _u32(9))
+    unit = (tf.cast(tf.cast(top, tf.int32), tf.float32) + 0.5) * 2.0**-23
+    return tf.reshape(minval + unit * (maxval - minval), [-1, *shape])
+
+
+def normal(keys, shape):
+    """Standard normal noise, `[B, *shape]` float32, by the inverse distribution function.
+
+    Args:
+        keys: uint32 tensor `[B, 2]`.
+        shape: Static shape of one example's noise, without the batch axis.
+
+    Returns:
+        float32 tensor `[B, *shape]`; its largest magnitude is 5.3.
+    """
+    return tf.math.ndtri(uniform(keys, shape))

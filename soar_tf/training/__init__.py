@@ -1,0 +1,6 @@
+"""Keras training: one engine for every method."""
+
+from soar_tf.training.robust_model import RobustModel
+from soar_tf.training.soar_model import SOARModel
+
+__all__ = ["RobustModel", "SOARModel"]
