@@ -21,6 +21,10 @@ class InputError(ValueError):
     """
 
 
+class RunError(RuntimeError):
+    """A run that started and failed, described in one sentence (exit code 1)."""
+
+
 def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
     """Builds the error for a name that is not registered, with the nearest match.
 

@@ -9,7 +9,8 @@ import re
 import keras
 
 from soar_tf import serialization
-from soar_tf.attacks.attack import Attack
+from soar_tf.attacks.apgd import APGD, APGDT
+from soar_tf.attacks.attack import Attack, as_logits_fn
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
 from soar_tf.errors import InputError, unknown
 
@@ -18,12 +19,15 @@ ALL_OBJECTS = {
     "fgsm": FGSM,
     "bim": BIM,
     "pgd": PGD,
+    "apgd": APGD,
+    "apgd-t": APGDT,
 }
 for _name, _cls in ALL_OBJECTS.items():
     keras.saving.register_keras_serializable(package="soar_tf")(_cls)
 
 # Names with the arguments that they stand for.
 _PATTERNS = (
+    (re.compile(r"apgd-(ce|dlr)"), "apgd", lambda m: {"loss": m[1]}),
     (re.compile(r"pgd(\d+)"), "pgd", lambda m: {"steps": int(m[1])}),
     (
         re.compile(r"l2pgd(\d+)"),
@@ -31,7 +35,7 @@ _PATTERNS = (
         lambda m: {"norm": "l2", "steps": int(m[1]), "epsilon": 60 / 255},
     ),
 )
-EXAMPLES = ("pgd7", "pgd20", "l2pgd100")
+EXAMPLES = ("pgd7", "pgd20", "l2pgd100", "apgd-ce", "apgd-dlr")
 
 
 def get(identifier, **defaults):
@@ -99,5 +103,6 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "Attack", "BIM", "FGSM", "PGD", "deserialize", "get", "serialize",
+    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FGSM", "PGD", "Attack",
+    "as_logits_fn", "deserialize", "get", "serialize",
 ]  # fmt: skip

@@ -92,7 +92,7 @@ class Attack(Configurable):
         y = tf.cast(y, tf.int64)
         indices = tf.range(tf.shape(x)[0]) if indices is None else tf.convert_to_tensor(indices)
         keys = random.example_keys(check_integer(seed, "seed"), indices, purpose="attack")
-        return self._compiled(_logits_fn(network))(x, y, keys)
+        return self._compiled(as_logits_fn(network))(x, y, keys)
 
     def _compiled(self, logits_fn):
         """`attack_survivors` as a graph, traced once per network and image shape."""
@@ -122,7 +122,8 @@ class _InferenceLogits:
         return id(self.network)
 
 
-def _logits_fn(network):
+def as_logits_fn(network):
+    """A Keras model as a float32 logits function in inference mode; other callables as they are."""
     return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
 
 

@@ -81,6 +81,7 @@ class SOAR(Method):
         self.preset = check_choice(preset, "preset", PRESETS)
         constants = PRESETS[preset]
         # PGD checks epsilon, norm and step_size.
+        step_size = optional_number(step_size, "step_size", minimum=0.0)
         self.attack = PGD(epsilon, norm, 1, step_size)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.step_size = self.attack.step_size

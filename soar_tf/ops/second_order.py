@@ -7,21 +7,25 @@ TensorFlow functions have a right first and a wrong second derivative, without a
 * `tf.nn.moments` stops the gradient through the mean (LayerNormalization, GroupNormalization);
 * `tf.image.resize` drops the second-order term of bilinear resizing, and has none for bicubic.
 
-Keras layers call all three by these public names, so `exact()` replaces them while a network is
-traced, in the calling thread only: no layer of the user's network is touched, and any other code
-sees TensorFlow's own functions.
+Keras layers call all three by these public names (adaptive max-pooling by `tf.nn.pool`), so
+`exact()` replaces them while a network is traced, in the calling thread only: no layer of the
+user's network is touched, and any other code sees TensorFlow's own functions.
 """
 
 import contextlib
 import functools
 import itertools
+import numbers
 import threading
 
+import keras
 import tensorflow as tf
 
 _STATE = threading.local()
 _INSTALL = threading.Lock()
 _ORIGINAL = {}
+_MAX_POOLS = ("max_pool", "max_pool1d", "max_pool2d", "max_pool3d")
+_HALF = ("float16", "bfloat16")
 
 
 @contextlib.contextmanager
@@ -32,25 +36,31 @@ def exact(*, xla=True):
         xla: Whether the trace may be compiled by XLA. `False` keeps TensorFlow's own max-pooling,
             whose second derivative is right outside XLA, and which is faster there.
 
+    Yields:
+        A set, to which the names of the functions are added whose replacement has been called.
+
     Example:
 
     >>> import keras
     >>> from soar_tf.ops import second_order
     >>> layer = keras.layers.MaxPooling2D(2)
-    >>> with second_order.exact():
+    >>> with second_order.exact() as used:
     ...     layer(keras.ops.reshape(keras.ops.arange(4.0), (1, 2, 2, 1))).numpy().item()
     3.0
+    >>> used
+    {'max_pool'}
     """
     _install()
-    previous = getattr(_STATE, "replacements", None)
     active = {"moments": moments, "resize": resize}
     if xla:
-        active["max_pool"] = max_pool
-    _STATE.replacements = active
+        active |= dict.fromkeys(_MAX_POOLS, max_pool) | {"pool": pool}
+    previous = getattr(_STATE, "active", None)
+    used = set()
+    _STATE.active = (active, used)
     try:
-        yield
+        yield used
     finally:
-        _STATE.replacements = previous
+        _STATE.active = previous
 
 
 def _install():
@@ -58,7 +68,8 @@ def _install():
     with _INSTALL:
         if _ORIGINAL:
             return
-        for module, name in ((tf.nn, "moments"), (tf.nn, "max_pool"), (tf.image, "resize")):
+        names = [(tf.nn, name) for name in ("moments", "pool", *_MAX_POOLS)]
+        for module, name in [*names, (tf.image, "resize")]:
             _ORIGINAL[name] = getattr(module, name)
             setattr(module, name, _dispatcher(name))
 
@@ -68,77 +79,187 @@ def _dispatcher(name):
 
     @functools.wraps(original)
     def dispatch(*args, **kwargs):
-        replacements = getattr(_STATE, "replacements", None) or {}
-        return replacements.get(name, original)(*args, **kwargs)
+        active, used = getattr(_STATE, "active", None) or ({}, set())
+        if name not in active:
+            return original(*args, **kwargs)
+        used.add(name)
+        return active[name](*args, **kwargs)
 
     return dispatch
+
+
+def _original(module, name):
+    return _ORIGINAL.get(name) or getattr(module, name)
 
 
 def moments(x, axes, shift=None, keepdims=False, name=None):
     """`tf.nn.moments` without its `stop_gradient` through the mean."""
     del shift, name
-    mean = tf.reduce_mean(x, axes, keepdims=True)
-    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims=True)
-    return (mean, variance) if keepdims else (tf.squeeze(mean, axes), tf.squeeze(variance, axes))
+    x = tf.convert_to_tensor(x)
+    # Sums over many half-precision entries overflow; TensorFlow's function does the same.
+    wide = tf.cast(x, tf.float32) if x.dtype.name in _HALF else x
+    mean = tf.reduce_mean(wide, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(wide, mean), axes, keepdims=True)
+    if not keepdims:
+        # The axes have one entry each by now. `tf.squeeze` would not take them as a tensor.
+        mean, variance = tf.reduce_sum(mean, axes), tf.reduce_sum(variance, axes)
+    return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
 def resize(
     images, size, method="bilinear", preserve_aspect_ratio=False, antialias=False, name=None
 ):
-    """`tf.image.resize` as the two matrix products that it is (resizing is linear)."""
-    del name
-    original = functools.partial(_ORIGINAL.get("resize", tf.image.resize), antialias=antialias)
-    if preserve_aspect_ratio or not images.dtype.is_floating or None in images.shape[-3:-1]:
-        return original(images, size, method=method, preserve_aspect_ratio=preserve_aspect_ratio)
+    """`tf.image.resize` as the two matrix products that it is (resizing is linear).
 
-    def matrix(length, target):
-        basis = tf.eye(length, dtype=tf.float32)[:, :, None, None]
-        return tf.cast(original(basis, (target, 1), method=method)[:, :, 0, 0], images.dtype)
+    Half-precision images give float32 as in TensorFlow; float64 images stay float64.
+    """
+    images = tf.convert_to_tensor(images)
+    one_axis = functools.partial(
+        _original(tf.image, "resize"), method=method, antialias=antialias, name=name
+    )
+    if not images.dtype.is_floating or len(images.shape) not in (3, 4):
+        return one_axis(images, size, preserve_aspect_ratio=preserve_aspect_ratio)
+    nearest = method == tf.image.ResizeMethod.NEAREST_NEIGHBOR
+    wide = images if images.dtype == tf.float64 else tf.cast(images, tf.float32)
+    sides = [_length(wide, axis) for axis in (-3, -2)]
+    targets = _targets(sides, size, preserve_aspect_ratio)
+    rows, columns = (
+        tf.cast(_interpolation(one_axis, side, target), wide.dtype)
+        for side, target in zip(sides, targets, strict=True)
+    )
+    resized = tf.einsum("...hwc,hp,wq->...pqc", wide, rows, columns)
+    return tf.cast(resized, images.dtype) if nearest else resized
 
-    rows = matrix(images.shape[-3], int(size[0]))
-    columns = matrix(images.shape[-2], int(size[1]))
-    return tf.einsum("...hwc,hp,wq->...pqc", images, rows, columns)
+
+def _interpolation(one_axis, side, target):
+    """The matrix `[side, target]` of resizing along one axis, from TensorFlow's own function."""
+
+    def build():
+        basis = tf.eye(side, dtype=tf.float32)[:, :, None, None]
+        return one_axis(basis, tf.stack([target, 1]))[:, :, 0, 0]
+
+    if isinstance(side, int) and isinstance(target, int):
+        # A constant of the graph, since XLA cannot compile every kind of resizing.
+        with tf.init_scope():
+            matrix = build()
+            matrix = matrix.numpy() if tf.executing_eagerly() else matrix
+        return tf.convert_to_tensor(matrix)
+    return build()
+
+
+def _targets(sides, size, preserve_aspect_ratio):
+    """The resized height and width, as Python integers where they are known."""
+    known = tf.get_static_value(size) if tf.is_tensor(size) else size
+    if known is None:
+        targets = tf.unstack(tf.cast(size, tf.int32), num=2)
+    else:
+        targets = [int(side) for side in known]
+    if not preserve_aspect_ratio:
+        return targets
+    ratios = [
+        tf.cast(target, tf.float32) / tf.cast(side, tf.float32)
+        for target, side in zip(targets, sides, strict=True)
+    ]
+    scaled = [tf.round(tf.minimum(*ratios) * tf.cast(side, tf.float32)) for side in sides]
+    known = [tf.get_static_value(side) for side in scaled]
+    return [
+        tf.cast(side, tf.int32) if value is None else int(value)
+        for side, value in zip(scaled, known, strict=True)
+    ]
 
 
 def max_pool(input, ksize, strides, padding, data_format=None, name=None):
-    """`tf.nn.max_pool` by selection: the window's first largest entry, exact in any order."""
-    del name
-    rank = len(input.shape) - 2
-    if data_format is not None and data_format.startswith("NC"):
-        forward = [0, *range(2, rank + 2), 1]
-        pooled = max_pool(tf.transpose(input, forward), ksize, strides, padding)
+    """`tf.nn.max_pool` (and its 1D, 2D and 3D forms) by selection, see `_select_largest`."""
+    x = tf.convert_to_tensor(input)
+    rank = len(x.shape) - 2
+    channels_first = bool(data_format) and data_format.startswith("NC")
+    sizes = [_full(value, rank, channels_first) for value in (ksize, strides)]
+    channel = 1 if channels_first else -1
+    if any(value[0] != 1 or value[channel] != 1 for value in sizes):
+        # Pooling over channels: TensorFlow has no gradient for it, and says so.
+        return _original(tf.nn, "max_pool")(x, ksize, strides, padding, data_format, name)
+    spatial = slice(2, None) if channels_first else slice(1, -1)
+    window, stride = (value[spatial] for value in sizes)
+    padding = padding if isinstance(padding, str) else list(padding)[spatial]
+    return _select_largest(x, window, stride, padding, [1] * rank, channels_first)
+
+
+def pool(
+    input,
+    window_shape,
+    pooling_type,
+    strides=None,
+    padding="VALID",
+    data_format=None,
+    dilations=None,
+    name=None,
+):
+    """`tf.nn.pool` with max-pooling by selection; other pooling types are TensorFlow's."""
+    if pooling_type != "MAX":
+        arguments = (strides, padding, data_format, dilations, name)
+        return _original(tf.nn, "pool")(input, window_shape, pooling_type, *arguments)
+    x = tf.convert_to_tensor(input)
+    rank = len(x.shape) - 2
+    channels_first = bool(data_format) and data_format.startswith("NC")
+    window, stride, dilation = (
+        [1] * rank if value is None else _full(value, rank, False)[1:-1]
+        for value in (window_shape, strides, dilations)
+    )
+    if not isinstance(padding, str):
+        padding = list(padding)[2:] if channels_first else list(padding)[1:-1]
+    return _select_largest(x, window, stride, padding, dilation, channels_first)
+
+
+def _select_largest(x, window, stride, padding, dilation, channels_first):
+    """Max-pooling as the sum of each window's first largest entry: exact in any derivative."""
+    rank = len(window)
+    if channels_first:
+        moved = tf.transpose(x, [0, *range(2, rank + 2), 1])
+        pooled = _select_largest(moved, window, stride, padding, dilation, False)
         return tf.transpose(pooled, [0, rank + 1, *range(1, rank + 1)])
-    window, stride = _spatial(ksize, rank), _spatial(strides, rank)
-    if padding == "SAME":
-        input = _pad_same(input, window, stride)
-    sizes = [(input.shape[i + 1] - window[i]) // stride[i] + 1 for i in range(rank)]
+    widths = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    x = _padded(x, widths, stride, padding)
+    sizes = [(_length(x, i + 1) - widths[i]) // stride[i] + 1 for i in range(rank)]
     shifted = []
-    for offset in itertools.product(*(range(side) for side in window)):
+    taps = [range(0, width, step) for width, step in zip(widths, dilation, strict=True)]
+    for offset in itertools.product(*taps):
         spatial = [
             slice(offset[i], offset[i] + (sizes[i] - 1) * stride[i] + 1, stride[i])
             for i in range(rank)
         ]
-        shifted.append(input[(slice(None), *spatial)])
+        shifted.append(x[(slice(None), *spatial)])
     entries = tf.stack(shifted, axis=-1)
     first = tf.argmax(tf.stop_gradient(entries), axis=-1)
     chosen = tf.one_hot(first, len(shifted), on_value=True, off_value=False, dtype=tf.bool)
-    # `where` and not a product: padding is -inf, and -inf * 0 is NaN.
+    # `where` and not a product: an infinite entry times 0 is NaN.
     return tf.reduce_sum(tf.where(chosen, entries, tf.zeros([], entries.dtype)), axis=-1)
 
 
-def _spatial(value, rank):
-    values = [value] if isinstance(value, int) else [int(v) for v in value]
-    if len(values) == 1:
-        return values * rank
-    return values if len(values) == rank else values[1:-1]
+def _length(x, axis):
+    """The length of an axis: a Python integer where it is known, else a tensor."""
+    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
 
-def _pad_same(x, window, stride):
-    paddings = [(0, 0)]
-    for size, width, step in zip(x.shape[1:-1], window, stride, strict=True):
-        total = max((-(-size // step) - 1) * step + width - size, 0)
-        paddings.append((total // 2, total - total // 2))
-    return tf.pad(x, [*paddings, (0, 0)], constant_values=x.dtype.min)
+def _full(value, rank, channels_first):
+    """A window or stride in the form with batch and channel entries."""
+    values = [int(value)] if isinstance(value, numbers.Integral) else [int(v) for v in value]
+    if len(values) == rank + 2:
+        return values
+    spatial = values * rank if len(values) == 1 else values
+    return [1, 1, *spatial] if channels_first else [1, *spatial, 1]
+
+
+def _padded(x, widths, stride, padding):
+    if padding == "VALID":
+        return x
+    if padding == "SAME":
+        padding = []
+        for axis, (width, step) in enumerate(zip(widths, stride, strict=True)):
+            size = _length(x, axis + 1)
+            total = (-(-size // step) - 1) * step + width - size
+            total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
+            padding.append((total // 2, total - total // 2))
+    return tf.pad(x, [(0, 0), *map(tuple, padding), (0, 0)], constant_values=x.dtype.min)
 
 
 @contextlib.contextmanager
@@ -146,21 +267,37 @@ def float32(network):
     """Context in which every layer of `network` computes in float32, whatever its policy.
 
     A finite difference of half-precision gradients is noise: the step h is below the spacing of
-    half-precision pixels. Variables are float32 under the mixed policies anyway.
+    half-precision pixels.
 
     Args:
         network: A `keras.Model`. To be used while it is traced.
     """
-    layers = [
-        layer
-        for layer in network._flatten_layers()
-        if layer.dtype_policy.compute_dtype in ("float16", "bfloat16")
-    ]
-    policies = [layer.dtype_policy for layer in layers]
+    half = [layer for layer in network._flatten_layers() if _computes_in_half(layer)]
+    with compute_dtype(half, "float32"):
+        yield
+
+
+@contextlib.contextmanager
+def compute_dtype(layers, dtype):
+    """Context in which each of `layers` computes in `dtype`, from variables of any dtype."""
+    # The attribute behind `dtype_policy`: the setter edits policy maps that layers share.
+    policies = [layer._dtype_policy for layer in layers]
     try:
         for layer in layers:
-            layer.dtype_policy = "float32"
+            layer._dtype_policy = _ComputePolicy(dtype, layer.variable_dtype)
         yield
     finally:
         for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
+            layer._dtype_policy = policy
+
+
+def _computes_in_half(layer):
+    return layer.compute_dtype in _HALF and layer.quantization_mode is None
+
+
+class _ComputePolicy(keras.DTypePolicy):
+    """Computes in one dtype and casts variables of another to it."""
+
+    def __init__(self, compute, variable):
+        super().__init__(compute)
+        self._variable_dtype = variable

@@ -103,6 +103,10 @@ class RobustModel(keras.Model):
         with _assertions_as_input_errors():
             return super().fit(x, y, *args, **kwargs)
 
+    def export(self, filepath, **kwargs):
+        """Exports the network alone: see `keras.Model.export` and `soar_tf.export`."""
+        return self.network.export(filepath, **kwargs)
+
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._checked_pixels(tf.cast(x, tf.float32))

@@ -1,0 +1,5 @@
+"""`python -m soar_tf.cli`."""
+
+from soar_tf.cli.main import main
+
+main(prog_name="soar-tf")

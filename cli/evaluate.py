@@ -1,0 +1,89 @@
+"""`soar-tf evaluate`."""
+
+import json
+
+import click
+
+from soar_tf.cli import params
+
+
+@click.command(short_help="Attack a trained model and print its robust accuracy.")
+@click.argument("model", type=click.Path(), metavar="MODEL")
+@params.dataset_option
+@params.data_dir_option
+@params.image_size_option
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Split to attack.",
+)
+@click.option(
+    "--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]"
+)
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="NAME[:k=v,...]",
+    help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "
+    "`soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
+)
+@click.option(
+    "--epsilon",
+    type=params.Number(),
+    help="Radius of the linf attacks that set none, in units of pixels in [0, 1]. "
+    "[default: the data set's usual one, 8/255 for CIFAR-10]",
+)
+@click.option(
+    "--batch-size",
+    type=params.POSITIVE,
+    default=256,
+    show_default=True,
+    help="Images attacked together; the result does not depend on it.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks."
+)
+@click.option("--output", type=click.Path(), metavar="FILE", help="Write the report as JSON.")
+@params.json_option
+def evaluate(model, attacks, epsilon, output, as_json, **options):
+    """Attack MODEL: a run directory, a .keras file or a SavedModel folder.
+
+    Robust accuracy is the share of all images that are classified correctly and that the attack
+    did not break; the worst case counts, per image, every attack. Each figure is an upper bound:
+    a stronger attack can only lower it.
+
+    Example: soar-tf evaluate runs/digits --attack pgd20 --attack l2pgd100
+    """
+    from soar_tf.experiments import summary
+
+    report = summary.evaluate_model(
+        model,
+        attacks=attacks or ("fgsm", "pgd20"),
+        epsilon=epsilon,
+        output=output,
+        progress=_progress,
+        **options,
+    )
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    rows = [["clean", "", params.percent(report["clean_accuracy"]), "", ""]]
+    for attack in report["attacks"]:
+        radius = f"{attack['norm'].capitalize()} {params.number_text(attack['epsilon'])}"
+        speed = f"{attack['images_per_second']:.0f}"
+        rows.append([attack["name"], radius, params.percent(attack["robust_accuracy"]),
+                     f"{attack['seconds']:.1f}", speed])  # fmt: skip
+    rows.append(["worst case", "", params.percent(report["worst_case_accuracy"]), "", ""])
+    click.echo(params.table(rows, ["attack", "threat model", "accuracy", "seconds", "images/s"]))
+    click.echo(
+        f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}."
+    )
+    click.echo(report["note"])
+
+
+def _progress(name, done, total):
+    end = "\n" if done >= total else ""
+    click.echo(f"\r{name}: {done}/{total} images{end}", err=True, nl=False)

@@ -1,0 +1,20 @@
+"""`soar-tf export`."""
+
+import click
+
+
+@click.command(short_help="Export a model as a plain SavedModel.")
+@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.argument("out", type=click.Path(), metavar="OUT")
+def export(model, out):
+    """Export MODEL, a run directory or a .keras file, to the SavedModel folder OUT.
+
+    The SavedModel maps images in [0, 1] to logits and loads without soar_tf.
+
+    Example: soar-tf export runs/digits exported/digits
+    """
+    from soar_tf import saved_model
+    from soar_tf.experiments import models
+
+    saved_model.export(models.load_network(models.network_path(model)), out)
+    click.echo(out)

@@ -1,0 +1,60 @@
+"""The `soar-tf` command and what all its sub-commands share."""
+
+import os
+import signal
+import sys
+
+import click
+
+import soar_tf
+from soar_tf.cli.evaluate import evaluate
+from soar_tf.cli.export import export
+from soar_tf.cli.listing import list_names
+from soar_tf.cli.train import train
+from soar_tf.errors import InputError, RunError
+
+
+class _Group(click.Group):
+    """Maps the package's errors to exit codes: 2 for bad input, 1 for a run that failed."""
+
+    def invoke(self, context):
+        _quiet_tensorflow()
+        # A stopped job should end as Ctrl-C does: with its checkpoint in place, and a word.
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(context)
+        except InputError as error:
+            click.echo(f"Error: {error}", err=True)
+            context.exit(2)
+        except RunError as error:
+            click.echo(f"Failed: {error}", err=True)
+            context.exit(1)
+        except KeyboardInterrupt:
+            click.echo("Interrupted; the same command goes on where this one stopped.", err=True)
+            context.exit(1)
+        except BrokenPipeError:
+            sys.stderr.close()
+            context.exit(1)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def _quiet_tensorflow():
+    """TensorFlow's start-up messages (CPU flags, missing CUDA) say nothing a user can act on."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(soar_tf.__version__, prog_name="soar-tf")
+def main():
+    """Train image classifiers robustly with Keras, and measure how robust they are.
+
+    Results go to stdout, progress to stderr. Exit code 0: done; 1: the run failed; 2: bad usage.
+    """
+
+
+for _command in (train, evaluate, export, list_names):
+    main.add_command(_command)

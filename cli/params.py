@@ -1,0 +1,93 @@
+"""Parameter types and options that several commands share."""
+
+import click
+
+from soar_tf.errors import InputError, parse_number
+
+
+class KeyValue(click.ParamType):
+    """`KEY=VALUE`, given as often as needed."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not equals or not key or not text:
+            self.fail(f"{value!r} is not of the form KEY=VALUE.", param, ctx)
+        return key.strip(), text.strip()
+
+
+class Number(click.ParamType):
+    """A number or a fraction such as `8/255`."""
+
+    name = "NUMBER"
+
+    def convert(self, value, param, ctx):
+        try:
+            return parse_number(value, param.name)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType):
+    """`HEIGHTxWIDTH` in pixels, or one number for a square."""
+
+    name = "HxW"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, list):
+            return value
+        sides = value.lower().split("x")
+        if not all(side.isdigit() and int(side) > 0 for side in sides) or len(sides) > 2:
+            self.fail(f"{value!r} is not of the form HxW, such as 32x32.", param, ctx)
+        return [int(sides[0]), int(sides[-1])]
+
+
+POSITIVE = click.IntRange(min=1)
+
+dataset_option = click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
+    "npz:FILE or folder:DIR. See `soar-tf list datasets`.",
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder of tensorflow-datasets. [default: ~/tensorflow_datasets]",
+)
+image_size_option = click.option(
+    "--image-size", type=Size(), help="Resize images, in pixels. [default: as they are]"
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+
+
+def number_text(value):
+    """A radius as people write it: `8/255` where it is a multiple of 1/255, else decimals."""
+    if value == 0:
+        return "0"
+    if value < 0.5 and abs(value * 255 - round(value * 255)) < 1e-6:
+        return f"{round(value * 255)}/255"
+    return f"{value:.4g}"
+
+
+def table(rows, header):
+    """A plain text table; the first column is left-aligned, the others right."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = []
+    for row in cells:
+        first, *rest = (
+            cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def percent(share):
+    """A share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,134 @@
+"""Square attack: random search with square updates, without gradients (arXiv:1912.00049)."""
+
+import typing
+
+import tensorflow as tf
+
+from soar_tf.attacks import square_windows, working_set
+from soar_tf.attacks.attack import Attack
+from soar_tf.errors import check_integer, check_number
+from soar_tf.ops import losses, norms, random
+
+_CHUNK = 64  # queries whose noise is drawn together
+
+
+class _Rows(typing.NamedTuple):
+    index: tf.Tensor
+    x: tf.Tensor
+    y: tf.Tensor
+    keys: tf.Tensor
+    best: tf.Tensor
+    margin: tf.Tensor  # the label's logit minus the largest other: broken at 0 and below
+    noise: tf.Tensor  # uniform (0, 1) numbers of the current chunk of queries
+
+
+class Square(Attack):
+    """Square attack (Andriushchenko et al. 2019, arXiv:1912.00049), on the margin.
+
+    Each query proposes to change a square window, at a random place and of a size that shrinks
+    with the number of queries, and keeps the change if the margin falls. For linf all pixels of
+    the window move to `x + epsilon` or `x - epsilon`, one sign a channel; for l2 the perturbation
+    of a second window moves into the first. Exactly one forward pass a query, and no gradient.
+
+    Images are `[B, H, W, C]`; inputs of lower rank are taken as images with one row or channel.
+
+    Args:
+        epsilon: Radius in units of the pixel range.
+        norm: `"linf"` or `"l2"`.
+        queries: Number of proposals after the random start.
+        p_init: Share of the image that the first proposals change.
+        restarts: Number of random starts; later ones only work on examples not yet broken.
+        bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.get("square").queries
+    5000
+    """
+
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        norm="linf",
+        queries=5000,
+        p_init=0.8,
+        restarts=1,
+        bounds=(0.0, 1.0),
+    ):
+        super().__init__(epsilon, norm, bounds)
+        self.queries = check_integer(queries, "queries", minimum=1)
+        self.p_init = check_number(p_init, "p_init", minimum=0.0, maximum=1.0, exclusive=True)
+        self.restarts = check_integer(restarts, "restarts", minimum=1)
+
+    def search(self, logits_fn, x, y, keys):
+        shape = [-1, *x.shape[1:]]
+        proposals = square_windows.PROPOSALS[self.norm](self, _image_shape(x))
+        images = tf.reshape(x, [-1, *_image_shape(x)])
+        keys = random.derive(keys, "square")
+
+        def margin(points, y):
+            return -losses.margin(y, logits_fn(tf.reshape(points, shape)))
+
+        def body(run, active, result):
+            own = working_set.take(active, (images, y, random.derive(keys, run)))
+            return run + 1, *self._run(margin, proposals, result, active, *own)
+
+        active = tf.range(tf.shape(x)[0])
+        _, _, result = tf.while_loop(
+            lambda run, active, _: (run < self.restarts) & (tf.size(active) > 0),
+            body,
+            (0, active, images),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), images.shape),
+            parallel_iterations=1,
+        )
+        return tf.ensure_shape(tf.reshape(result, shape), x.shape)
+
+    def _run(self, margin, proposals, result, active, x, y, keys):
+        """One random start and its queries; returns the rows still active and the results."""
+        start = proposals.start(x, keys)
+        empty = random.uniform(keys, (1, proposals.numbers))[:, :0]
+        rows = _Rows(active, x, y, keys, start, margin(start, y), empty)
+        result, rows = _retire(result, rows)
+        stages = tf.constant(square_windows.halvings(self.queries))
+
+        def body(query, result, rows):
+            number = query % _CHUNK
+            chunk = random.derive(rows.keys, query // _CHUNK)
+            noise = tf.cond(
+                number == 0,
+                lambda: random.uniform(chunk, (_CHUNK, proposals.numbers)),
+                lambda: rows.noise,
+            )
+            proposed = proposals.propose(rows.best, rows.x, noise[:, number], stages[query])
+            reached = margin(proposed, rows.y)
+            better = reached < rows.margin
+            rows = rows._replace(
+                best=tf.where(norms.per_example(better, proposed), proposed, rows.best),
+                margin=tf.where(better, reached, rows.margin),
+                noise=noise,
+            )
+            return query + 1, *_retire(result, rows)
+
+        image = working_set.open_rows(rows)
+        noise = tf.TensorShape([None, None, proposals.numbers])
+        _, result, rows = tf.while_loop(
+            lambda query, _, rows: (query < self.queries) & (tf.size(rows.index) > 0),
+            body,
+            (0, result, rows),
+            shape_invariants=(tf.TensorShape([]), result.shape, image._replace(noise=noise)),
+            parallel_iterations=1,
+        )
+        return rows.index, tf.tensor_scatter_nd_update(result, rows.index[:, None], rows.best)
+
+
+def _retire(result, rows):
+    done = ~(rows.margin > 0)  # NaN counts as broken
+    return working_set.retire(result, rows.index, rows.best, done, rows)
+
+
+def _image_shape(x):
+    shape = list(x.shape[1:])
+    if len(shape) == 1:
+        return [1, *shape, 1]
+    return [*shape, 1] if len(shape) == 2 else shape

@@ -1,0 +1,201 @@
+"""The random proposals of the Square attack (arXiv:1912.00049, algorithms 2 and 3).
+
+All randomness comes in as uniform numbers, so that proposals are pure functions per example.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from soar_tf.ops import norms, random
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+
+
+def halvings(queries):
+    """How often the share p of the image has been halved at each query (not rescaled).
+
+    Args:
+        queries: Number of queries.
+
+    Returns:
+        int32 array `[queries]`.
+
+    Example:
+
+    >>> from soar_tf.attacks.square_windows import halvings
+    >>> halvings(60)[[10, 11, 50, 51]].tolist()
+    [0, 1, 1, 2]
+    """
+    return np.searchsorted(HALVINGS, np.arange(queries)).astype(np.int32)
+
+
+def window_sides(height, width, p_init, smallest=1, odd=False):
+    """The window's side for each number of halvings of p.
+
+    Args:
+        height: Image height in pixels.
+        width: Image width in pixels.
+        p_init: Share of the image's area at first.
+        smallest: Least side.
+        odd: Whether sides are raised to the next odd number.
+
+    Returns:
+        List of 10 ints, largest first, not yet cut to the image.
+    """
+    shares = [p_init / 2**count for count in range(len(HALVINGS) + 1)]
+    sides = [max(round((share * height * width) ** 0.5), smallest) for share in shares]
+    return [side + 1 - side % 2 if odd else side for side in sides]
+
+
+def bump(side):
+    """The l2 update: a positive and a negative half, each falling off from its centre.
+
+    Args:
+        side: Side of the window in pixels.
+
+    Returns:
+        float32 array `[side, side]` of l2 norm 1.
+    """
+    if side == 1:
+        return np.ones((1, 1), np.float32)
+    halves = (_pyramid(side // 2, side), -_pyramid(side - side // 2, side))
+    return (np.concatenate(halves) / 2**0.5).astype(np.float32)
+
+
+def _pyramid(height, width):
+    """Falls off with the (Chebyshev) distance d from the centre as the sum of 1/k^2 from d + 1."""
+    rows = np.abs(np.arange(height) - height // 2)[:, None]
+    columns = np.abs(np.arange(width) - width // 2)[None, :]
+    terms = 1.0 / np.arange(1, max(height // 2, width // 2) + 2) ** 2
+    values = np.cumsum(terms[::-1])[::-1][np.maximum(rows, columns)]
+    return values / np.linalg.norm(values)
+
+
+class LinfProposals:
+    """Windows of one colour, and vertical stripes to start from.
+
+    Args:
+        attack: The `Square` attack.
+        shape: `(height, width, channels)` of the images.
+    """
+
+    def __init__(self, attack, shape):
+        self.epsilon, self.bounds = attack.epsilon, attack.bounds
+        self.height, self.width, self.channels = shape
+        self.sides = window_sides(self.height, self.width, attack.p_init)
+        self.numbers = 2 + self.channels
+
+    def start(self, x, keys):
+        """Stripes of `x + epsilon` and `x - epsilon`."""
+        noise = random.uniform(random.derive(keys, "start"), (1, self.width, self.channels))
+        return tf.clip_by_value(x + self.epsilon * _sign(noise), *self.bounds)
+
+    def propose(self, best, x, noise, stage):
+        """Proposes `best` with the pixels of a window at one corner of the ball.
+
+        Args:
+            best: float32 tensor `[n, H, W, C]`, the best points so far.
+            x: float32 tensor `[n, H, W, C]`.
+            noise: float32 tensor `[n, numbers]`, uniform in (0, 1).
+            stage: int scalar tensor, how often p has been halved.
+
+        Returns:
+            float32 tensor `[n, H, W, C]` inside the ball and the box.
+        """
+        # Adding +-2 epsilon and clipping to the ball, as the paper writes it, is this move.
+        sign = tf.reshape(_sign(noise[:, 2:]), [-1, 1, 1, self.channels])
+        moved = tf.clip_by_value(x + self.epsilon * sign, *self.bounds)
+        side = tf.constant(self.sides)[stage]
+        rows = _inside(_offsets(noise[:, 0], self.height, side), side)
+        columns = _inside(_offsets(noise[:, 1], self.width, side), side)
+        return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], moved, best)
+
+
+class L2Proposals:
+    """Two windows, of which the first takes over the norm of the second.
+
+    Args:
+        attack: The `Square` attack.
+        shape: `(height, width, channels)` of the images.
+    """
+
+    def __init__(self, attack, shape):
+        self.epsilon, self.bounds = attack.epsilon, attack.bounds
+        self.height, self.width, self.channels = shape
+        shortest = min(self.height, self.width)
+        sides = window_sides(self.height, self.width, attack.p_init, smallest=3, odd=True)
+        self.sides = [min(side, shortest) for side in sides]
+        self.bumps = np.zeros((len(sides), self.sides[0], self.sides[0]), np.float32)
+        for table, side in zip(self.bumps, self.sides, strict=True):
+            table[:side, :side] = bump(side)
+        self.numbers = 5 + self.channels
+
+    def start(self, x, keys):
+        """A grid of bumps with random signs and orientations, scaled to norm `epsilon`."""
+        side = max(min(self.height, self.width) // 5, 1)
+        tiles = (self.height // side, self.width // side)
+        noise = random.uniform(random.derive(keys, "start"), (*tiles, 1 + self.channels))
+        noise = tf.repeat(tf.repeat(noise, side, axis=1), side, axis=2)
+        upright = tf.tile(bump(side), tiles)[None, :, :, None]
+        lying = tf.tile(bump(side).T, tiles)[None, :, :, None]
+        delta = tf.where(noise[..., :1] < 0.5, upright, lying) * _sign(noise[..., 1:])
+        rest = (self.height - side * tiles[0], self.width - side * tiles[1])
+        paddings = [(left // 2, left - left // 2) for left in rest]
+        return self._within(x, tf.pad(delta, [(0, 0), *paddings, (0, 0)]))
+
+    def propose(self, best, x, noise, stage):
+        """Proposes to move the perturbation of one window into another; see `LinfProposals`."""
+        side = tf.constant(self.sides)[stage]
+        row, column, row2, column2 = (
+            _offsets(noise[:, k], length, side)
+            for k, length in enumerate((self.height, self.width) * 2)
+        )
+        first = _inside(row, side)[:, :, None] & _inside(column, side)[:, None, :]
+        second = _inside(row2, side)[:, :, None] & _inside(column2, side)[:, None, :]
+        first, second = first[..., None], second[..., None]
+        delta = best - x
+        square = tf.square(delta)
+        free = tf.maximum(self.epsilon**2 - _total(square, [1, 2, 3]), 0.0) / self.channels
+        size = tf.sqrt(free + _total(tf.where(first | second, square, 0.0), [1, 2]))
+        old = tf.where(first, delta, 0.0)
+        old = old / (1e-12 + tf.sqrt(_total(tf.where(first, square, 0.0), [1, 2])))
+        sign = tf.reshape(_sign(noise[:, 5:]), [-1, 1, 1, self.channels])
+        new = old + sign * self._bump(row, column, noise[:, 4], stage)[..., None]
+        new = tf.where(first, new, 0.0)
+        new *= size / (1e-12 + tf.sqrt(_total(tf.square(new), [1, 2])))
+        return self._within(x, tf.where(first, new, tf.where(second, 0.0, delta)))
+
+    def _bump(self, row, column, noise, stage):
+        """The bump at each example's window, upright or lying, `[n, H, W]`; garbage outside it."""
+        largest = self.sides[0]
+        row = tf.clip_by_value(row, 0, largest - 1)[:, :, None]
+        column = tf.clip_by_value(column, 0, largest - 1)[:, None, :]
+        upright = (noise < 0.5)[:, None, None]
+        index = tf.where(upright, row * largest + column, column * largest + row)
+        return tf.gather(tf.reshape(tf.constant(self.bumps)[stage], [-1]), index)
+
+    def _within(self, x, delta):
+        scaled = self.epsilon * norms.normalize_l2(delta)
+        return tf.clip_by_value(x + scaled, *self.bounds)
+
+
+PROPOSALS = {"linf": LinfProposals, "l2": L2Proposals}
+
+
+def _offsets(noise, length, side):
+    """Each position minus the first one of a random window, int32 `[n, length]`."""
+    last = tf.maximum(length - side, 0)
+    first = tf.cast(noise * tf.cast(last + 1, tf.float32), tf.int32)
+    return tf.range(length)[None, :] - tf.minimum(first, last)[:, None]
+
+
+def _inside(offsets, side):
+    return (offsets >= 0) & (offsets < side)
+
+
+def _sign(noise):
+    return tf.where(noise < 0.5, -1.0, 1.0)
+
+
+def _total(values, axes):
+    return tf.reduce_sum(values, axes, keepdims=True)

@@ -1,0 +1,191 @@
+"""A training run's configuration: every setting, resolved, as it stands in `config.toml`.
+
+This module imports neither TensorFlow nor Keras, so that the command line can check its flags and
+print its help at once.
+"""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+from soar_tf.errors import InputError, check_choice, check_epsilon, check_integer, check_number, unknown
+
+SCHEDULES = ("onecycle", "paper", "constant")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+# What a data set is trained with unless told otherwise. Epsilon is its usual l-infinity radius;
+# on the 8x8 digits, 0.15 is where a standard network fails and a robust one still can hold.
+_RECIPES = {
+    "digits": {
+        "network": "cnn2", "epsilon": 0.15, "epochs": 60, "pretrain_epochs": 30, "batch_size": 64,
+    },
+    "mnist": {"network": "cnn4", "epsilon": 0.3},
+    "fashion_mnist": {"network": "cnn4", "epsilon": 0.1},
+}  # fmt: skip
+_DEFAULT_RECIPE = {
+    "network": "cnn4", "epsilon": 8 / 255, "epochs": 15, "pretrain_epochs": 24, "batch_size": 128,
+}  # fmt: skip
+
+# Peak learning rates of (training from scratch, fine-tuning a standard network) per schedule.
+_LEARNING_RATES = {"onecycle": (0.05, 0.01), "paper": (0.01, 0.002), "constant": (0.01, 0.002)}
+_ADAPTIVE_LEARNING_RATES = (1e-3, 1e-4)
+
+
+def recipe(dataset):
+    """The defaults for a data set: network, epsilon, epochs, pretrain_epochs and batch_size."""
+    return {**_DEFAULT_RECIPE, **_RECIPES.get(dataset, {})}
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    """Everything that determines a training run's result.
+
+    Attributes:
+        method: Registered method's name.
+        method_args: The method's arguments; resolved to all of them once the run is set up.
+        dataset: Data set's name or scheme, see `soar_tf.datasets`.
+        data_dir: Folder of prepared tensorflow-datasets, or `None` for their default.
+        image_size: `[height, width]` to resize images to, or `None`.
+        network: Registered network's name, or the path of a `.keras` file.
+        network_args: The network's arguments.
+        init_from: Model to start from: a run directory or a `.keras` file, or `None`.
+        pretrain_epochs: Epochs of standard training before a method that fine-tunes.
+        epochs: Epochs of the method.
+        batch_size: Images per step.
+        learning_rate: Peak learning rate of the method's phase.
+        pretrain_learning_rate: Peak learning rate of the standard phase.
+        lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (two drops) or `"constant"`.
+        optimizer: `"sgd"` (momentum 0.9), `"adam"` or `"adamw"`.
+        weight_decay: Decoupled weight decay.
+        seed: Seed of weights, order, augmentation and noise.
+        limit: Number of training images used, or `None` for all.
+        augment: Whether to crop and flip; `None` for the data set's habit.
+        jit: Whether to compile with XLA; `None` lets Keras choose.
+        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+    """
+
+    method: str = "soar"
+    method_args: dict = dataclasses.field(default_factory=dict)
+    dataset: str = "digits"
+    data_dir: str | None = None
+    image_size: list | None = None
+    network: str | None = None
+    network_args: dict = dataclasses.field(default_factory=dict)
+    init_from: str | None = None
+    pretrain_epochs: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    pretrain_learning_rate: float | None = None
+    lr_schedule: str = "onecycle"
+    optimizer: str = "sgd"
+    weight_decay: float = 2e-4
+    seed: int = 0
+    limit: int | None = None
+    augment: bool | None = None
+    jit: bool | None = None
+    precision: str = "float32"
+
+    def resolved(self, *, fine_tunes):
+        """Returns a copy with every default filled in, after checking every value.
+
+        Args:
+            fine_tunes: Whether the method starts from a standard network.
+
+        Raises:
+            InputError: If a value is out of range.
+        """
+        config = dataclasses.replace(self)
+        defaults = recipe(config.dataset)
+        for name in ("network", "epochs", "batch_size"):
+            if getattr(config, name) is None:
+                setattr(config, name, defaults[name])
+        if config.init_from is not None and config.pretrain_epochs:
+            raise InputError("`pretrain_epochs` cannot be combined with `init_from`.")
+        if not fine_tunes and config.pretrain_epochs:
+            raise InputError(
+                f"`pretrain_epochs` is for methods that fine-tune, such as soar. "
+                f"Received: {config.pretrain_epochs} for method {config.method!r}."
+            )
+        if config.pretrain_epochs is None:
+            pretrains = fine_tunes and config.init_from is None
+            config.pretrain_epochs = defaults["pretrain_epochs"] if pretrains else 0
+        check_choice(config.lr_schedule, "lr_schedule", SCHEDULES)
+        check_choice(config.optimizer, "optimizer", OPTIMIZERS)
+        check_choice(config.precision, "precision", PRECISIONS)
+        rates = _LEARNING_RATES[config.lr_schedule]
+        if config.optimizer != "sgd":
+            rates = _ADAPTIVE_LEARNING_RATES
+        tuning = config.init_from is not None or config.pretrain_epochs > 0
+        if config.learning_rate is None:
+            config.learning_rate = rates[1 if tuning else 0]
+        if config.pretrain_learning_rate is None:
+            config.pretrain_learning_rate = rates[0]
+        config._check_ranges()
+        return config
+
+    def _check_ranges(self):
+        for name in ("epochs", "batch_size"):
+            setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
+        for name in ("pretrain_epochs", "seed"):
+            setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
+        if self.limit is not None:
+            self.limit = check_integer(self.limit, "limit", minimum=1)
+        for name in ("learning_rate", "pretrain_learning_rate"):
+            value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
+            setattr(self, name, value)
+        self.weight_decay = check_number(self.weight_decay, "weight_decay", minimum=0.0)
+        if "epsilon" in self.method_args:
+            norm = self.method_args.get("norm", "linf")
+            self.method_args["epsilon"] = check_epsilon(self.method_args["epsilon"], norm=norm)
+
+    def to_dict(self):
+        """The configuration without what is `None` (TOML has no null)."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    def differences(self, other):
+        """The names of the settings in which `other` (a dictionary) differs."""
+        mine = self.to_dict()
+        return sorted(k for k in mine.keys() | other.keys() if mine.get(k) != other.get(k))
+
+
+def read_toml(path):
+    """Reads a configuration file.
+
+    Args:
+        path: A TOML file whose keys are `TrainConfig`'s fields.
+
+    Returns:
+        A dictionary.
+
+    Raises:
+        InputError: If it cannot be read, is no TOML, or holds an unknown key or a wrong type.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
+    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
+    for key, value in values.items():
+        if key not in fields:
+            raise unknown(f"key in {path!s}:", key, fields)
+        _check_type(path, key, value, fields[key].type)
+    return values
+
+
+_TYPES = {int: "an integer", float: "a number", str: "a string", bool: "true or false",
+          dict: "a table", list: "an array"}  # fmt: skip
+
+
+def _check_type(path, key, value, annotation):
+    wanted = [kind for kind in _TYPES if kind in getattr(annotation, "__args__", (annotation,))]
+    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
+        return
+    if isinstance(value, bool) != (bool in wanted) or not isinstance(value, tuple(wanted)):
+        raise InputError(
+            f"`{key}` in {path!s} must be {' or '.join(_TYPES[k] for k in wanted)}. "
+            f"Received: {value!r}."
+        )

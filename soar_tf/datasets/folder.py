@@ -1,0 +1,136 @@
+"""`folder:DIR`: image files in one subfolder per class.
+
+Files are decoded here rather than by `keras.utils.image_dataset_from_directory`, because every file
+has to be opened anyway to learn sizes and channels, and a corrupt one has to be named.
+"""
+
+import pathlib
+
+import numpy as np
+
+from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed, resize, stratified
+from soar_tf.errors import InputError
+
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+"""The file types that `keras.utils.image_dataset_from_directory` reads; others are ignored."""
+
+TEST_FRACTION, TEST_SEED = 0.2, 0
+
+
+def load(path, wanted, image_size):
+    """Reads the wanted splits of a folder.
+
+    Args:
+        path: A folder with subfolders train/, validation/, test/ (at least one of them) that each
+            hold one subfolder per class, or a folder of class subfolders.
+        wanted: Names of the splits.
+        image_size: `(height, width)` in pixels, or `None` if all images share one size.
+
+    Returns:
+        `(dataset, available)`: the `Dataset` and the names of all splits in the folder.
+
+    Raises:
+        InputError: If the folder has no such layout or an image cannot be read.
+    """
+    root = pathlib.Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"`folder:{path}` must name a folder. Received: no such folder.")
+    files, names, available, provenance = _layout(path, root)
+    chosen = {split: files[split] for split in needed(wanted, available)}
+    images = {
+        split: [_decode(file, image_size) for file, _ in members]
+        for split, members in chosen.items()
+    }
+    shapes = {}
+    for split, members in chosen.items():
+        shapes |= {image.shape: file for image, (file, _) in zip(images[split], members)}
+    sizes = {shape[:2]: file for shape, file in shapes.items()}
+    if len(sizes) > 1:
+        (size1, file1), (size2, file2) = list(sizes.items())[:2]
+        raise InputError(
+            f"`image_size` must be given for `folder:{path}`, whose images differ in size. "
+            f"Received: None, with {file1} {size1} and {file2} {size2}."
+        )
+    channels = max((shape[2] for shape in shapes), default=1)
+    splits = {
+        split: Split(
+            np.stack([np.repeat(i, channels // i.shape[2], axis=2) for i in images.pop(split)]),
+            np.array([label for _, label in members]),
+        )
+        for split, members in chosen.items()
+    }
+    shape = (*next(iter(sizes)), channels) if sizes else (0, 0, 0)
+    dataset = Dataset(f"folder:{path}", len(names), shape, splits, names, channels == 3, provenance)
+    return dataset, available
+
+
+def _layout(path, root):
+    """Lists the files: `({split: [(file, label)]}, class names, available, provenance)`."""
+    inside = _subfolders(root)
+    if "train" in inside or (inside and set(inside) <= set(SPLITS)):
+        available = tuple(split for split in SPLITS if split in inside)
+        names = _class_names(root / available[0])
+        files = {split: _files(root / split, names) for split in available}
+        return files, names, available, f"Folder {path}."
+    names = _class_names(root)
+    files = _files(root, names)
+    test = stratified(np.array([label for _, label in files]), TEST_FRACTION, TEST_SEED)
+    parts = {
+        "train": [file for file, is_test in zip(files, test) if not is_test],
+        "test": [file for file, is_test in zip(files, test) if is_test],
+    }
+    provenance = (
+        f"Folder {path} without splits: {test.sum()} of {len(files)} images, stratified by class, "
+        f"became test (split seed {TEST_SEED})."
+    )
+    return parts, names, tuple(split for split in parts if parts[split]), provenance
+
+
+def _subfolders(folder):
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _class_names(folder):
+    names = tuple(_subfolders(folder))
+    if len(names) < 2:
+        raise InputError(
+            f"{folder} must hold one subfolder per class, at least 2. "
+            f"Received: {len(names)} ({', '.join(names) or 'none'})."
+        )
+    return names
+
+
+def _files(folder, names):
+    """Lists the image files of a split in order of class and name."""
+    foreign = sorted(set(_subfolders(folder)) - set(names))
+    if foreign:
+        raise InputError(
+            f"{folder} must hold the same classes as the first split ({', '.join(names)}). "
+            f"Received: {', '.join(foreign)}."
+        )
+    files = []
+    for label, name in enumerate(names):
+        members = sorted((folder / name).rglob("*")) if (folder / name).is_dir() else []
+        members = [p for p in members if p.suffix.lower() in EXTENSIONS and p.is_file()]
+        if not members:
+            raise InputError(
+                f"{folder / name} must hold images of class {name!r} ({', '.join(EXTENSIONS)}). "
+                "Received: none."
+            )
+        files += [(file, label) for file in members]
+    return files
+
+
+def _decode(file, image_size):
+    """Decodes one file to uint8 `[H, W, 1 or 3]`, resized if a size is given."""
+    import tensorflow as tf
+
+    try:
+        image = tf.io.decode_image(file.read_bytes(), expand_animations=False).numpy()
+    except (tf.errors.OpError, OSError) as error:
+        reason = str(error).split(" [Op:")[0].strip() or type(error).__name__
+        raise InputError(
+            f"{file} must be a readable image ({', '.join(EXTENSIONS)}). Received: {reason}"
+        ) from error
+    image = image[..., : 1 if image.shape[2] < 3 else 3]  # drops an alpha channel
+    return resize(image[None], image_size)[0] if image_size else image

@@ -1,0 +1,173 @@
+"""`npz:FILE`: arrays `x_train`, `y_train`, `x_test`, `y_test`, as Keras's own data sets have.
+
+The file may come from anywhere, so nothing in it is trusted: declared sizes are checked before any
+array is read, and pickles are never loaded.
+"""
+
+import zipfile
+
+import numpy as np
+
+from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
+from soar_tf.errors import InputError
+
+MAX_BYTES = 8 * 2**30
+"""Largest uncompressed size of a file, in bytes; a zip of a few kB can declare terabytes."""
+
+MAX_CLASSES = 65536
+"""Labels beyond this are ids or time stamps, not classes."""
+
+
+def load(path, wanted):
+    """Reads the wanted splits of a file.
+
+    Args:
+        path: The file. It holds `x_<split>` and `y_<split>` for one or more of train, validation
+            and test. Images: `[N, H, W]` or `[N, H, W, C]`, uint8 0-255 or float in [0, 1].
+            Labels: integers, `[N]` or `[N, 1]`.
+        wanted: Names of the splits.
+
+    Returns:
+        `(dataset, available)`: the `Dataset` and the names of all splits in the file.
+
+    Raises:
+        InputError: If the file is not such a file.
+    """
+    members = _directory(path)
+    for split in SPLITS:
+        images, labels = f"x_{split}", f"y_{split}"
+        if (f"{images}.npy" in members) != (f"{labels}.npy" in members):
+            raise InputError(
+                f"`npz:{path}` must hold both `{images}` and `{labels}`, or neither. "
+                "Received: only one of them."
+            )
+    available = tuple(split for split in SPLITS if f"x_{split}.npy" in members)
+    if not available:
+        raise InputError(
+            f"`npz:{path}` must hold arrays x_train and y_train, or x_test and y_test. "
+            f"Received: {', '.join(m.removesuffix('.npy') for m in members) or 'no arrays'}."
+        )
+    # Labels of every split are read (they are small): the number of classes must not depend on
+    # which splits were asked for.
+    labels = {name: _labels(path, name, _array(path, f"y_{name}")) for name in available}
+    splits = {}
+    for name in needed(wanted, available):
+        images = _images(path, name, _array(path, f"x_{name}"))
+        if len(images) != len(labels[name]):
+            raise InputError(
+                f"`x_{name}` and `y_{name}` of {path} must have the same length. "
+                f"Received: {len(images)} images and {len(labels[name])} labels."
+            )
+        splits[name] = Split(images, labels[name])
+    shape = next(iter(splits.values())).images.shape[1:] if splits else (0, 0, 0)
+    classes = max(2, 1 + max(int(array.max()) for array in labels.values()))
+    return Dataset(f"npz:{path}", classes, shape, splits, None, False, f"File {path}."), available
+
+
+def _unreadable(path, error):
+    """The error for a damaged or foreign file, which zipfile and numpy answer in a dozen types."""
+    return InputError(
+        f"`npz:{path}` must be a readable .npz file (numpy.savez) of plain arrays. "
+        f"Received: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    )
+
+
+def _directory(path):
+    """Checks every member's declared size; returns the members' names."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except FileNotFoundError as error:
+        raise InputError(f"`npz:{path}` must name a file. Received: no such file.") from error
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    total = sum(info.file_size for info in infos)
+    if total > MAX_BYTES:
+        raise InputError(
+            f"`npz:{path}` must hold at most {MAX_BYTES} bytes uncompressed "
+            f"(soar_tf.datasets.npz.MAX_BYTES). Received: {total}."
+        )
+    return [info.filename for info in infos]
+
+
+def _array(path, name):
+    """Reads one array after its header was checked against the size that the zip declares."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            with archive.open(f"{name}.npy") as file:
+                version = np.lib.format.read_magic(file)
+                read = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, _, dtype = read(file)
+                header = file.tell()
+            declared = archive.getinfo(f"{name}.npy").file_size
+            _check_header(path, name, shape, dtype, declared - header)
+            with archive.open(f"{name}.npy") as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _check_header(path, name, shape, dtype, size):
+    if dtype.kind not in "uifb":
+        kind = "objects, which only unsafe pickles can hold" if dtype.hasobject else str(dtype)
+        raise InputError(f"`{name}` of {path} must hold numbers. Received: {kind}.")
+    declared = dtype.itemsize
+    for side in shape:
+        declared *= int(side)
+    if declared != size or min(shape, default=0) < 0:
+        raise InputError(
+            f"`{name}` of {path} must be as long as its header says ({declared} bytes). "
+            f"Received: {size} bytes."
+        )
+
+
+def _images(path, split, images):
+    """Checks pixels; returns uint8 or float32 `[N, H, W, C]`."""
+    argument = f"`x_{split}` of {path}"
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise InputError(
+            f"{argument} must have shape [N, H, W] or [N, H, W, C], none of them 0. "
+            f"Received: shape {images.shape}."
+        )
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise InputError(
+            f"{argument} must be uint8 (0-255) or float (0-1). Received: dtype {images.dtype}."
+        )
+    low, high = float(images.min()), float(images.max())
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{argument} must be finite. Received: NaN or infinite pixels.")
+    if low < 0 or high > 1:
+        hint = " Divide by 255, or store uint8." if low >= 0 and 1 < high <= 255 else ""
+        raise InputError(
+            f"{argument} must have float pixels in [0, 1]. "
+            f"Received: minimum {low:g}, maximum {high:g}.{hint}"
+        )
+    return images.astype(np.float32)
+
+
+def _labels(path, split, labels):
+    """Checks labels; returns int64 `[N]`."""
+    argument = f"`y_{split}` of {path}"
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise InputError(
+            f"{argument} must hold one class number per image, shape [N] or [N, 1]. Received: shape"
+            f" {labels.shape} (one-hot labels? Take numpy.argmax(y, axis=1))."
+        )
+    if labels.ndim not in (1, 2) or labels.size == 0:
+        raise InputError(
+            f"{argument} must have shape [N] or [N, 1], N > 0. Received: shape {labels.shape}."
+        )
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{argument} must be integers. Received: dtype {labels.dtype}.")
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        bad = labels.min() if labels.min() < 0 else labels.max()
+        raise InputError(f"{argument} must lie in 0..{MAX_CLASSES - 1}. Received: {bad}.")
+    return labels.reshape(-1).astype(np.int64)

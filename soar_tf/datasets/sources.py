@@ -1,0 +1,112 @@
+"""Which data sets there are, and `load`, the one way to get one."""
+
+import dataclasses
+
+from soar_tf.datasets import digits, folder, npz, tfds_source
+from soar_tf.datasets.dataset import SPLITS, finish, resize
+from soar_tf.errors import InputError, check_integer, check_number, unknown
+
+NAMES = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "svhn_cropped")
+"""The data sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""
+
+_DESCRIPTIONS = {
+    "digits": "8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0",
+    "cifar10": "32x32x3, 10 classes, 60,000 photographs (TFDS); no licence stated",
+    "cifar100": "32x32x3, 100 classes, 60,000 photographs (TFDS); no licence stated",
+    "mnist": "28x28x1, 10 classes, 70,000 handwritten digits (TFDS); CC BY-SA 3.0",
+    "fashion_mnist": "28x28x1, 10 classes, 70,000 pieces of clothing (TFDS); MIT",
+    "svhn_cropped": "32x32x3, 10 classes, 99,289 house numbers (TFDS); non-commercial use",
+    "tfds:NAME": "any image-classification set of TensorFlow Datasets",
+    "npz:FILE": "arrays x_train, y_train, x_test, y_test; uint8 0-255 or float 0-1",
+    "folder:DIR": "image files: DIR/train/CLASS/..., DIR/test/CLASS/..., or DIR/CLASS/...",
+}
+
+
+def describe():
+    """Returns one line per data set or scheme: `{name: image shape, classes, licence}`.
+
+    Example:
+
+    >>> from soar_tf import datasets
+    >>> datasets.describe()["digits"]
+    '8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0'
+    """
+    return dict(_DESCRIPTIONS)
+
+
+def load(name, *, data_dir=None, splits=SPLITS, validation_fraction=0.1, image_size=None, seed=0):
+    """Loads a data set into memory.
+
+    A source without a validation split gets one carved out of train, stratified by class; never out
+    of test. Wanted splits that the source cannot give are left out.
+
+    Args:
+        name: One of `NAMES`, or `"tfds:NAME"`, `"npz:FILE"`, `"folder:DIR"`.
+        data_dir: Folder where TensorFlow Datasets keeps its sets; `None` for its default.
+        splits: The splits to load, out of train, validation and test.
+        validation_fraction: Share of train to carve, in [0, 1). Unused where the source has a
+            validation split.
+        image_size: `(height, width)` in pixels to resize to, or `None` to keep the size.
+        seed: Fixes which images are carved. Not the training seed: runs that are compared share it.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        InputError: If an argument or the data does not fit.
+
+    Example:
+
+    >>> from soar_tf import datasets
+    >>> sorted(datasets.load("digits", splits=("test",)).splits)
+    ['test']
+    """
+    wanted = (splits,) if isinstance(splits, str) else tuple(splits)
+    for split in wanted:
+        if split not in SPLITS:
+            raise unknown("split", split, SPLITS)
+    fraction = check_number(validation_fraction, "validation_fraction", minimum=0)
+    if fraction >= 1:
+        raise InputError(f"`validation_fraction` must be < 1. Received: {validation_fraction!r}.")
+    seed = check_integer(seed, "seed", minimum=0)
+    size = _image_size(image_size)
+    dataset, available = _open(name, wanted, data_dir, size)
+    dataset = finish(dataset, available, wanted, fraction, seed)
+    return _resized(dataset, size) if size else dataset
+
+
+def _open(name, wanted, data_dir, size):
+    scheme, _, rest = str(name).partition(":")
+    if name == "digits":
+        return digits.load(wanted)
+    if name in NAMES:
+        return tfds_source.load(name, wanted, data_dir, size)
+    if rest and scheme == "tfds":
+        return tfds_source.load(rest, wanted, data_dir, size, display=name)
+    if rest and scheme == "npz":
+        return npz.load(rest, wanted)
+    if rest and scheme == "folder":
+        return folder.load(rest, wanted, size)
+    raise unknown("dataset", name, _DESCRIPTIONS)
+
+
+def _image_size(value):
+    if value is None:
+        return None
+    try:
+        height, width = value
+    except (TypeError, ValueError) as error:
+        raise InputError(f"`image_size` must be (height, width). Received: {value!r}.") from error
+    return tuple(check_integer(side, "image_size", minimum=1) for side in (height, width))
+
+
+def _resized(dataset, size):
+    splits = {
+        name: dataclasses.replace(split, images=resize(split.images, size))
+        for name, split in dataset.splits.items()
+    }
+    provenance = dataset.provenance
+    if size != dataset.image_shape[:2]:
+        provenance += f" Resized from {dataset.image_shape[:2]} to {size}."
+    shape = (*size, dataset.image_shape[2])
+    return dataclasses.replace(dataset, splits=splits, image_shape=shape, provenance=provenance)

@@ -1,0 +1,227 @@
+"""Image-classification sets of TensorFlow Datasets, read without noise and without half-done work.
+
+`tfds` alone tries ten times over three minutes to reach a dead mirror and leaves an
+`incomplete.*` folder behind. Here the mirror is probed first, and the set is prepared in a
+temporary folder that is renamed into place only when it is complete.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+
+import numpy as np
+
+from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
+from soar_tf.errors import InputError
+
+MIRRORS = {
+    "cifar10": "https://www.cs.toronto.edu/~kriz/",
+    "cifar100": "https://www.cs.toronto.edu/~kriz/",
+    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "svhn_cropped": "http://ufldl.stanford.edu/housenumbers/",
+}
+PROBE_SECONDS = 5
+# No community namespace (`owner:name`), whose index TFDS would fetch from Google Cloud.
+_NAME = re.compile(r"[\w/.+=,-]+(:[\d.*]+)?")
+NO_FLIP = ("mnist", "fashion_mnist", "svhn_cropped")  # mirrored digits are other signs
+
+
+def load(name, wanted, data_dir, image_size, display=None):
+    """Reads the wanted splits of a set, downloading it if it is not there.
+
+    Args:
+        name: The set's name in TensorFlow Datasets, e.g. `"cifar10"`.
+        wanted: Names of the splits.
+        data_dir: Folder of prepared sets, or `None` for TFDS's own default.
+        image_size: `(height, width)` in pixels, or `None` for the set's own fixed size.
+        display: What the set is called in errors and in `Dataset.name`; `name` by default.
+
+    Returns:
+        `(dataset, available)`: the `Dataset` and the names of all its splits.
+
+    Raises:
+        InputError: If the set is unknown, absent and not downloadable, or not of images.
+    """
+    display = display or name
+    root = pathlib.Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or pathlib.Path("~", "tensorflow_datasets")
+    ).expanduser()
+    with _quiet():
+        builder = _builder(name, root, display)
+        size = _check_features(builder, image_size, display)
+        if not builder.is_prepared():
+            _prepare(name, root, display)
+            builder = _builder(name, root, display)
+        available = tuple(split for split in SPLITS if split in builder.info.splits)
+        try:
+            splits = {s: _read(builder, s, size) for s in needed(wanted, available)}
+        except Exception as error:  # damaged records surface as any of a dozen types
+            raise InputError(
+                f"Data set {display!r} in {builder.data_path} could not be read: "
+                f"{_short(error)}. Remove that folder and prepare it again."
+            ) from error
+    label = builder.info.features["label"]
+    return Dataset(
+        name=display,
+        num_classes=label.num_classes,
+        image_shape=size,
+        splits=splits,
+        class_names=tuple(label.names) if label.names else None,
+        augment=size[2] == 3 and re.split("[/:]", name)[0] not in NO_FLIP,
+        provenance=_provenance(builder),
+    ), available
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences TFDS's warnings and keeps what it prints off standard output."""
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _short(error):
+    """The error's type and first line; TFDS goes on to list its whole catalogue."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
+
+
+def _builder(name, root, display):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"Data set {display!r} needs the package tensorflow-datasets. "
+            f"Received: {_short(error)}. Run: pip install tensorflow-datasets"
+        ) from error
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"`tfds:NAME` must be a set of TFDS's own catalogue, as name, name/config or "
+            f"name:version. Received: {name!r}."
+        )
+    try:
+        return tfds.builder(name, data_dir=root, try_gcs=False)
+    except Exception as error:
+        raise InputError(
+            f"`tfds:NAME` must name a data set of TensorFlow Datasets or one prepared in {root}. "
+            f"Received: {name!r} ({_short(error)})."
+        ) from error
+
+
+def _check_features(builder, image_size, display):
+    """Returns `(H, W, C)` of the images, or refuses a set that is not image classification."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    keys = set(features or ())
+    if (
+        not {"image", "label"} <= keys
+        or not isinstance(features["image"], tfds.features.Image)
+        or not isinstance(features["label"], tfds.features.ClassLabel)
+        or np.dtype(features["image"].np_dtype) != np.uint8
+    ):
+        raise InputError(
+            f"Data set {display!r} must be image classification, with features `image` (uint8) "
+            f"and `label`. Received: {', '.join(sorted(keys)) or 'no features'}."
+        )
+    shape = features["image"].shape
+    size = tuple(image_size or shape[:2])
+    if None in size:
+        raise InputError(
+            f"`image_size` must be (height, width) for data set {display!r}, whose images vary in "
+            f"size. Received: None."
+        )
+    return (*size, shape[2] or 3)
+
+
+def _probe(name, builder):
+    """Raises unless the set's mirror (or home page, or TFDS's own) answers within seconds."""
+    import requests
+
+    known = MIRRORS.get(re.split("[/:]", name)[0])
+    urls = [known] if known else [builder.info.homepage, "https://www.tensorflow.org/"]
+    for url in urls:
+        try:
+            requests.head(url, timeout=PROBE_SECONDS)
+            return
+        except (requests.RequestException, ValueError):
+            continue
+    raise ConnectionError(f"no answer from {' or '.join(urls)}")
+
+
+def _prepare(name, root, display):
+    """Downloads the set next to its final place and renames it there when it is complete."""
+    import tensorflow_datasets as tfds
+
+    absent = not root.exists()
+    try:
+        _probe(name, tfds.builder(name, data_dir=root))
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".soar-tf-", dir=root) as temporary:
+            builder = tfds.builder(name, data_dir=temporary)
+            builder.download_and_prepare()
+            target = root / pathlib.Path(builder.data_path).relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(builder.data_path, target)
+    except Exception as error:  # whatever stops a download, the answer to the user is the same
+        advice = (
+            f"Run: pip install {error.name}"  # TFDS imports some of its requirements late
+            if isinstance(error, ImportError) and error.name
+            else "Connect to the network, or give `data_dir` (--data-dir), a folder where TFDS "
+            "has prepared it"
+        )
+        raise InputError(
+            f"Data set {display!r} is not in {root} and could not be downloaded "
+            f"({_short(error)}). {advice}."
+        ) from error
+    finally:
+        if absent and root.exists() and not any(root.iterdir()):
+            root.rmdir()
+
+
+def _read(builder, split, shape):
+    """Reads one split into preallocated arrays, a thousand images at a time."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    def resized(image, label):
+        if image.shape != shape:
+            image = tf.image.resize(image, shape[:2], antialias=True)
+            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
+        if shape[2] == 3:
+            image = tf.broadcast_to(image, shape)
+        return tf.ensure_shape(image, shape), label
+
+    config = tfds.ReadConfig(try_autocache=False)
+    stream = builder.as_dataset(split=split, shuffle_files=False, read_config=config).map(
+        lambda example: resized(example["image"], example["label"]), tf.data.AUTOTUNE
+    )
+    count = builder.info.splits[split].num_examples
+    images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
+    start = 0
+    for x, y in stream.batch(1000).prefetch(1).as_numpy_iterator():
+        images[start : start + len(x)], labels[start : start + len(x)] = x, y
+        start += len(x)
+    if start != count:
+        raise ValueError(f"{count} examples are declared, {start} were read")
+    return Split(images, labels)
+
+
+def _provenance(builder):
+    """The set's name, version and the description stored beside the records, which names edits."""
+    path = pathlib.Path(builder.data_path, "dataset_info.json")
+    try:
+        description = json.loads(path.read_text()).get("description") or ""
+    except (OSError, ValueError):
+        description = builder.info.description or ""
+    return " ".join(f"TensorFlow Datasets {builder.info.full_name}. {description}".split())

@@ -1,0 +1,221 @@
+"""Accuracy under attack, and the pointwise worst case over all attacks."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from soar_tf import attacks as attacks_room
+from soar_tf.errors import InputError, check_integer, check_pixels
+from soar_tf.ops import norms, random
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResult:
+    """One attack's outcome.
+
+    Attributes:
+        name: The attack as it was asked for.
+        norm: Norm of its threat model.
+        epsilon: Radius, in units of the pixel range.
+        robust_accuracy: Share of all examples that are classified correctly and were not broken.
+        seconds: Wall time, compilation included.
+        images_per_second: Attacked examples per second.
+        robust: bool `[N]`, whether each example withstood it.
+    """
+
+    name: str
+    norm: str
+    epsilon: float
+    robust_accuracy: float
+    seconds: float
+    images_per_second: float
+    robust: np.ndarray = dataclasses.field(repr=False)
+
+    def to_dict(self):
+        """The figures, JSON-serializable."""
+        return {k: v for k, v in self.__dict__.items() if k != "robust"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a network withstood.
+
+    Attributes:
+        n: Number of examples.
+        clean_accuracy: Share of the examples classified correctly without an attack.
+        attacks: One `AttackResult` an attack.
+        worst_case_accuracy: Share of the examples that withstood every attack.
+        seed: Seed of the attacks' noise.
+        clean: bool `[N]`, whether each example is classified correctly.
+    """
+
+    n: int
+    clean_accuracy: float
+    attacks: list
+    worst_case_accuracy: float
+    seed: int
+    clean: np.ndarray = dataclasses.field(repr=False)
+
+    def to_dict(self):
+        """The figures, JSON-serializable."""
+        return {
+            "n": self.n,
+            "clean_accuracy": self.clean_accuracy,
+            "attacks": [attack.to_dict() for attack in self.attacks],
+            "worst_case_accuracy": self.worst_case_accuracy,
+            "seed": self.seed,
+        }
+
+
+def evaluate(
+    network: Callable,
+    x: np.ndarray,
+    y: np.ndarray,
+    attacks,
+    *,
+    seed: int = 0,
+    batch_size: int = 256,
+    progress: Callable | None = None,
+) -> Evaluation:
+    """Measures a network's accuracy under attacks.
+
+    Examples that are misclassified already count as broken and are not attacked. What an attack
+    returns is classified once more, by itself, and checked against the threat model.
+
+    Args:
+        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        x: float32 `[N, ...]`, pixels in [0, 1].
+        y: int `[N]`, labels.
+        attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`.
+        seed: Seed of the attacks' noise; the result does not depend on `batch_size`.
+        batch_size: Examples attacked together.
+        progress: Called with (attack's name, examples done, examples in all) after each batch.
+
+    Returns:
+        An `Evaluation`.
+
+    Raises:
+        InputError: For no examples, pixels or labels out of range, outputs that are no logits.
+
+    Example:
+
+    >>> import soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(50)
+    >>> network = soar_tf.networks.mlp()
+    >>> result = soar_tf.evaluate(network, digits.float_images(), digits.labels, ["fgsm"])
+    >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
+    (50, True)
+    """
+    x, y = np.asarray(x, np.float32), np.asarray(y)
+    check_pixels(x, "x")
+    seed = check_integer(seed, "seed", minimum=0)
+    named = [(_name(attack), attacks_room.get(attack)) for attack in attacks]
+    batch_size = check_integer(batch_size, "batch_size", minimum=1)
+    logits_fn = attacks_room.as_logits_fn(network)
+    predict = _batched(logits_fn, x.shape[1:], batch_size)
+    logits = predict(x)
+    _check_logits(logits)
+    _check_labels(y, len(x), logits.shape[1])
+    clean = _correct(logits, y)
+    results = []
+    for name, attack in named:
+        started = time.perf_counter()
+        robust = _attack_all(
+            attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress
+        )
+        seconds = time.perf_counter() - started
+        results.append(
+            AttackResult(
+                name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
+                round(len(x) / seconds, 2), robust,
+            )
+        )  # fmt: skip
+    worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
+    return Evaluation(len(x), float(clean.mean()), results, float(worst.mean()), seed, clean)
+
+
+def _name(attack):
+    return attack if isinstance(attack, str) else type(attack).__name__.lower()
+
+
+def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress):
+    """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
+    graph = _search_graph(attack, logits_fn, x.shape[1:])
+    robust = clean.copy()
+    targets = np.flatnonzero(clean)
+    for start in range(0, len(targets), batch_size):
+        rows = targets[start : start + batch_size]
+        keys = random.example_keys(seed, tf.constant(rows), purpose="attack")
+        x_adv = graph(x[rows], y[rows].astype(np.int64), keys).numpy()
+        _check_threat_model(attack, name, x_adv, x[rows])
+        robust[rows] = _correct(predict(x_adv), y[rows])
+        if progress is not None:
+            progress(name, min(start + batch_size, len(targets)), len(targets))
+    return robust
+
+
+def _search_graph(attack, logits_fn, shape):
+    """The attack's search as one graph for any batch size: survivors do not retrace it."""
+    signature = (
+        tf.TensorSpec([None, *shape], tf.float32),
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([None, 2], tf.uint32),
+    )
+
+    def search(x, y, keys):
+        return attack.search(logits_fn, x, y, keys)
+
+    return tf.function(search, input_signature=signature, autograph=False)
+
+
+def _batched(logits_fn, shape, batch_size):
+    """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
+    graph = tf.function(
+        logits_fn, input_signature=[tf.TensorSpec([None, *shape], tf.float32)], autograph=False
+    )
+
+    def predict(x):
+        starts = range(0, len(x), batch_size)
+        return np.concatenate([graph(x[start : start + batch_size]).numpy() for start in starts])
+
+    return predict
+
+
+def _correct(logits, y):
+    """Whether each example is classified correctly; NaN logits are not."""
+    return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
+
+
+def _check_logits(logits):
+    if logits.ndim != 2:
+        raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
+    if not np.isfinite(logits).all():
+        raise InputError("`network` gives NaN or infinite logits for clean images.")
+    sums = logits.sum(axis=1)
+    if logits.min() >= 0.0 and np.allclose(sums, 1.0, atol=1e-3):
+        raise InputError(
+            "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
+            "which hide gradients; take off the softmax, for a Keras model with "
+            "soar_tf.networks.to_logits."
+        )
+
+
+def _check_labels(y, count, classes):
+    if y.shape != (count,) or y.dtype.kind not in "iu":
+        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
+    if y.min() < 0 or y.max() >= classes:
+        raise InputError(
+            f"`y` must hold labels from 0 to {classes - 1}, the network's classes. "
+            f"Received labels from {y.min()} to {y.max()}."
+        )
+
+
+def _check_threat_model(attack, name, x_adv, x):
+    """An attack that leaves its ball or the box is a defect; no figure may come from it."""
+    size = norms.norm(tf.constant(x_adv - x), attack.norm).numpy().max(initial=0.0)
+    low, high = attack.bounds
+    if size > attack.epsilon * (1 + 1e-5) + 1e-6 or x_adv.min() < low or x_adv.max() > high:
+        raise AssertionError(f"Attack {name!r} left its threat model: size {size:g}.")

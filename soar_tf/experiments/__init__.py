@@ -1,0 +1,1 @@
+"""Training runs as the command line makes them: folders, checkpoints, manifests, models."""

@@ -1,0 +1,104 @@
+"""A training run's folder: who may write to it, and what lies where."""
+
+import fcntl
+import json
+import tomllib
+from pathlib import Path
+
+import tomli_w
+
+from soar_tf import files
+from soar_tf.errors import InputError
+
+NETWORK = "model.keras"
+STANDARD = "standard.keras"
+SAVED_MODEL = "saved_model"
+LOG = "log.csv"
+MANIFEST = "manifest.json"
+CONFIG = "config.toml"
+CHECKPOINTS = "checkpoints"
+
+
+def is_run(path):
+    """Whether `path` is a run directory."""
+    return (Path(path) / CONFIG).is_file() and (Path(path) / MANIFEST).is_file()
+
+
+class RunDirectory:
+    """The folder that `soar-tf train --workdir` names, locked while it is open.
+
+    Opening it checks before anything is written: another run's folder, a foreign folder, a second
+    process and an unwritable place are refused.
+
+    Args:
+        path: The folder; it is created if it does not exist.
+        config: The run's resolved `TrainConfig`.
+
+    Raises:
+        InputError: If the folder cannot be used for this configuration.
+    """
+
+    def __init__(self, path, config):
+        self.path = Path(path)
+        self._check(config)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
+        except OSError as error:
+            raise InputError(f"`workdir` {path} cannot be written: {error.strerror}.") from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise InputError(f"`workdir` {path} is in use by another process.") from None
+        if not (self.path / CONFIG).exists():
+            files.write_text(self.path / CONFIG, tomli_w.dumps(config.to_dict()))
+
+    def _check(self, config):
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise InputError(f"`workdir` must be a folder. Received: the file {self.path}.")
+        entries = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        if not entries:
+            return
+        if CONFIG not in entries:
+            raise InputError(
+                f"`workdir` must be empty or a run of the same configuration. {self.path} holds "
+                f"other files, such as {min(entries)!r}."
+            )
+        try:
+            stored = tomllib.loads((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"`workdir` {self.path}: {CONFIG} is not readable: {error}.") from None
+        if changed := config.differences(stored):
+            name = changed[0]
+            raise InputError(
+                f"`workdir` {self.path} holds a run of another configuration: {name} is "
+                f"{stored.get(name)!r} there and {config.to_dict().get(name)!r} here; use another "
+                "workdir."
+            )
+
+    def close(self):
+        """Gives the folder free."""
+        self._lock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __truediv__(self, name):
+        return self.path / name
+
+    def manifest(self):
+        """The manifest as a dictionary, `{}` if there is none yet."""
+        try:
+            return json.loads((self / MANIFEST).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def update_manifest(self, **values):
+        """Merges values into the manifest."""
+        files.write_json(self / MANIFEST, {**self.manifest(), **values})

@@ -1,0 +1,131 @@
+"""Attacks on finished runs: the table after training, and `soar-tf evaluate`'s report."""
+
+from pathlib import Path
+
+from soar_tf import attacks as attacks_room
+from soar_tf import config as config_room
+from soar_tf import datasets, evaluation, files
+from soar_tf.errors import InputError
+from soar_tf.experiments import models, run_directory
+from soar_tf.experiments.manifest import environment
+
+UPPER_BOUND = (
+    "Robust accuracy is an upper bound: stronger attacks than those listed may lower it."
+)
+
+
+def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
+    """Attacks a run's networks, the standard one and the trained one, on test images.
+
+    Args:
+        folder: A finished run directory.
+        dataset: The run's `soar_tf.datasets.Dataset`.
+        limit: Number of test images.
+        attacks: Names of the attacks.
+
+    Returns:
+        A JSON-serializable dictionary with `columns`, `rows`, `n`, `epsilon`, `dataset`, `note`.
+    """
+    model = models.load(folder)
+    epsilon = config_room.recipe(model.config["dataset"])["epsilon"]
+    epsilon = model.config.get("method_args", {}).get("epsilon", epsilon)
+    built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
+    test = dataset["test"].take(limit)
+    rows = []
+    candidates = {"standard": folder / run_directory.STANDARD}
+    candidates[model.config["method"]] = folder / run_directory.NETWORK
+    for phase, path in candidates.items():
+        if not path.is_file():
+            continue
+        network = models.load_network(path)
+        result = evaluation.evaluate(network, test.float_images(), test.labels, built)
+        row = {"phase": phase, "clean": result.clean_accuracy}
+        row |= {n: a.robust_accuracy for n, a in zip(attacks, result.attacks, strict=True)}
+        rows.append(row)
+    return {
+        "columns": ["clean", *attacks],
+        "rows": rows,
+        "n": len(test),
+        "epsilon": epsilon,
+        "dataset": dataset.name,
+        "note": UPPER_BOUND,
+    }
+
+
+def evaluate_model(
+    path,
+    *,
+    dataset,
+    attacks,
+    data_dir=None,
+    image_size=None,
+    split="test",
+    limit=None,
+    epsilon=None,
+    batch_size=256,
+    seed=0,
+    output=None,
+    progress=None,
+):
+    """Attacks a model and, if asked to, writes the report.
+
+    Args:
+        path: A run directory, a `.keras` file or a SavedModel folder.
+        dataset: Data set's name; `None` takes a run directory's own.
+        attacks: Attacks as strings.
+        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
+        image_size: `[height, width]`, or `None`.
+        split: Split to attack.
+        limit: Number of images, or `None` for all.
+        epsilon: Radius of linf attacks that set none; `None` takes the data set's usual one.
+        batch_size: Images attacked together.
+        seed: Seed of the attacks' noise.
+        output: Path of the JSON report, or `None`.
+        progress: See `soar_tf.evaluate`.
+
+    Returns:
+        The report, a JSON-serializable dictionary.
+
+    Raises:
+        InputError: If the model, the data, an attack or `output` cannot be used.
+    """
+    if epsilon is None and dataset is not None:
+        epsilon = config_room.recipe(dataset)["epsilon"]
+    for name in attacks:
+        attacks_room.get(name, epsilon=8 / 255 if epsilon is None else epsilon)
+    _check_output(output)
+    model = models.load(path)
+    dataset = dataset or model.config.get("dataset")
+    if dataset is None:
+        raise InputError("`dataset` is needed: only a run directory knows its own.")
+    epsilon = config_room.recipe(dataset)["epsilon"] if epsilon is None else epsilon
+    built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
+    data = datasets.load(
+        dataset,
+        data_dir=data_dir or model.config.get("data_dir"),
+        splits=(split,),
+        image_size=tuple(image_size) if image_size else None,
+    )
+    models.check_fits(model, data.image_shape, data.num_classes, path)
+    examples = data[split] if limit is None else data[split].take(limit)
+    result = evaluation.evaluate(
+        model.network or model.logits_fn,
+        examples.float_images(),
+        examples.labels,
+        built,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
+    for entry, name, attack in zip(report["attacks"], attacks, built, strict=True):
+        entry["name"], entry["config"] = name, attack.get_config()
+    report |= {"note": UPPER_BOUND, "environment": environment()}
+    if output is not None:
+        files.write_json(output, report)
+    return report
+
+
+def _check_output(output):
+    if output is not None and not Path(output).parent.is_dir():
+        raise InputError(f"`output` {output}: the folder {Path(output).parent} does not exist.")

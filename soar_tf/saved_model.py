@@ -1,0 +1,52 @@
+"""Export as a plain SavedModel, which loads without soar_tf, and without Keras."""
+
+import contextlib
+import io
+import os
+import shutil
+from pathlib import Path
+
+from soar_tf import files
+from soar_tf.errors import InputError
+
+
+def export(network, folder):
+    """Writes a network as a SavedModel: images `[B, H, W, C]` in, logits `[B, C]` out.
+
+    Input gradients work through it, so it can be the source of a transfer attack.
+
+    Args:
+        network: A built `keras.Model`, or a `RobustModel`, whose network is exported.
+        folder: Where to write; it must not exist or be empty.
+
+    Raises:
+        InputError: If `folder` is in use or cannot be written.
+
+    Example:
+
+    >>> import keras, soar_tf, tempfile
+    >>> network = soar_tf.networks.mlp()
+    >>> folder = tempfile.mkdtemp() + "/saved_model"
+    >>> soar_tf.export(network, folder)
+    >>> import tensorflow as tf
+    >>> tf.saved_model.load(folder).serve(tf.zeros((1, 8, 8, 1))).shape
+    TensorShape([1, 10])
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"`folder` must not exist yet, or be empty. Received: {folder}.")
+    network = getattr(network, "network", network)
+    temporary = folder.with_name(f".writing-{os.getpid()}-{folder.name}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Keras prints the signatures; stdout belongs to results.
+        with contextlib.redirect_stdout(io.StringIO()):
+            network.export(str(temporary), verbose=False)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(temporary, folder)
+        files.sync(folder.parent)
+    except OSError as error:
+        raise InputError(f"`folder` {folder} cannot be written: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,248 @@
+"""`npz:FILE` and `folder:DIR`: what is read, and one sentence for each thing that is refused."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from soar_tf import datasets
+from soar_tf.datasets import npz
+from soar_tf.errors import InputError
+
+
+def arrays(**changes):
+    good = {
+        "x_train": np.zeros((40, 4, 5, 3), np.uint8),
+        "y_train": np.arange(40) % 4,
+        "x_test": np.ones((8, 4, 5, 3), np.uint8),
+        "y_test": np.arange(8) % 4,
+    } | changes
+    return {name: array for name, array in good.items() if array is not None}
+
+
+def save(folder, **changes):
+    path = folder / "set.npz"
+    np.savez(path, **arrays(**changes))
+    return f"npz:{path}"
+
+
+def test_npz_is_read(tmp_path):
+    dataset = datasets.load(save(tmp_path, y_train=(np.arange(40) % 4)[:, None]))
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 36,
+        "validation": 4,
+        "test": 8,
+    }
+    assert (dataset.num_classes, dataset.image_shape, dataset.augment) == (4, (4, 5, 3), False)
+    assert (np.bincount(dataset["validation"].labels) == 1).all()
+
+
+def test_npz_needs_only_the_wanted_split_and_gives_greyscale_a_channel(tmp_path):
+    name = save(tmp_path, x_train=None, y_train=None, x_test=np.zeros((8, 4, 5), np.float64))
+    dataset = datasets.load(name, splits=("test",))
+    assert dataset["test"].images.shape == (8, 4, 5, 1)
+    assert dataset["test"].images.dtype == np.float32
+    with pytest.raises(InputError, match="`splits` must name .* has: test. Received: train"):
+        datasets.load(name, splits=("train",))
+
+
+def test_number_of_classes_does_not_depend_on_the_wanted_splits(tmp_path):
+    name = save(tmp_path, y_test=np.zeros(8, int))
+    assert datasets.load(name, splits=("test",)).num_classes == 4
+
+
+def test_train_is_the_same_whether_or_not_validation_is_wanted(tmp_path):
+    images = np.arange(40 * 60, dtype=np.uint8).reshape(40, 4, 5, 3)
+    name = save(tmp_path, x_train=images)
+    alone = datasets.load(name, splits=("train",))["train"]
+    np.testing.assert_array_equal(alone.images, datasets.load(name)["train"].images)
+    assert len(alone) == 36
+
+
+X, Y = (40, 4, 5, 3), 40
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"x_train": np.full(X, 255.0)}, "minimum 255, maximum 255. Divide by 255, or store uint8"),
+        ({"x_train": np.full(X, -0.5)}, r"float pixels in \[0, 1\]. Received: minimum -0.5"),
+        ({"x_train": np.full(X, np.nan)}, "`x_train` .* must be finite. Received: NaN"),
+        ({"x_train": np.full(X, np.inf)}, "`x_train` .* must be finite"),
+        ({"x_train": np.zeros(X, np.int64)}, r"uint8 \(0-255\) or float .* Received: dtype int64"),
+        ({"x_train": np.zeros((40, 60), "u1")}, r"\[N, H, W\] or .* Received: shape \(40, 60\)"),
+        ({"x_train": np.zeros((0, 4, 5), "u1")}, r"`x_train` .* Received: shape \(0, 4, 5\)"),
+        ({"x_train": np.zeros((40, 0, 5), "u1")}, r"`x_train` .* Received: shape \(40, 0, 5\)"),
+        ({"x_train": np.zeros((39, 4, 5, 3), "u1")}, "Received: 39 images and 40 labels"),
+        ({"x_test": np.zeros((8, 4, 4, 3), "u1")}, r"must have shape .* \(4, 4, 3\) in split"),
+        ({"y_train": np.full(Y, -1)}, r"`y_train` .* must lie in 0..65535. Received: -1"),
+        ({"y_train": np.full(Y, 10**9)}, r"must lie in 0..65535. Received: 1000000000"),
+        ({"y_train": np.zeros(Y)}, "`y_train` .* must be integers. Received: dtype float64"),
+        ({"y_train": np.eye(40, 4)}, r"shape \(40, 4\) \(one-hot labels\?"),
+        ({"y_train": np.zeros(0, int)}, r"`y_train` .* N > 0. Received: shape \(0,\)"),
+        ({"y_train": np.zeros((40, 1, 1), int)}, r"shape \[N\] or \[N, 1\]"),
+        ({"y_train": np.array([{}] * Y)}, "`y_train` .* must hold numbers. Received: objects"),
+        ({"y_train": np.array(["cat"] * Y)}, "`y_train` .* must hold numbers. Received: <U3"),
+        ({"x_train": None}, "must hold both `x_train` and `y_train`, or neither"),
+        ({name: None for name in arrays()}, "must hold arrays x_train .* Received: no arrays"),
+    ],
+)
+def test_npz_refusals(changes, message, tmp_path):
+    with pytest.raises(InputError, match=message) as caught:
+        datasets.load(save(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_npz_absent_foreign_and_folder(tmp_path):
+    with pytest.raises(InputError, match="must name a file. Received: no such file"):
+        datasets.load(f"npz:{tmp_path / 'absent.npz'}")
+    (tmp_path / "foreign.npz").write_bytes(b"PK not a zip")
+    for path in (tmp_path / "foreign.npz", tmp_path):
+        with pytest.raises(InputError, match="must be a readable .npz file"):
+            datasets.load(f"npz:{path}")
+
+
+def test_npz_size_limit_is_checked_before_reading(tmp_path, monkeypatch):
+    name = save(tmp_path)
+    monkeypatch.setattr(npz, "MAX_BYTES", 1000)
+    monkeypatch.setattr(npz, "_array", lambda *_: pytest.fail("an array was read"))
+    with pytest.raises(InputError, match="must hold at most 1000 bytes uncompressed"):
+        datasets.load(name)
+
+
+def test_npz_header_that_declares_more_than_the_file_holds(tmp_path):
+    path = tmp_path / "lie.npz"
+    np.savez(path, **arrays())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    lie = members["x_train.npy"].replace(b"(40, 4, 5, 3), }      ", b"(40000000, 4, 5, 3), }")
+    assert lie != members["x_train.npy"]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in (members | {"x_train.npy": lie}).items():
+            archive.writestr(name, data)
+    with pytest.raises(InputError, match="`x_train` .* as long as its header says"):
+        datasets.load(f"npz:{path}")
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.floats(0, 1), position=st.floats(0, 1), bits=st.integers(1, 255), flip=st.booleans())
+def test_damaged_npz_is_refused_or_read_never_crashes(tmp_path_factory, cut, position, bits, flip):
+    path = tmp_path_factory.mktemp("damaged") / "set.npz"
+    np.savez_compressed(path, **arrays())
+    data = bytearray(path.read_bytes())
+    if flip:
+        data[int(position * (len(data) - 1))] ^= bits
+    else:
+        data = data[: int(cut * (len(data) - 1))]
+    path.write_bytes(bytes(data))
+    try:
+        dataset = datasets.load(f"npz:{path}")
+    except InputError:
+        return
+    assert flip, "a truncated file was read"
+    # A flipped bit can rename an array, never change one: every member has a checksum.
+    if "test" in dataset.splits:
+        np.testing.assert_array_equal(dataset["test"].images, arrays()["x_test"])
+
+
+def write_image(path, image):
+    import tensorflow as tf
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tf.io.encode_png(image).numpy())
+
+
+def make_folder(root, splits=("train", "test"), channels=3, count=10):
+    for split in splits:
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                image = np.full((6, 5, channels), 100 * label + i, np.uint8)
+                write_image(root / split / name / f"{i:02}.png", image)
+    return f"folder:{root}"
+
+
+def test_folder_with_splits(tmp_path):
+    dataset = datasets.load(make_folder(tmp_path), validation_fraction=0.2)
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    assert sizes == {"train": 16, "validation": 4, "test": 20}
+    assert (dataset.class_names, dataset.image_shape) == (("cat", "dog"), (6, 5, 3))
+    assert dataset.augment
+    for split in dataset.splits.values():
+        np.testing.assert_array_equal(split.images[:, 0, 0, 0] // 100, split.labels)
+
+
+def test_folder_with_its_own_validation_is_not_carved(tmp_path):
+    dataset = datasets.load(make_folder(tmp_path, ("train", "validation", "test")))
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 20,
+        "validation": 20,
+        "test": 20,
+    }
+
+
+def test_folder_of_classes_is_carved_and_says_so(tmp_path):
+    make_folder(tmp_path, ("all",), channels=1)
+    dataset = datasets.load(f"folder:{tmp_path / 'all'}", validation_fraction=0.25)
+    assert {name: len(split) for name, split in dataset.splits.items()} == {
+        "train": 12,
+        "validation": 4,
+        "test": 4,
+    }
+    assert (dataset.image_shape, dataset.augment) == ((6, 5, 1), False)
+    assert "4 of 20 images, stratified by class, became test" in dataset.provenance
+    pixels = [set(split.images[:, 0, 0, 0]) for split in dataset.splits.values()]
+    assert len(set.union(*pixels)) == 20
+
+
+def test_folder_mixes_grey_colour_and_sizes(tmp_path):
+    name = make_folder(tmp_path)
+    write_image(tmp_path / "test" / "cat" / "grey.png", np.full((6, 5, 1), 9, np.uint8))
+    test = datasets.load(name, splits=("test",))["test"]
+    assert test.images.shape == (21, 6, 5, 3)
+    write_image(tmp_path / "test" / "cat" / "large.png", np.full((12, 10, 4), 9, np.uint8))
+    with pytest.raises(InputError, match="`image_size` must be given .* whose images differ"):
+        datasets.load(name)
+    resized = datasets.load(name, image_size=(12, 10))
+    assert resized["test"].images.shape == (22, 12, 10, 3)
+
+
+def test_folder_refusals(tmp_path):
+    with pytest.raises(InputError, match="must name a folder. Received: no such folder"):
+        datasets.load(f"folder:{tmp_path / 'absent'}")
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"one subfolder per class, at least 2. .* 1 \(cat\)"):
+        datasets.load(f"folder:{tmp_path / 'one'}")
+    (tmp_path / "one" / "dog").mkdir()
+    with pytest.raises(InputError, match="must hold images of class 'cat' .* Received: none"):
+        datasets.load(f"folder:{tmp_path / 'one'}")
+    name = make_folder(tmp_path / "set")
+    (tmp_path / "set" / "test" / "cow").mkdir()
+    with pytest.raises(InputError, match=r"the same classes .*\(cat, dog\)\. Received: cow"):
+        datasets.load(name)
+    (tmp_path / "set" / "test" / "cow").rmdir()
+    (tmp_path / "set" / "train" / "cat" / "03.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"cat/03.png must be a readable image"):
+        datasets.load(name)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # damaged escapes
+@settings(max_examples=100, deadline=None)
+@given(
+    position=st.integers(0, 127), byte=st.sampled_from(list(b"(){}[]',:0919 \n\\\"#\xff\x00|fO"))
+)
+def test_damaged_npy_header_is_refused_or_read_never_crashes(tmp_path_factory, position, byte):
+    # Stored with a right checksum, so that only the header's own checks stand in the way.
+    path = tmp_path_factory.mktemp("header") / "set.npz"
+    np.savez(path, **arrays())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+    members["x_test.npy"][position] = byte
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, bytes(data))
+    try:
+        assert len(datasets.load(f"npz:{path}")["test"]) == 8
+    except InputError as error:
+        assert "\n" not in str(error)
