@@ -42,16 +42,21 @@ def _objects(kind):
         arguments = {p.name: _default(p) for p in signature}
         entries[name] = {"summary": inspect.getdoc(item).splitlines()[0], "arguments": arguments}
     for name in getattr(room, "EXAMPLES", ()):
-        item = room.get(name)
-        entries[name] = {"summary": f"{item!r}"}
+        config = room.get(name).get_config()
+        entries[name] = {
+            "summary": f"{type(room.get(name)).__name__} with these arguments",
+            "arguments": {k: _value(v) for k, v in config.items()},
+        }
     return entries
 
 
 def _default(parameter):
     if parameter.default is inspect.Parameter.empty:
         return "required"
-    if isinstance(parameter.default, float):
-        return params.number_text(parameter.default)
-    if isinstance(parameter.default, tuple):
-        return list(parameter.default)
-    return parameter.default
+    return _value(parameter.default)
+
+
+def _value(value):
+    if isinstance(value, float):
+        return params.number_text(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -44,6 +44,7 @@ def _interrupt(*_):
 def _quiet_tensorflow():
     """TensorFlow's start-up messages (CPU flags, missing CUDA) say nothing a user can act on."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 

@@ -13,7 +13,7 @@ _EXPORTS = {
     "RobustModel": "soar_tf.training",
     "SOARModel": "soar_tf.training",
     "attacks": "soar_tf.attacks",
-    "callbacks": "soar_tf.callbacks",
+    "check_second_order": "soar_tf.ops.second_order_check",
     "datasets": "soar_tf.datasets",
     "evaluate": "soar_tf.evaluation",
     "evaluation": "soar_tf.evaluation",
@@ -34,4 +34,16 @@ def __dir__():
     return __all__
 
 
-_lazy.after_import("keras", "soar_tf.training")
+_lazy.after_import(
+    # TensorFlow imports Keras on its own way up, when soar_tf.training cannot use it yet.
+    (
+        "keras",
+        "tensorflow",
+        "soar_tf.attacks",
+        "soar_tf.methods",
+        "soar_tf.networks",
+        "soar_tf.ops",
+        "soar_tf.training",
+    ),
+    "soar_tf.training",
+)

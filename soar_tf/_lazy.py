@@ -16,26 +16,31 @@ def load(package, exports, name):
     return value
 
 
-def after_import(trigger, module):
-    """Imports `module` as soon as the package `trigger` has been imported.
+def after_import(triggers, module):
+    """Imports `module` as soon as one of `triggers` has been imported.
 
     Keras can only load what is registered with it, but importing Keras takes seconds, which
     `soar-tf --help` must not pay.
+
+    Args:
+        triggers: Module names: Keras, and everything that `module` itself imports and that imports
+            Keras, since that must be complete before `module` can use it.
+        module: The module that registers the classes.
     """
-    if trigger in sys.modules:
+    if triggers[0] in sys.modules:
         importlib.import_module(module)
     else:
-        sys.meta_path.insert(0, _AfterImport(trigger, module))
+        sys.meta_path.insert(0, _AfterImport(triggers, module))
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Finds `trigger` as the other finders do, and runs `module` after it."""
+    """Finds the first trigger as the other finders do, and imports `module` after it."""
 
-    def __init__(self, trigger, module):
-        self.trigger, self.module = trigger, module
+    def __init__(self, triggers, module):
+        self.triggers, self.module = triggers, module
 
     def find_spec(self, fullname, path, target=None):
-        if fullname != self.trigger:
+        if fullname not in self.triggers:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)

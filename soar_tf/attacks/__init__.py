@@ -11,7 +11,10 @@ import keras
 from soar_tf import serialization
 from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, as_logits_fn
+from soar_tf.attacks.autoattack import AutoAttack
+from soar_tf.attacks.fab import FAB, FABT
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
+from soar_tf.attacks.square import Square
 from soar_tf.errors import InputError, unknown
 
 # The registry: a new attack is one file and one line here.
@@ -21,6 +24,10 @@ ALL_OBJECTS = {
     "pgd": PGD,
     "apgd": APGD,
     "apgd-t": APGDT,
+    "fab": FAB,
+    "fab-t": FABT,
+    "square": Square,
+    "autoattack": AutoAttack,
 }
 for _name, _cls in ALL_OBJECTS.items():
     keras.saving.register_keras_serializable(package="soar_tf")(_cls)
@@ -103,6 +110,7 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FGSM", "PGD", "Attack",
+    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FAB", "FABT", "FGSM", "PGD", "Attack", "AutoAttack",
+    "Square",
     "as_logits_fn", "deserialize", "get", "serialize",
 ]  # fmt: skip

@@ -43,7 +43,9 @@ def load(path, wanted, image_size):
     }
     shapes = {}
     for split, members in chosen.items():
-        shapes |= {image.shape: file for image, (file, _) in zip(images[split], members)}
+        shapes |= {
+            image.shape: file for image, (file, _) in zip(images[split], members, strict=True)
+        }
     sizes = {shape[:2]: file for shape, file in shapes.items()}
     if len(sizes) > 1:
         (size1, file1), (size2, file2) = list(sizes.items())[:2]
@@ -76,8 +78,8 @@ def _layout(path, root):
     files = _files(root, names)
     test = stratified(np.array([label for _, label in files]), TEST_FRACTION, TEST_SEED)
     parts = {
-        "train": [file for file, is_test in zip(files, test) if not is_test],
-        "test": [file for file, is_test in zip(files, test) if is_test],
+        "train": [file for file, is_test in zip(files, test, strict=True) if not is_test],
+        "test": [file for file, is_test in zip(files, test, strict=True) if is_test],
     }
     provenance = (
         f"Folder {path} without splits: {test.sum()} of {len(files)} images, stratified by class, "

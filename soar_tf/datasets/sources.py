@@ -7,7 +7,7 @@ from soar_tf.datasets.dataset import SPLITS, finish, resize
 from soar_tf.errors import InputError, check_integer, check_number, unknown
 
 NAMES = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "svhn_cropped")
-"""The data sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""
+"""The sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""
 
 _DESCRIPTIONS = {
     "digits": "8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0",

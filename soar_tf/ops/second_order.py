@@ -14,12 +14,13 @@ user's network is touched, and any other code sees TensorFlow's own functions.
 
 import contextlib
 import functools
-import itertools
-import numbers
 import threading
 
 import keras
+import numpy as np
 import tensorflow as tf
+
+from soar_tf.ops import pooling
 
 _STATE = threading.local()
 _INSTALL = threading.Lock()
@@ -37,7 +38,7 @@ def exact(*, xla=True):
             whose second derivative is right outside XLA, and which is faster there.
 
     Yields:
-        A set, to which the names of the functions are added whose replacement has been called.
+        A set, to which `"max_pool"`, `"moments"` and `"resize"` are added as they are replaced.
 
     Example:
 
@@ -79,13 +80,15 @@ def _dispatcher(name):
 
     @functools.wraps(original)
     def dispatch(*args, **kwargs):
-        active, used = getattr(_STATE, "active", None) or ({}, set())
-        if name not in active:
-            return original(*args, **kwargs)
-        used.add(name)
-        return active[name](*args, **kwargs)
+        active = _active()[0]
+        return active.get(name, original)(*args, **kwargs)
 
     return dispatch
+
+
+def _active():
+    """The replacements of the calling thread's context, and the set of those used."""
+    return getattr(_STATE, "active", None) or ({}, set())
 
 
 def _original(module, name):
@@ -95,6 +98,7 @@ def _original(module, name):
 def moments(x, axes, shift=None, keepdims=False, name=None):
     """`tf.nn.moments` without its `stop_gradient` through the mean."""
     del shift, name
+    _active()[1].add("moments")
     x = tf.convert_to_tensor(x)
     # Sums over many half-precision entries overflow; TensorFlow's function does the same.
     wide = tf.cast(x, tf.float32) if x.dtype.name in _HALF else x
@@ -119,9 +123,10 @@ def resize(
     )
     if not images.dtype.is_floating or len(images.shape) not in (3, 4):
         return one_axis(images, size, preserve_aspect_ratio=preserve_aspect_ratio)
+    _active()[1].add("resize")
     nearest = method == tf.image.ResizeMethod.NEAREST_NEIGHBOR
     wide = images if images.dtype == tf.float64 else tf.cast(images, tf.float32)
-    sides = [_length(wide, axis) for axis in (-3, -2)]
+    sides = [pooling.length(wide, axis) for axis in (-3, -2)]
     targets = _targets(sides, size, preserve_aspect_ratio)
     rows, columns = (
         tf.cast(_interpolation(one_axis, side, target), wide.dtype)
@@ -156,11 +161,11 @@ def _targets(sides, size, preserve_aspect_ratio):
         targets = [int(side) for side in known]
     if not preserve_aspect_ratio:
         return targets
-    ratios = [
-        tf.cast(target, tf.float32) / tf.cast(side, tf.float32)
-        for target, side in zip(targets, sides, strict=True)
-    ]
-    scaled = [tf.round(tf.minimum(*ratios) * tf.cast(side, tf.float32)) for side in sides]
+    lengths = [tf.cast(side, tf.float32) for side in sides]
+    factor = tf.minimum(
+        *(tf.cast(t, tf.float32) / n for t, n in zip(targets, lengths, strict=True))
+    )
+    scaled = [tf.round(factor * length) for length in lengths]
     known = [tf.get_static_value(side) for side in scaled]
     return [
         tf.cast(side, tf.int32) if value is None else int(value)
@@ -169,19 +174,18 @@ def _targets(sides, size, preserve_aspect_ratio):
 
 
 def max_pool(input, ksize, strides, padding, data_format=None, name=None):
-    """`tf.nn.max_pool` (and its 1D, 2D and 3D forms) by selection, see `_select_largest`."""
+    """`tf.nn.max_pool` (and its 1D, 2D and 3D forms) by selection, see `soar_tf.ops.pooling`."""
     x = tf.convert_to_tensor(input)
     rank = len(x.shape) - 2
     channels_first = bool(data_format) and data_format.startswith("NC")
-    sizes = [_full(value, rank, channels_first) for value in (ksize, strides)]
-    channel = 1 if channels_first else -1
-    if any(value[0] != 1 or value[channel] != 1 for value in sizes):
+    sizes = [pooling.full_sizes(value, rank, channels_first) for value in (ksize, strides)]
+    if any(value[0] != 1 or value[1 if channels_first else -1] != 1 for value in sizes):
         # Pooling over channels: TensorFlow has no gradient for it, and says so.
         return _original(tf.nn, "max_pool")(x, ksize, strides, padding, data_format, name)
     spatial = slice(2, None) if channels_first else slice(1, -1)
     window, stride = (value[spatial] for value in sizes)
     padding = padding if isinstance(padding, str) else list(padding)[spatial]
-    return _select_largest(x, window, stride, padding, [1] * rank, channels_first)
+    return _pooled(x, window, stride, padding, [1] * rank, channels_first)
 
 
 def pool(
@@ -195,71 +199,25 @@ def pool(
     name=None,
 ):
     """`tf.nn.pool` with max-pooling by selection; other pooling types are TensorFlow's."""
-    if pooling_type != "MAX":
+    dilated = dilations is not None and np.any(np.greater(dilations, 1))
+    if pooling_type != "MAX" or (dilated and padding == "SAME"):  # which TensorFlow refuses
         arguments = (strides, padding, data_format, dilations, name)
         return _original(tf.nn, "pool")(input, window_shape, pooling_type, *arguments)
     x = tf.convert_to_tensor(input)
     rank = len(x.shape) - 2
     channels_first = bool(data_format) and data_format.startswith("NC")
     window, stride, dilation = (
-        [1] * rank if value is None else _full(value, rank, False)[1:-1]
+        [1] * rank if value is None else pooling.full_sizes(value, rank, False)[1:-1]
         for value in (window_shape, strides, dilations)
     )
     if not isinstance(padding, str):
         padding = list(padding)[2:] if channels_first else list(padding)[1:-1]
-    return _select_largest(x, window, stride, padding, dilation, channels_first)
+    return _pooled(x, window, stride, padding, dilation, channels_first)
 
 
-def _select_largest(x, window, stride, padding, dilation, channels_first):
-    """Max-pooling as the sum of each window's first largest entry: exact in any derivative."""
-    rank = len(window)
-    if channels_first:
-        moved = tf.transpose(x, [0, *range(2, rank + 2), 1])
-        pooled = _select_largest(moved, window, stride, padding, dilation, False)
-        return tf.transpose(pooled, [0, rank + 1, *range(1, rank + 1)])
-    widths = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
-    x = _padded(x, widths, stride, padding)
-    sizes = [(_length(x, i + 1) - widths[i]) // stride[i] + 1 for i in range(rank)]
-    shifted = []
-    taps = [range(0, width, step) for width, step in zip(widths, dilation, strict=True)]
-    for offset in itertools.product(*taps):
-        spatial = [
-            slice(offset[i], offset[i] + (sizes[i] - 1) * stride[i] + 1, stride[i])
-            for i in range(rank)
-        ]
-        shifted.append(x[(slice(None), *spatial)])
-    entries = tf.stack(shifted, axis=-1)
-    first = tf.argmax(tf.stop_gradient(entries), axis=-1)
-    chosen = tf.one_hot(first, len(shifted), on_value=True, off_value=False, dtype=tf.bool)
-    # `where` and not a product: an infinite entry times 0 is NaN.
-    return tf.reduce_sum(tf.where(chosen, entries, tf.zeros([], entries.dtype)), axis=-1)
-
-
-def _length(x, axis):
-    """The length of an axis: a Python integer where it is known, else a tensor."""
-    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
-
-
-def _full(value, rank, channels_first):
-    """A window or stride in the form with batch and channel entries."""
-    values = [int(value)] if isinstance(value, numbers.Integral) else [int(v) for v in value]
-    if len(values) == rank + 2:
-        return values
-    spatial = values * rank if len(values) == 1 else values
-    return [1, 1, *spatial] if channels_first else [1, *spatial, 1]
-
-
-def _padded(x, widths, stride, padding):
-    if padding == "VALID":
-        return x
-    if padding == "SAME":
-        padding = []
-        for axis, (width, step) in enumerate(zip(widths, stride, strict=True)):
-            size = _length(x, axis + 1)
-            total = (-(-size // step) - 1) * step + width - size
-            total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
-            padding.append((total // 2, total - total // 2))
-    return tf.pad(x, [(0, 0), *map(tuple, padding), (0, 0)], constant_values=x.dtype.min)
+def _pooled(*arguments):
+    _active()[1].add("max_pool")
+    return pooling.select_largest(*arguments)
 
 
 @contextlib.contextmanager

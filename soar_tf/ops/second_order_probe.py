@@ -82,7 +82,9 @@ def _measure(layer, call, precision):
         except LookupError as missing:
             return Finding("missing", note=_entry(missing))
         except Exception as failure:
-            return Finding("unchecked", note=f"its call fails in {precision.dtype}: {_short(failure)}")
+            return Finding(
+                "unchecked", note=f"its call fails in {precision.dtype}: {_short(failure)}"
+            )
         if not trial.inputs:
             return Finding("exact", note="no float input, so no input gradient passes it")
         try:
@@ -129,9 +131,7 @@ class _Trial:
             scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
         ]
         outputs = self._outputs(self.point)
-        self.heads = [
-            (draw(y.shape), 3.0 * draw(y.shape), 1.0 / _spread(y)) for y in outputs
-        ]
+        self.heads = [(draw(y.shape), 3.0 * draw(y.shape), 1.0 / _spread(y)) for y in outputs]
         self.projections = [
             scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
         ][: len(self.inputs)]
@@ -193,9 +193,7 @@ class _Trial:
     def _projected(self, point):
         products = [
             tf.reduce_sum(tf.convert_to_tensor(gradient) * projection)
-            for gradient, projection in zip(
-                self._first_order(point), self.projections, strict=True
-            )
+            for gradient, projection in zip(self._first_order(point), self.projections, strict=True)
             if gradient is not None
         ]
         return tf.add_n(products or [tf.zeros([], self.dtype)])
@@ -214,7 +212,9 @@ class _Trial:
 def _computing_in(layer, dtype, mapping):
     """Context in which `layer` computes in `dtype` with other values of its variables."""
     layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else []
-    functional = [inner for inner in layers if isinstance(inner, Functional)]
+    # A sequential model calls a functional one that is no layer of it.
+    functional = [getattr(inner, "_functional", None) or inner for inner in layers]
+    functional = [inner for inner in functional if isinstance(inner, Functional)]
     scope = keras.StatelessScope()
     # Not by the constructor, which casts to the variables' own dtype.
     scope.state_mapping.update({id(variable): value for variable, value in mapping})

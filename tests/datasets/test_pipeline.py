@@ -22,7 +22,9 @@ def batches(split, batch_size=16, **options):
 
 def same(first, second):
     return len(first) == len(second) and all(
-        np.array_equal(a, b) for p, q in zip(first, second, strict=True) for a, b in zip(p, q)
+        np.array_equal(a, b)
+        for p, q in zip(first, second, strict=True)
+        for a, b in zip(p, q, strict=True)
     )
 
 
@@ -177,5 +179,5 @@ def test_bad_arguments(options, message):
 
 
 def test_empty_split():
-    with pytest.raises(InputError, match="`split` must hold at least one example"):
+    with pytest.raises(InputError, match=r"`split` must hold at least one example"):
         datasets.evaluation_pipeline(numbered(8).take(0), 4)

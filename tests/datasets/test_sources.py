@@ -68,7 +68,7 @@ def test_digits_split_follows_its_written_rule():
 def test_only_the_wanted_splits_come():
     digits = datasets.load("digits", splits=("test",))
     assert list(digits.splits) == ["test"]
-    with pytest.raises(InputError, match="'digits' has no split 'train' here. Available: test."):
+    with pytest.raises(InputError, match=r"'digits' has no split 'train' here. Available: test."):
         digits["train"]
 
 
@@ -168,7 +168,7 @@ def test_names_are_described():
 def test_failed_download_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setitem(tfds_source.MIRRORS, "mnist", "http://127.0.0.1:9/")
     folder = tmp_path / "sets"
-    with pytest.raises(InputError, match="'mnist' is not in .*sets and could not be downloaded"):
+    with pytest.raises(InputError, match=r"'mnist' is not in .*sets and could not be downloaded"):
         datasets.load("mnist", data_dir=folder)
     assert not folder.exists()
 
@@ -185,9 +185,9 @@ def test_broken_download_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source, "_probe", lambda *_: None)
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", half)
     (tmp_path / "mine").write_text("kept")
-    with pytest.raises(InputError, match="the line went dead"):
+    with pytest.raises(InputError, match=r"the line went dead"):
         datasets.load("mnist", data_dir=tmp_path)
-    with pytest.raises(InputError, match="the line went dead"):
+    with pytest.raises(InputError, match=r"the line went dead"):
         datasets.load("mnist", data_dir=tmp_path / "made")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 

@@ -1,0 +1,91 @@
+"""AutoAttack: a fixed ensemble of attacks without parameters to tune (arXiv:2003.01690)."""
+
+import tensorflow as tf
+
+from soar_tf.attacks.apgd import APGD, APGDT
+from soar_tf.attacks.attack import Attack, gather, misclassified
+from soar_tf.attacks.fab import FAB, FABT
+from soar_tf.attacks.square import Square
+from soar_tf.errors import check_choice
+
+# The stages of each version, in the order of the authors' code.
+VERSIONS = {
+    "standard": (
+        ("apgd-ce", APGD, {"loss": "ce"}),
+        ("apgd-t", APGDT, {}),
+        ("fab-t", FABT, {}),
+        ("square", Square, {}),
+    ),
+    "plus": (
+        ("apgd-ce", APGD, {"loss": "ce", "restarts": 5}),
+        ("apgd-dlr", APGD, {"loss": "dlr", "restarts": 5}),
+        ("fab", FAB, {"restarts": 5}),
+        ("square", Square, {}),
+        ("apgd-t", APGDT, {}),
+        ("fab-t", FABT, {}),
+    ),
+    "rand": (
+        ("apgd-ce", APGD, {"loss": "ce", "eot_iter": 20}),
+        ("apgd-dlr", APGD, {"loss": "dlr", "eot_iter": 20}),
+    ),
+}
+
+
+class AutoAttack(Attack):
+    """AutoAttack (Croce and Hein 2020, arXiv:2003.01690); each stage sees only the survivors.
+
+    `standard` is exactly apgd-ce (100 steps, 1 start), apgd-t (targeted DLR, 9 targets, 100
+    steps), fab-t (9 targets, 100 steps), square (5000 queries). `plus` adds restarts, apgd-dlr and
+    the untargeted fab. `rand`, for networks whose forward pass is random, averages gradients over
+    20 passes. With C < 10 classes the targeted attacks aim at all C - 1 others.
+
+    Args:
+        epsilon: Radius in units of the pixel range.
+        norm: `"linf"` or `"l2"`.
+        version: `"standard"`, `"plus"` or `"rand"`.
+        bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> [name for name, _ in soar_tf.attacks.get("autoattack").stages()]
+    ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+    """
+
+    def __init__(self, epsilon=8 / 255, norm="linf", version="standard", bounds=(0.0, 1.0)):
+        super().__init__(epsilon, norm, bounds)
+        self.version = check_choice(version, "version", VERSIONS)
+
+    def stages(self):
+        """The parts, for evaluations that run them one by one.
+
+        Running each on the survivors of those before it, with the same `seed` and `indices`,
+        gives what the whole attack gives.
+
+        Returns:
+            List of `(name, Attack)`.
+        """
+        common = {"epsilon": self.epsilon, "norm": self.norm, "bounds": self.bounds}
+        return [(name, cls(**common, **own)) for name, cls, own in VERSIONS[self.version]]
+
+    def search(self, logits_fn, x, y, keys):
+        result, active = x, tf.range(tf.shape(x)[0])
+        for _, attack in self.stages():
+            result, active = _stage(attack, logits_fn, x, y, keys, result, active)
+        return result
+
+
+def _stage(attack, logits_fn, x, y, keys, result, active):
+    """Runs one attack on the `active` rows; the unbroken ones keep their clean image."""
+
+    def run():
+        own_x, own_y, own_keys = gather(active, x, y, keys)
+        found = attack.search(logits_fn, own_x, own_y, own_keys)
+        fooled = misclassified(own_y, logits_fn(found))
+        broken, points = gather(tf.where(fooled)[:, 0], active, found)
+        return (
+            tf.tensor_scatter_nd_update(result, broken[:, None], points),
+            tf.gather(active, tf.where(~fooled)[:, 0]),
+        )
+
+    return tf.cond(tf.size(active) > 0, run, lambda: (result, active))

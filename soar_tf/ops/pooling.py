@@ -1,0 +1,70 @@
+"""Max-pooling by selection, whose derivatives of every order are exact, under XLA too."""
+
+import itertools
+import numbers
+
+import tensorflow as tf
+
+
+def select_largest(x, window, stride, padding, dilation, channels_first):
+    """Max-pooling as the sum of each window's first largest entry.
+
+    Args:
+        x: Tensor `[B, *spatial, C]`, or `[B, C, *spatial]` if `channels_first`.
+        window: The window's sides, one integer a spatial axis.
+        stride: The strides, likewise.
+        padding: `"VALID"`, `"SAME"` or a list of `(before, after)`, one pair a spatial axis.
+        dilation: The distances between a window's entries, likewise.
+        channels_first: The position of the channels.
+
+    Returns:
+        The pooled tensor; a tie's gradient goes to the first of the largest entries.
+    """
+    rank = len(window)
+    if channels_first:
+        moved = tf.transpose(x, [0, *range(2, rank + 2), 1])
+        pooled = select_largest(moved, window, stride, padding, dilation, False)
+        return tf.transpose(pooled, [0, rank + 1, *range(1, rank + 1)])
+    widths = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
+    x = _padded(x, widths, stride, padding)
+    sizes = [(length(x, i + 1) - widths[i]) // stride[i] + 1 for i in range(rank)]
+    shifted = []
+    taps = [range(0, width, step) for width, step in zip(widths, dilation, strict=True)]
+    for offset in itertools.product(*taps):
+        spatial = [
+            slice(offset[i], offset[i] + (sizes[i] - 1) * stride[i] + 1, stride[i])
+            for i in range(rank)
+        ]
+        shifted.append(x[(slice(None), *spatial)])
+    entries = tf.stack(shifted, axis=-1)
+    first = tf.argmax(entries, axis=-1)
+    chosen = tf.one_hot(first, len(shifted), on_value=True, off_value=False, dtype=tf.bool)
+    # `where` and not a product: an infinite entry times 0 is NaN.
+    return tf.reduce_sum(tf.where(chosen, entries, tf.zeros([], entries.dtype)), axis=-1)
+
+
+def length(x, axis):
+    """The length of an axis: a Python integer where it is known, else a tensor."""
+    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
+
+
+def full_sizes(value, rank, channels_first):
+    """A window or stride in the form with batch and channel entries."""
+    values = [int(value)] if isinstance(value, numbers.Integral) else [int(v) for v in value]
+    if len(values) == rank + 2:
+        return values
+    spatial = values * rank if len(values) == 1 else values
+    return [1, 1, *spatial] if channels_first else [1, *spatial, 1]
+
+
+def _padded(x, widths, stride, padding):
+    if padding == "VALID":
+        return x
+    if padding == "SAME":
+        padding = []
+        for axis, (width, step) in enumerate(zip(widths, stride, strict=True)):
+            size = length(x, axis + 1)
+            total = (-(-size // step) - 1) * step + width - size
+            total = max(total, 0) if isinstance(total, int) else tf.maximum(total, 0)
+            padding.append((total // 2, total - total // 2))
+    return tf.pad(x, [(0, 0), *map(tuple, padding), (0, 0)], constant_values=x.dtype.min)

@@ -1,0 +1,184 @@
+"""APGD against hand-computed steps, and the book-keeping of its step size."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import soar_tf
+from soar_tf.attacks import apgd, working_set
+from soar_tf.ops import losses
+
+
+class StartAt(apgd.APGD):
+    """APGD from a given point, for steps computed by hand."""
+
+    def start(self, x, keys):
+        return tf.constant(self.first, tf.float32) + 0.0 * x
+
+
+def linear(weights, bias):
+    """Logits (0, w.x + b) for two classes."""
+
+    def logits_fn(x):
+        other = tf.linalg.matvec(x, tf.constant(weights, tf.float32)) + bias
+        return tf.stack([tf.zeros_like(other), other], axis=1)
+
+    return logits_fn
+
+
+def recording(logits_fn, log):
+    """The same function; every batch of logits that it gives is appended to `log`."""
+
+    def recorded(x):
+        logits = logits_fn(x)
+        done = tf.numpy_function(lambda value: log.append(value.copy()), [logits], [])
+        with tf.control_dependencies([done]):
+            return tf.identity(logits)
+
+    return recorded
+
+
+@pytest.fixture
+def smooth():
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(16, "tanh"), keras.layers.Dense(5)]
+    )
+
+
+def test_checkpoints_at_100_steps_are_the_papers():
+    assert apgd.checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 1000])
+def test_checkpoints_lie_within_any_number_of_steps(steps):
+    found = apgd.checkpoints(steps)
+    assert found == sorted(set(found)) and found[0] >= 1 and found[-1] <= steps
+    windows = np.diff([0, *found])
+    assert (np.diff(windows) <= 0).all() and windows[-1] >= max(6 * steps // 100, 1)
+
+
+def test_two_l2_steps_by_hand():
+    # x = (.5, .5), epsilon = .1, s = .2, direction v = (0, 1) everywhere; x_0 = (.6, .5).
+    # z_0 = P(.6, .7): (.1, .2) has norm .223607, so x_1 - x = (.044721, .089443).
+    # z_1 = P(x_1 + .2 v): (.044721, .289443) has norm .292877 -> (.015270, .098827).
+    # x_2 = P(x_1 + .75 (z_1 - x_1) + .25 (x_1 - x_0)) with
+    #   .75 (z_1 - x_1) = (-.022089, .007038), .25 (x_1 - x_0) = (-.013820, .022361),
+    #   sum (.008813, .118842) of norm .119168 -> (.007395, .099726).
+    attack = StartAt(epsilon=0.1, norm="l2", steps=2)
+    attack.first = [[0.6, 0.5]]
+    # The bias keeps the example correct, so that it ends at its best point, x_2.
+    found = attack(linear([0.0, 1.0], -9.0), np.full((1, 2), 0.5), np.array([0]))
+    np.testing.assert_allclose(found, [[0.507395, 0.599726]], atol=2e-6)
+
+
+def test_two_linf_steps_by_hand():
+    # v = (1, -1), x = (.5, .5), x_0 = (.42, .55), epsilon = .1: z_0 = P(.62, .35) = (.6, .4) = x_1;
+    # z_1 = x_1 and the momentum (.045, -.0375) leaves the ball, so x_2 = x_1.
+    attack = StartAt(epsilon=0.1, steps=2)
+    attack.first = [[0.42, 0.55]]
+    found = attack(linear([2.0, -3.0], -9.0), np.full((1, 2), 0.5), np.array([0]))
+    np.testing.assert_allclose(found, [[0.6, 0.4]], atol=1e-6)
+
+
+def test_the_step_is_halved_per_example():
+    # One example per rule; the window has 4 steps, rho = .75, so 3 rises are too few.
+    attack = apgd.APGD(epsilon=0.5, steps=20)
+    zeros = tf.zeros([4, 1])
+    rows = attack._first_rows(tf.range(4), zeros, tf.range(4), tf.range(4), zeros)
+    rows = rows._replace(
+        rises=tf.constant([3.0, 4.0, 4.0, 4.0]),
+        checked_loss=tf.constant([1.0, 1.0, 2.0, 2.0]),
+        best_loss=tf.constant([2.0, 2.0, 2.0, 2.0]),
+        halved=tf.constant([False, False, False, True]),
+        last_loss=tf.constant([9.0, 9.0, 9.0, 9.0]),
+        best=tf.constant([[0.2], [0.2], [0.2], [0.2]]),
+        best_gradient=-tf.ones([4, 1]),
+    )
+    after = attack._advance(5, 4, rows, tf.ones([4]), tf.ones([4, 1]))
+    # Too few rises; fine; best loss stuck; stuck, but the step was halved last time.
+    np.testing.assert_array_equal(after.halved, [True, False, True, False])
+    np.testing.assert_allclose(after.step, [0.5, 1.0, 0.5, 1.0])
+    np.testing.assert_allclose(after.previous[:, 0], [0.2, 0.0, 0.2, 0.0])
+    # The next step leaves from the best point, along the best point's gradient.
+    assert (after.point[:, 0].numpy() > 0).tolist() == [False, True, False, True]
+    np.testing.assert_array_equal(after.rises, np.zeros(4))
+    np.testing.assert_array_equal(after.checked_loss, np.full(4, 2.0))
+
+
+def test_between_checkpoints_rises_are_counted_over_the_previous_iterate():
+    attack = apgd.APGD(epsilon=0.5, steps=20)
+    zeros = tf.zeros([2, 1])
+    rows = attack._first_rows(tf.range(2), zeros, tf.range(2), tf.range(2), zeros)
+    for k, values in enumerate([(5.0, 1.0), (3.0, 2.0), (4.0, 2.0)]):
+        rows = attack._advance(k, 0, rows, tf.constant(values), tf.ones([2, 1]))
+    # First: a fall, then a rise that stays below the best. Second: a rise, then a tie.
+    np.testing.assert_array_equal(rows.rises, [1.0, 1.0])
+    np.testing.assert_array_equal(rows.best_loss, [5.0, 2.0])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_the_unbroken_end_at_the_best_point_seen(smooth, norm):
+    log = []
+
+    def unbreakable(x):
+        logits = smooth(x)
+        return logits + tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 5) * 50.0
+
+    attack = apgd.APGD(epsilon=0.3, norm=norm, steps=25)
+    x, y = np.random.default_rng(0).uniform(size=(3, 6)).astype("float32"), np.zeros(3, "int64")
+    found = attack(recording(unbreakable, log), x, y)
+    # The clean pass, then one pass an iteration and a last one without gradient: no more.
+    assert len(log) == 1 + 25 + 1
+    losses_seen = np.stack([losses.cross_entropy(y, tf.constant(logits)) for logits in log[1:]])
+    best = losses.cross_entropy(y, unbreakable(found))
+    np.testing.assert_allclose(best, losses_seen.max(axis=0), rtol=1e-5)
+
+
+def test_broken_examples_leave_at_their_first_misclassified_iterate(smooth):
+    log = []
+    x = np.random.default_rng(0).uniform(size=(8, 6)).astype("float32")
+    y = np.argmax(smooth(x), axis=1)
+    attack = apgd.APGD(epsilon=0.4, steps=15)
+    found = attack(recording(smooth, log), x, y)
+    sizes = [len(logits) for logits in log]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 8
+    broken = np.argmax(smooth(found), axis=1) != y
+    # One drop of the batch's size for each broken example, none for the others.
+    fooled_at_end = 0 if len(log) < 17 else np.sum(broken) - (8 - sizes[-1])
+    assert 8 - np.sum(broken) == sizes[-1] - fooled_at_end or sizes[-1] > 0
+
+
+def test_averaging_gradients_of_a_fixed_network_changes_nothing(smooth):
+    x = np.random.default_rng(0).uniform(size=(4, 6)).astype("float32")
+    y = np.argmax(smooth(x), axis=1)
+    once = apgd.APGD(epsilon=0.05, steps=5, norm="l2")(smooth, x, y)
+    averaged = apgd.APGD(epsilon=0.05, steps=5, norm="l2", eot_iter=4)(smooth, x, y)
+    np.testing.assert_allclose(once, averaged, atol=1e-5)
+
+
+def test_targets_are_the_likeliest_other_classes():
+    logits = tf.constant([[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 1.0, 2.0]])
+    targets = working_set.ranked_targets(tf.constant([0, 1], tf.int64), logits, 2)
+    np.testing.assert_array_equal(targets, [[2, 1], [3, 2]])
+
+
+def test_targeted_runs_need_no_more_than_the_other_classes(smooth):
+    log = []
+
+    def unbreakable(x):
+        return smooth(x) + tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 5) * 50.0
+
+    attack = soar_tf.attacks.get("apgd-t", steps=3, restarts=2)
+    attack(recording(unbreakable, log), np.full((2, 6), 0.5), np.zeros(2, "int64"))
+    # Clean pass, targets, then 4 classes x 2 restarts of 3 + 1 passes.
+    assert len(log) == 1 + 1 + 4 * 2 * (3 + 1)
+
+
+def test_registered_names_set_the_loss():
+    assert soar_tf.attacks.get("apgd-ce").loss == "ce"
+    assert soar_tf.attacks.get("apgd-dlr:norm=l2,epsilon=0.5").loss == "dlr"
+    assert soar_tf.attacks.get("apgd-t").targets == 9
+    with pytest.raises(soar_tf.errors.InputError, match="loss"):
+        apgd.APGD(loss="dlrr")

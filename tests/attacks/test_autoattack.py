@@ -1,0 +1,126 @@
+"""AutoAttack's composition, and what every one of its parts must keep."""
+
+import keras
+import numpy as np
+import pytest
+
+import soar_tf
+from soar_tf.attacks import autoattack
+
+SHORT = {
+    "standard": tuple(
+        (name, cls, {**own, ("queries" if name == "square" else "steps"): 8})
+        for name, cls, own in autoattack.VERSIONS["standard"]
+    )
+}
+PARTS = ("apgd-ce:steps=9", "apgd-dlr:steps=9", "apgd-t:steps=5", "fab:steps=4", "fab-t:steps=4",
+         "square:queries=60")  # fmt: skip
+CASES = [(part, norm) for part in PARTS for norm in ("linf", "l2")]
+EPSILON = {"linf": 0.06, "l2": 0.4}
+
+
+def network(classes=5, shape=(6, 4, 1)):
+    keras.utils.set_random_seed(4)
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(12, "tanh", kernel_initializer="he_normal"),
+            keras.layers.Dense(classes, kernel_initializer="he_normal"),
+        ]
+    )
+
+
+def images(net, count=8):
+    x = np.random.default_rng(6).uniform(size=(count, *net.input_shape[1:])).astype("float32")
+    return x, np.argmax(net(x), axis=1)
+
+
+@pytest.mark.parametrize(("part", "norm"), CASES)
+def test_contract(part, norm):
+    net = network()
+    x, y = images(net)
+    y[2] = (y[2] + 1) % 5  # misclassified already
+    attack = soar_tf.attacks.get(part, norm=norm, epsilon=EPSILON[norm])
+    found = attack(net, x, y, seed=3).numpy()
+    delta = (found - x).reshape(8, -1)
+    size = np.abs(delta).max(axis=1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    assert size.max() <= EPSILON[norm] + 1e-6 and found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(found[2], x[2])
+    broken = np.argmax(net(found), axis=1) != y
+    assert broken.sum() > 1, "The case must be one in which the attack succeeds."
+    # The same seed gives the same points; noise belongs to the example, not to its batch.
+    np.testing.assert_array_equal(found, attack(net, x, y, seed=3))
+    subset = np.array([5, 0, 7])
+    again = attack(net, x[subset], y[subset], seed=3, indices=subset)
+    np.testing.assert_allclose(again, found[subset], atol=1e-5)
+    # Two batch sizes have been seen, so any further one is traced already.
+    attack(net, x[:1], y[:1])
+    nothing = attack(net, x, (y + 1) % 5)
+    np.testing.assert_array_equal(nothing[3], x[3])
+    (graph,) = attack._graphs.values()
+    assert graph.experimental_get_tracing_count() <= 2
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_two_classes(part):
+    net = network(classes=2)
+    x, y = images(net)
+    found = soar_tf.attacks.get(part, epsilon=0.2)(net, x, y)
+    assert np.mean(np.argmax(net(found), axis=1) == y) < 0.7
+
+
+def test_standard_is_exactly_the_four_attacks():
+    stages = soar_tf.attacks.get("autoattack", epsilon=4 / 255).stages()
+    assert [name for name, _ in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    ce, targeted, fab, square = (attack for _, attack in stages)
+    assert (ce.loss, ce.steps, ce.restarts, ce.rho, ce.eot_iter) == ("ce", 100, 1, 0.75, 1)
+    assert (targeted.targets, targeted.steps, targeted.restarts) == (9, 100, 1)
+    assert (fab.targets, fab.steps, fab.restarts) == (9, 100, 1)
+    assert (fab.alpha_max, fab.eta, fab.beta) == (0.1, 1.05, 0.9)
+    assert (square.queries, square.p_init, square.restarts) == (5000, 0.8, 1)
+    assert {attack.epsilon for _, attack in stages} == {4 / 255}
+
+
+def test_other_versions():
+    plus = soar_tf.attacks.get("autoattack:version=plus").stages()
+    assert [(name, attack.restarts) for name, attack in plus] == [
+        ("apgd-ce", 5), ("apgd-dlr", 5), ("fab", 5), ("square", 1), ("apgd-t", 1), ("fab-t", 1),
+    ]  # fmt: skip
+    rand = soar_tf.attacks.get("autoattack:version=rand").stages()
+    assert [(name, attack.eot_iter) for name, attack in rand] == [("apgd-ce", 20), ("apgd-dlr", 20)]
+    with pytest.raises(soar_tf.errors.InputError, match="version"):
+        soar_tf.attacks.AutoAttack(version="standart")
+
+
+def test_whole_and_stage_by_stage_agree(monkeypatch):
+    monkeypatch.setattr(autoattack, "VERSIONS", SHORT)
+    net = network()
+    x, y = images(net, 12)
+    attack = soar_tf.attacks.AutoAttack(epsilon=0.04)
+    whole = attack(net, x, y, seed=9).numpy()
+    by_stage, active = x.copy(), np.arange(12)
+    for _, stage in attack.stages():
+        found = stage(net, x[active], y[active], seed=9, indices=active).numpy()
+        broken = np.argmax(net(found), axis=1) != y[active]
+        by_stage[active[broken]] = found[broken]
+        active = active[~broken]
+    np.testing.assert_allclose(whole, by_stage, atol=1e-5)
+    assert 0 < len(active) < 12
+    np.testing.assert_array_equal(whole[active], x[active])
+
+
+def test_all_broken_or_wrong_from_the_start(monkeypatch):
+    monkeypatch.setattr(autoattack, "VERSIONS", SHORT)
+    net = network()
+    x, y = images(net, 3)
+    attack = soar_tf.attacks.AutoAttack(epsilon=1.0)
+    assert (np.argmax(net(attack(net, x, y)), axis=1) != y).all()
+    np.testing.assert_array_equal(attack(net, x, (y + 1) % 5), x)
+
+
+def test_config_round_trip():
+    for name in ("apgd-dlr", "apgd-t", "fab", "fab-t", "square", "autoattack:version=rand"):
+        attack = soar_tf.attacks.get(name)
+        copy = soar_tf.attacks.deserialize(soar_tf.attacks.serialize(attack))
+        assert type(copy) is type(attack) and copy.get_config() == attack.get_config()
