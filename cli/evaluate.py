@@ -5,6 +5,7 @@ import json
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.startup import load_tensorflow
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
@@ -57,6 +58,7 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
 
     Example: soar-tf evaluate runs/digits --attack pgd20 --attack l2pgd100
     """
+    load_tensorflow()
     from soar_tf.experiments import summary
 
     report = summary.evaluate_model(

@@ -2,6 +2,8 @@
 
 import click
 
+from soar_tf.cli.startup import load_tensorflow
+
 
 @click.command(short_help="Export a model as a plain SavedModel.")
 @click.argument("model", type=click.Path(), metavar="MODEL")
@@ -13,6 +15,7 @@ def export(model, out):
 
     Example: soar-tf export runs/digits exported/digits
     """
+    load_tensorflow()
     from soar_tf import saved_model
     from soar_tf.experiments import models
 

@@ -1,11 +1,13 @@
 """`soar-tf list`."""
 
+import importlib
 import inspect
 import json
 
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.startup import load_tensorflow
 
 _ROOMS = ("methods", "attacks", "datasets", "networks")
 
@@ -33,8 +35,7 @@ def _datasets():
 
 
 def _objects(kind):
-    import importlib
-
+    load_tensorflow()
     room = importlib.import_module(f"soar_tf.{kind}")
     entries = {}
     for name, item in room.ALL_OBJECTS.items():

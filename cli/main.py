@@ -1,6 +1,5 @@
 """The `soar-tf` command and what all its sub-commands share."""
 
-import os
 import signal
 import sys
 
@@ -18,7 +17,6 @@ class _Group(click.Group):
     """Maps the package's errors to exit codes: 2 for bad input, 1 for a run that failed."""
 
     def invoke(self, context):
-        _quiet_tensorflow()
         # A stopped job should end as Ctrl-C does: with its checkpoint in place, and a word.
         signal.signal(signal.SIGTERM, _interrupt)
         try:
@@ -30,7 +28,7 @@ class _Group(click.Group):
             click.echo(f"Failed: {error}", err=True)
             context.exit(1)
         except KeyboardInterrupt:
-            click.echo("Interrupted; the same command goes on where this one stopped.", err=True)
+            click.echo("Interrupted.", err=True)
             context.exit(1)
         except BrokenPipeError:
             sys.stderr.close()
@@ -39,13 +37,6 @@ class _Group(click.Group):
 
 def _interrupt(*_):
     raise KeyboardInterrupt
-
-
-def _quiet_tensorflow():
-    """TensorFlow's start-up messages (CPU flags, missing CUDA) say nothing a user can act on."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GLOG_minloglevel", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

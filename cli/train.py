@@ -7,6 +7,8 @@ import click
 
 from soar_tf import config as config_room
 from soar_tf.cli import params
+from soar_tf.cli.startup import load_tensorflow
+from soar_tf.errors import RunError
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -129,10 +131,14 @@ def train(config_file, workdir, evaluate_limit, verbose, as_json, **flags):
             values[name] = value
     config = config_room.TrainConfig(**values)
 
+    load_tensorflow()
     from soar_tf.experiments.train import Experiment
 
     experiment = Experiment(config)
-    folder = experiment.run(workdir, verbose=verbose)
+    try:
+        folder = experiment.run(workdir, verbose=verbose)
+    except KeyboardInterrupt:
+        raise RunError("interrupted; the same command goes on after the last epoch.") from None
     result = {"workdir": str(folder)}
     if evaluate_limit:
         from soar_tf.experiments import summary

@@ -29,7 +29,8 @@ def export(network, folder):
     >>> folder = tempfile.mkdtemp() + "/saved_model"
     >>> soar_tf.export(network, folder)
     >>> import tensorflow as tf
-    >>> tf.saved_model.load(folder).serve(tf.zeros((1, 8, 8, 1))).shape
+    >>> loaded = tf.saved_model.load(folder)
+    >>> loaded.serve(tf.zeros((1, 8, 8, 1))).shape
     TensorShape([1, 10])
     """
     folder = Path(folder)

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 
 from soar_tf.errors import check_choice, check_epsilon, check_integer
-from soar_tf.ops import losses, projections, random
+from soar_tf.ops import losses, norms, projections, random
 from soar_tf.serialization import Configurable
 
 
@@ -92,18 +92,22 @@ class Attack(Configurable):
         y = tf.cast(y, tf.int64)
         indices = tf.range(tf.shape(x)[0]) if indices is None else tf.convert_to_tensor(indices)
         keys = random.example_keys(check_integer(seed, "seed"), indices, purpose="attack")
-        return self._compiled(as_logits_fn(network))(x, y, keys)
+        return self._compiled(as_logits_fn(network), x.shape[1:])(x, y, keys)
 
-    def _compiled(self, logits_fn):
+    def _compiled(self, logits_fn, shape):
         """`attack_survivors` as a graph, traced once per network and image shape."""
         cache = self.__dict__.setdefault("_graphs", {})
-        if logits_fn not in cache:
-            cache[logits_fn] = tf.function(
+        if (logits_fn, *shape) not in cache:
+            cache[logits_fn, *shape] = tf.function(
                 functools.partial(attack_survivors, self, logits_fn),
+                input_signature=(
+                    tf.TensorSpec([None, *shape], tf.float32),
+                    tf.TensorSpec([None], tf.int64),
+                    tf.TensorSpec([None, 2], tf.uint32),
+                ),
                 autograph=False,
-                reduce_retracing=True,
             )
-        return cache[logits_fn]
+        return cache[logits_fn, *shape]
 
 
 class _InferenceLogits:
@@ -143,10 +147,17 @@ def attack_survivors(attack, logits_fn, x, y, keys):
     survivors = tf.where(~misclassified(y, logits_fn(x)))[:, 0]
     found = tf.cond(
         tf.size(survivors) > 0,
-        lambda: attack.search(logits_fn, *gather(survivors, x, y, keys)),
+        lambda: search_finite(attack, logits_fn, *gather(survivors, x, y, keys)),
         lambda: tf.gather(x, survivors),
     )
     return tf.stop_gradient(tf.tensor_scatter_nd_update(x, survivors[:, None], found))
+
+
+def search_finite(attack, logits_fn, x, y, keys):
+    """An attack's `search`; a point that is not finite is no image, so it gives way to `x`."""
+    found = attack.search(logits_fn, x, y, keys)
+    finite = tf.reduce_all(tf.math.is_finite(norms.flatten(found)), axis=1)
+    return tf.where(norms.per_example(finite, x), found, x)
 
 
 def misclassified(y, logits):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from soar_tf.attacks.apgd import APGD, APGDT
-from soar_tf.attacks.attack import Attack, gather, misclassified
+from soar_tf.attacks.attack import Attack, gather, misclassified, search_finite
 from soar_tf.attacks.fab import FAB, FABT
 from soar_tf.attacks.square import Square
 from soar_tf.errors import check_choice
@@ -80,7 +80,7 @@ def _stage(attack, logits_fn, x, y, keys, result, active):
 
     def run():
         own_x, own_y, own_keys = gather(active, x, y, keys)
-        found = attack.search(logits_fn, own_x, own_y, own_keys)
+        found = search_finite(attack, logits_fn, own_x, own_y, own_keys)
         fooled = misclassified(own_y, logits_fn(found))
         broken, points = gather(tf.where(fooled)[:, 0], active, found)
         return (

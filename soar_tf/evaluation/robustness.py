@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf import attacks as attacks_room
+from soar_tf.attacks.attack import search_finite
 from soar_tf.errors import InputError, check_integer, check_pixels
 from soar_tf.ops import norms, random
 
@@ -18,8 +19,8 @@ class AttackResult:
 
     Attributes:
         name: The attack as it was asked for.
-        norm: Norm of its threat model.
-        epsilon: Radius, in units of the pixel range.
+        norm: Norm of its threat model; `None` for transformations, which no ball bounds.
+        epsilon: Radius, in units of the pixel range; `None` without a norm.
         robust_accuracy: Share of all examples that are classified correctly and were not broken.
         seconds: Wall time, compilation included.
         images_per_second: Attacked examples per second.
@@ -27,8 +28,8 @@ class AttackResult:
     """
 
     name: str
-    norm: str
-    epsilon: float
+    norm: str | None
+    epsilon: float | None
     robust_accuracy: float
     seconds: float
     images_per_second: float
@@ -149,7 +150,7 @@ def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size,
     for start in range(0, len(targets), batch_size):
         rows = targets[start : start + batch_size]
         keys = random.example_keys(seed, tf.constant(rows), purpose="attack")
-        x_adv = graph(x[rows], y[rows].astype(np.int64), keys).numpy()
+        x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
         _check_threat_model(attack, name, x_adv, x[rows])
         robust[rows] = _correct(predict(x_adv), y[rows])
         if progress is not None:
@@ -166,7 +167,7 @@ def _search_graph(attack, logits_fn, shape):
     )
 
     def search(x, y, keys):
-        return attack.search(logits_fn, x, y, keys)
+        return search_finite(attack, logits_fn, x, y, keys)
 
     return tf.function(search, input_signature=signature, autograph=False)
 
@@ -215,7 +216,11 @@ def _check_labels(y, count, classes):
 
 def _check_threat_model(attack, name, x_adv, x):
     """An attack that leaves its ball or the box is a defect; no figure may come from it."""
-    size = norms.norm(tf.constant(x_adv - x), attack.norm).numpy().max(initial=0.0)
     low, high = attack.bounds
-    if size > attack.epsilon * (1 + 1e-5) + 1e-6 or x_adv.min() < low or x_adv.max() > high:
+    if not (x_adv.min() >= low and x_adv.max() <= high):  # NaN is outside, too
+        raise AssertionError(f"Attack {name!r} left the pixel range.")
+    if attack.norm is None:
+        return
+    size = norms.norm(tf.constant(x_adv - x), attack.norm).numpy().max()
+    if size > attack.epsilon * (1 + 1e-5) + 1e-6:
         raise AssertionError(f"Attack {name!r} left its threat model: size {size:g}.")

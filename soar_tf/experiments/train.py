@@ -216,6 +216,7 @@ class Experiment:
                 initial_epoch=epoch,
                 steps_per_epoch=steps,
                 callbacks=callbacks,
+                shuffle=False,
                 verbose=verbose,
             )
 

@@ -5,16 +5,32 @@ import keras
 from soar_tf import serialization
 from soar_tf.errors import InputError, unknown
 from soar_tf.methods.adversarial import Adversarial
+from soar_tf.methods.cure import CURE
+from soar_tf.methods.fast import Fast
 from soar_tf.methods.forward import Forward
+from soar_tf.methods.gradient_norm import GradientNorm
+from soar_tf.methods.jacobian import Jacobian
+from soar_tf.methods.llr import LLR
+from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
 from soar_tf.methods.soar import SOAR
 from soar_tf.methods.standard import Standard
+from soar_tf.methods.sum import Sum
+from soar_tf.methods.trades import TRADES
 
 # The registry: a new method is one file and one line here.
 ALL_OBJECTS = {
     "standard": Standard,
     "soar": SOAR,
     "adversarial": Adversarial,
+    "fast": Fast,
+    "trades": TRADES,
+    "mart": MART,
+    "cure": CURE,
+    "llr": LLR,
+    "gradient-norm": GradientNorm,
+    "jacobian": Jacobian,
+    "sum": Sum,
 }
 for _cls in ALL_OBJECTS.values():
     keras.saving.register_keras_serializable(package="soar_tf")(_cls)
@@ -61,6 +77,22 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "Adversarial", "Forward", "Method", "SOAR", "Standard", "Terms",
-    "deserialize", "get", "serialize",
-]  # fmt: skip
+    "ALL_OBJECTS",
+    "CURE",
+    "LLR",
+    "MART",
+    "SOAR",
+    "TRADES",
+    "Adversarial",
+    "Fast",
+    "Forward",
+    "GradientNorm",
+    "Jacobian",
+    "Method",
+    "Standard",
+    "Sum",
+    "Terms",
+    "deserialize",
+    "get",
+    "serialize",
+]

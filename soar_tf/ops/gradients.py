@@ -31,6 +31,24 @@ def input_gradient(values_fn, x):
     return values, _gradient(tape, total, x)
 
 
+def input_gradients(values_fn, x):
+    """Several values and their per-example input gradients, from one forward pass.
+
+    Args:
+        values_fn: Callable `[B, ...] -> [B, m]`.
+        x: float tensor `[B, ...]`.
+
+    Returns:
+        `(values [B, m], gradients)`, the latter a list of m tensors `[B, ...]`. All are
+        differentiable under an outer tape.
+    """
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        values = values_fn(x)
+        totals = tf.unstack(tf.reduce_sum(values, axis=0), num=values.shape[-1])
+    return values, [_gradient(tape, total, x) for total in totals]
+
+
 def input_and_weight_gradient(values_fn, x, weights):
     """Values, per-example input gradients and the summed values' gradient by the weights.
 

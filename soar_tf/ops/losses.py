@@ -8,6 +8,19 @@ def label_logit(labels, logits):
     return tf.reduce_sum(_one_hot(labels, logits) * logits, axis=1)
 
 
+def class_indices(labels, logits):
+    """Integer classes, int `[B]`, from labels as classification losses take them.
+
+    Args:
+        labels: int tensor `[B]` or `[B, 1]`, or one-hot `[B, C]`.
+        logits: float tensor `[B, C]`.
+    """
+    labels = tf.convert_to_tensor(labels)
+    if labels.shape.rank == 2 and labels.shape[1] == logits.shape[1]:
+        return tf.argmax(labels, axis=1)
+    return tf.cast(tf.reshape(labels, [-1]), tf.int64)
+
+
 def cross_entropy(labels, logits):
     """Cross-entropy from logits.
 

@@ -12,7 +12,7 @@ from keras.src.models import Functional
 from soar_tf.errors import InputError
 from soar_tf.ops import second_order
 from soar_tf.ops import second_order_known as known
-from soar_tf.ops.second_order_probe import Finding, operations, probe
+from soar_tf.ops.second_order_probe import Finding, instance_attribute, operations, probe
 
 _CALLS = 3  # of one layer with different shapes that are probed
 
@@ -200,10 +200,7 @@ def _recorded_calls(network, units, sample, xla):
 
     with contextlib.ExitStack() as stack:
         for unit in units:
-            # Past Keras's attribute tracking, and past the class, which other layers share.
-            previous = unit.__dict__.get("call")
-            unit.__dict__["call"] = recorder(unit)
-            stack.callback(_restore, unit.__dict__, previous)
+            stack.enter_context(instance_attribute(unit, "call", recorder(unit)))
         stack.enter_context(second_order.exact(xla=xla))
         stack.enter_context(second_order.float32(network))
         with tf.GradientTape() as tape:
@@ -212,12 +209,6 @@ def _recorded_calls(network, units, sample, xla):
             outputs = tf.nest.flatten(network(sample, training=False))
         gradients = tape.gradient(outputs, floats)
     return calls, not floats or any(gradient is not None for gradient in gradients)
-
-
-def _restore(attributes, previous):
-    del attributes["call"]
-    if previous is not None:
-        attributes["call"] = previous
 
 
 def _shapes(call):

@@ -13,57 +13,55 @@ from keras import activations, layers
 
 from soar_tf.ops.second_order_probe import Finding
 
+
+def _named(module, names):
+    return frozenset(getattr(module, name) for name in names.split())
+
+
 SEVERITY = ("missing", "wrong", "unchecked", "inference", "replaced", "exact")
 
-EXACT = frozenset(
-    getattr(layers, name)
-    for name in (
-        "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
-        "AveragePooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D "
-        "AdaptiveAveragePooling3D Attention AdditiveAttention Concatenate Conv1D Conv1DTranspose "
-        "Conv2D Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense "
-        "DepthwiseConv1D DepthwiseConv2D Dot ELU EinsumDense Flatten GRU GlobalAveragePooling1D "
-        "GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D "
-        "GlobalMaxPooling3D GroupQueryAttention Identity LSTM LeakyReLU Maximum Minimum "
-        "MultiHeadAttention Multiply Normalization PReLU Permute RMSNormalization ReLU "
-        "RepeatVector Rescaling Reshape SeparableConv1D SeparableConv2D SimpleRNN Softmax "
-        "Subtract UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D "
-        "ZeroPadding2D ZeroPadding3D"
-    ).split()
+EXACT = _named(
+    layers,
+    "Activation ActivityRegularization Add Average AveragePooling1D AveragePooling2D "
+    "AveragePooling3D AdaptiveAveragePooling1D AdaptiveAveragePooling2D "
+    "AdaptiveAveragePooling3D Attention AdditiveAttention Concatenate Conv1D Conv1DTranspose "
+    "Conv2D Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D Dense "
+    "DepthwiseConv1D DepthwiseConv2D Dot ELU EinsumDense Flatten GRU GlobalAveragePooling1D "
+    "GlobalAveragePooling2D GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D "
+    "GlobalMaxPooling3D GroupQueryAttention Identity LSTM LeakyReLU Maximum Minimum "
+    "MultiHeadAttention Multiply Normalization PReLU Permute RMSNormalization ReLU "
+    "RepeatVector Rescaling Reshape SeparableConv1D SeparableConv2D SimpleRNN Softmax "
+    "Subtract UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D "
+    "ZeroPadding2D ZeroPadding3D",
 )
-REPLACED = frozenset(
-    getattr(layers, name)
-    for name in (
-        "MaxPooling1D MaxPooling2D MaxPooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
-        "AdaptiveMaxPooling3D LayerNormalization GroupNormalization Resizing"
-    ).split()
+REPLACED = _named(
+    layers,
+    "MaxPooling1D MaxPooling2D MaxPooling3D AdaptiveMaxPooling1D AdaptiveMaxPooling2D "
+    "AdaptiveMaxPooling3D LayerNormalization GroupNormalization Resizing",
 )
-INFERENCE = frozenset(
-    getattr(layers, name)
-    for name in (
-        "AlphaDropout BatchNormalization Dropout GaussianDropout GaussianNoise RandomBrightness "
-        "RandomContrast RandomErasing RandomFlip RandomHue RandomRotation RandomSaturation "
-        "RandomSharpness RandomShear RandomTranslation RandomZoom SpatialDropout1D "
-        "SpatialDropout2D SpatialDropout3D"
-    ).split()
+INFERENCE = _named(
+    layers,
+    "AlphaDropout BatchNormalization Dropout GaussianDropout GaussianNoise RandomBrightness "
+    "RandomContrast RandomErasing RandomFlip RandomHue RandomRotation RandomSaturation "
+    "RandomSharpness RandomShear RandomTranslation RandomZoom SpatialDropout1D "
+    "SpatialDropout2D SpatialDropout3D",
 )
 # Activations that only call operations with second-order gradients.
-ACTIVATIONS = frozenset(
-    getattr(activations, name)
-    for name in (
-        "celu elu exponential gelu hard_sigmoid hard_silu leaky_relu linear log_sigmoid "
-        "log_softmax mish relu relu6 selu sigmoid silu softmax softplus tanh"
-    ).split()
+ACTIVATIONS = _named(
+    activations,
+    "celu elu exponential gelu hard_sigmoid hard_silu leaky_relu linear log_sigmoid "
+    "log_softmax mish relu relu6 selu sigmoid silu softmax softplus tanh",
 )
 
 MAX_POOLS = frozenset({"MaxPool", "MaxPoolV2", "MaxPool3D"})
 # Operations whose second-order gradient is wrong, missing or up to whoever wrote it.
-SUSPICIOUS = MAX_POOLS | frozenset(
-    "CropAndResize CudnnRNN CudnnRNNV2 CudnnRNNV3 CustomGradient Dilation2D FractionalAvgPool "
-    "FractionalMaxPool ImageProjectiveTransformV2 ImageProjectiveTransformV3 LRN "
-    "MaxPoolWithArgmax ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor "
-    "ScaleAndTranslate Softsign StopGradient PyFunc EagerPyFunc".split()
-)
+SUSPICIOUS = MAX_POOLS | {
+    *("CropAndResize", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3", "CustomGradient", "Dilation2D"),
+    *("EagerPyFunc", "FractionalAvgPool", "FractionalMaxPool", "ImageProjectiveTransformV2"),
+    *("ImageProjectiveTransformV3", "LRN", "MaxPoolWithArgmax", "PyFunc", "ResizeArea"),
+    *("ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor", "ScaleAndTranslate"),
+    *("Softsign", "StopGradient"),
+}
 
 OWN_MAX_POOL = "its own max-pooling is wrong under XLA (jit_compile=True)"
 STOPS = "it stops a gradient, so the penalty's gradient is not the penalty's derivative"

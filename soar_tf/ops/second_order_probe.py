@@ -212,21 +212,35 @@ class _Trial:
 def _computing_in(layer, dtype, mapping):
     """Context in which `layer` computes in `dtype` with other values of its variables."""
     layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else []
-    # A sequential model calls a functional one that is no layer of it.
+    # A sequential model calls a functional one that is no layer of it. Both cast what they are
+    # given to the dtype of their `Input`, whatever their policy.
     functional = [getattr(inner, "_functional", None) or inner for inner in layers]
-    functional = [inner for inner in functional if isinstance(inner, Functional)]
+    patches = [(inner, "_convert_inputs_to_tensors", list) for inner in functional]
+    patches = [patch for patch in patches if isinstance(patch[0], Functional)]
+    models = [inner for inner in layers if isinstance(inner, keras.Sequential)]
+    patches += [(inner, "_convert_input_args", False) for inner in models]
     scope = keras.StatelessScope()
     # Not by the constructor, which casts to the variables' own dtype.
     scope.state_mapping.update({id(variable): value for variable, value in mapping})
+    with contextlib.ExitStack() as stack:
+        for inner, name, value in patches:
+            stack.enter_context(instance_attribute(inner, name, value))
+        stack.enter_context(second_order.compute_dtype(layers, dtype))
+        stack.enter_context(scope)
+        yield
+
+
+@contextlib.contextmanager
+def instance_attribute(instance, name, value):
+    """Context in which an attribute of one object differs, past Keras's attribute tracking."""
+    attributes = instance.__dict__
+    before = {name: attributes[name]} if name in attributes else {}
     try:
-        for inner in functional:
-            # It casts to its `Input`'s dtype, whatever its policy.
-            inner.__dict__["_convert_inputs_to_tensors"] = lambda inputs: inputs
-        with second_order.compute_dtype(layers, dtype), scope:
-            yield
+        attributes[name] = value
+        yield
     finally:
-        for inner in functional:
-            inner.__dict__.pop("_convert_inputs_to_tensors", None)
+        del attributes[name]
+        attributes.update(before)
 
 
 def operations(layer, args, kwargs, *, xla=True):

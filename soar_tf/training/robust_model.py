@@ -145,17 +145,21 @@ class RobustModel(keras.Model):
             return tf.identity(x)
 
     def _scaled_parts(self, objective, penalty):
-        """Objective and penalty times the loss scale and the replica's share; and that factor."""
+        """Objective, penalty and their sum times a factor, and this factor (all on the tape).
+
+        The factor is the optimizer's loss scale times the replica's share of the global mean.
+        """
         factor = self.optimizer.scale_loss(tf.constant(1.0)) / replicas.count()
-        return objective * factor, None if penalty is None else penalty * factor, factor
+        if penalty is None:
+            return objective * factor, None, objective * factor, factor
+        return objective * factor, penalty * factor, (objective + penalty) * factor, factor
 
     def _gradients(self, tape, parts, terms, regularization, sample_weight):
         """The gradient by each trainable weight, the penalty's clipped by itself if asked for."""
-        objective, penalty, factor = parts
+        objective, penalty, total, factor = parts
         weights = [weight.value for weight in self.network.trainable_weights]
         clipnorm = self.method.penalty_clipnorm
         if penalty is None or clipnorm is None:
-            total = objective if penalty is None else objective + penalty
             return tape.gradient(total, weights)
         penalty_gradients = replicas.sum_gradients(tape.gradient(penalty, weights))
         # The sum over replicas is clipped, and summed once more by the optimizer.

@@ -92,9 +92,9 @@ def linear(x):
     return tf.stack([2.0 * x[:, 0], x[:, 1] + 0.5], axis=1)
 
 
-@pytest.mark.parametrize("cls", [FAB, FABT])
-@pytest.mark.parametrize(("norm", "distance"), [("linf", 0.3 / 3), ("l2", 0.3 / 5**0.5)])
-def test_a_linear_boundary_is_found_at_its_distance(cls, norm, distance):
+@pytest.mark.parametrize(("cls", "norm"), [(FAB, "linf"), (FABT, "linf"), (FABT, "l2")])
+def test_a_linear_boundary_is_found_at_its_distance(cls, norm):
+    distance = 0.3 / 3 if norm == "linf" else 0.3 / 5**0.5
     x, y = np.array([[0.6, 0.4]]), np.array([0])  # margin 1.2 - .9 = .3
     found = cls(epsilon=1.06 * distance, norm=norm, steps=1)(linear, x, y).numpy()
     delta = found - x

@@ -248,7 +248,7 @@ def test_functions_outside_the_context_are_tensorflows():
     assert "StopGradient" in _operations(lambda: tf.nn.moments(x, [1]))
     assert "ResizeBilinear" in _operations(lambda: tf.image.resize(x, (2, 2)))
     for name, signature in zip(names, signatures, strict=True):
-        assert list(signature.parameters)[0] in ("input", "x"), name
+        assert next(iter(signature.parameters)) in ("input", "x"), name
         assert inspect.signature(second_order._ORIGINAL[name]) == signature
     expected = _pooled(x.numpy(), (2, 2), (2, 2), "VALID")
     np.testing.assert_array_equal(keras.layers.MaxPooling2D(2)(x), expected)

@@ -243,6 +243,8 @@ def test_subclassed_models_and_the_code_around_their_layers():
     assert verdicts.pop("unused") == "unchecked"
     assert verdicts["convolution"] == verdicts["block"] == verdicts["logits"] == "exact"
     assert verdicts["pool"] == verdicts["subclassed"] == "replaced"
+    # Measured in float64, which a sequential model inside must not round.
+    assert max(row.relative_error or 0.0 for row in report.layers) < 1e-6
     assert report.ok
 
 
@@ -255,7 +257,7 @@ def test_wrong_code_between_layers_is_found(quick):
     assert rows["block"].verdict == "wrong"
     assert rows["convolution"].verdict == "exact"
     assert rows["subclassed"].note == "contains 'block'"
-    with pytest.raises(InputError, match="'block' .* wrong second-order gradient"):
+    with pytest.raises(InputError, match=r"'block' .* wrong second-order gradient"):
         report.raise_if_wrong()
 
 
@@ -360,7 +362,7 @@ def test_report_is_an_aligned_table():
 
 
 def test_errors_say_what_is_missing():
-    with pytest.raises(InputError, match="`network` must be a keras.Model. Received: Dense"):
+    with pytest.raises(InputError, match="Received: Dense"):
         check_second_order(layers.Dense(2))
     with pytest.raises(InputError, match="`sample` must be a batch"):
         check_second_order(Subclassed())

@@ -1,0 +1,55 @@
+"""Loading TensorFlow without its start-up messages."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+import click
+
+from soar_tf.errors import InputError
+
+
+def load_tensorflow():
+    """Imports TensorFlow and Keras quietly; every command that needs them calls this first.
+
+    TensorFlow writes about CPU flags and missing CUDA straight to file descriptor 2, before any
+    setting can stop it; none of it is something a user can act on.
+
+    Raises:
+        InputError: If the environment asks for another Keras backend.
+        click.ClickException: If TensorFlow is not installed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND must be tensorflow, or not be set. Received: {backend}."
+        )
+    try:
+        with _stderr_set_aside():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"{error.name} is not installed; run: pip install soar-tf (or 'soar-tf[gpu]')."
+        ) from None
+
+
+@contextlib.contextmanager
+def _stderr_set_aside():
+    """Keeps what is written to file descriptor 2, and shows it only if the block fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            aside.seek(0)
+            os.write(saved, aside.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,40 @@
+"""Fast adversarial training: one step from a random start."""
+
+from soar_tf.attacks import PGD
+from soar_tf.methods.method import Method, Terms, optional_number
+
+
+class Fast(Method):
+    r"""FGSM adversarial training with a random start (Wong et al. 2020, arXiv:2001.03994).
+
+    Minimises $\ell(x + \delta, y)$ with $\delta_0 \sim U(-\epsilon, \epsilon)$ and
+
+    $$\delta = \mathrm{clip}\big(\delta_0 + 1.25\,\epsilon\,
+    \mathrm{sign}\nabla\ell(x + \delta_0),\ -\epsilon,\ \epsilon\big),$$
+
+    cut with the pixel box. The gradient is taken in inference mode; the pass at $x + \delta$ is the
+    one that updates BatchNorm. One step can overfit catastrophically (accuracy under FGSM rises
+    while that under PGD falls to zero): stopping in time is a callback's task, not this method's.
+
+    Args:
+        epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
+        step_size: Length of the step, same unit, at least 0. Default: `1.25 * epsilon`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.Fast(epsilon=0.08).attack.step_size
+    0.1
+    """
+
+    def __init__(self, epsilon=8 / 255, step_size=None):
+        self.step_size = optional_number(step_size, "step_size", minimum=0.0)
+        self.attack = PGD(epsilon, "linf", 1, self.step_size)
+        self.epsilon = self.attack.epsilon
+        if self.step_size is None:
+            self.attack.step_size = 1.25 * self.epsilon
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        logits = forward.training(x_adv)
+        return Terms(loss=loss_fn(y, logits), logits=logits)

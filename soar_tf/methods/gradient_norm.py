@@ -1,0 +1,70 @@
+"""Gradient regularization: the first-order growth of the loss inside the ball."""
+
+import tensorflow as tf
+
+from soar_tf.errors import check_choice, check_epsilon, check_number
+from soar_tf.methods.method import Method, Terms
+from soar_tf.ops import gradients, norms
+
+MODES = ("double_backprop", "finite_difference")
+_DUAL = {"linf": "l1", "l2": "l2"}
+
+
+class GradientNorm(Method):
+    r"""Input gradient regularization, first-order adversarial training (arXiv:1802.01421).
+
+    To first order, the loss grows inside the ball by at most $\epsilon\|\nabla\ell(x)\|_q$, with q
+    dual to the ball's norm. Minimises $\ell(x) + \lambda R(x)$ per example, where R is
+
+    $$\epsilon\, \|\nabla\ell(x)\|_q \quad\text{or}\quad
+    \frac12 \Big( \epsilon\, \frac{\ell(x + h v) - \ell(x)}{h} \Big)^2, \qquad
+    v = \arg\max_{\|v\| \le 1} v^\top\nabla\ell(x),$$
+
+    the second, with v held fixed, being half the first one's square without a second derivative
+    (Finlay and Oberman 2019, arXiv:1905.11468): its gradient costs one pass and no double
+    backpropagation. In the literature's units (no epsilon in R) the weight is
+    $\lambda\epsilon$ or $\lambda\epsilon^2$.
+
+    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
+    penalty in inference mode.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        lambda_: Weight $\lambda$ of the penalty, at least 0.
+        norm: Norm of the threat model: `"linf"` (penalises the gradient's l1 norm) or `"l2"`.
+        mode: `"double_backprop"` (the first form) or `"finite_difference"` (the second).
+        h: Step of the finite difference: a distance in the threat model's norm, in units of the
+            pixel range, larger than 0.
+    """
+
+    has_penalty = True
+    second_order = True
+
+    def __init__(self, epsilon=8 / 255, lambda_=1.0, norm="linf", mode="double_backprop", h=0.01):
+        self.norm = check_choice(norm, "norm", _DUAL)
+        self.epsilon = check_epsilon(epsilon, norm=norm)
+        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+        self.mode = check_choice(mode, "mode", MODES)
+        self.h = check_number(h, "h", minimum=0.0, exclusive=True)
+        self.second_order = mode == "double_backprop"
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        seen = []
+
+        def values(inputs):
+            seen.append(forward.curvature(inputs))
+            return loss_fn(y, seen[-1])
+
+        loss, gradient = gradients.input_gradient(values, x)
+        if self.mode == "double_backprop":
+            penalty = self.epsilon * norms.norm(gradient, _DUAL[self.norm])
+        else:
+            direction = tf.stop_gradient(norms.steepest_direction(gradient, self.norm))
+            growth = self.epsilon * (values(x + self.h * direction) - loss) / self.h
+            penalty = 0.5 * tf.square(growth)
+        logits = seen[0]
+        if forward.depends_on_training:
+            # The penalty is that of the inference network; the loss trains the other one.
+            logits = forward.training(x)
+            loss = loss_fn(y, logits)
+        return Terms(loss, logits, penalty, self.lambda_)

@@ -1,0 +1,53 @@
+"""Jacobian regularization: the logits' sensitivity to the input, in random directions."""
+
+import tensorflow as tf
+
+from soar_tf.errors import check_integer, check_number
+from soar_tf.methods.method import Method, Terms
+from soar_tf.ops import gradients, norms, random
+
+
+class Jacobian(Method):
+    r"""Jacobian regularization by random projections (Hoffman et al. 2019, arXiv:1908.02729).
+
+    Minimises $\ell(x) + \lambda R(x)$ per example, where, for the logits $z \in \mathbb R^C$ and
+    $v_1, \dots, v_m$ uniform on the unit sphere of $\mathbb R^C$,
+
+    $$R(x) = \frac{C}{2m} \sum_{i=1}^m \Big\| \frac{\partial (v_i^\top z)}{\partial x} \Big\|_2^2,$$
+
+    whose expectation is $\tfrac12 \|\partial z / \partial x\|_F^2$. No label enters R.
+
+    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
+    penalty in inference mode.
+
+    Args:
+        lambda_: Weight $\lambda$ of the penalty, at least 0. The Jacobian is that of the pixels
+            in [0, 1]; for pixels divided by a standard deviation s it would be s times larger.
+        num_projections: Number m of random directions, at least 1; each costs a backward pass.
+    """
+
+    has_penalty = True
+    second_order = True
+
+    def __init__(self, lambda_=0.01, num_projections=1):
+        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+        self.num_projections = check_integer(num_projections, "num_projections", minimum=1)
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        seen = []
+
+        def projected(inputs):
+            seen.append(forward.curvature(inputs))
+            classes = seen[0].shape[-1]
+            directions = random.normal(keys, (self.num_projections, classes))
+            directions /= tf.norm(directions, axis=-1, keepdims=True)
+            return tf.einsum("bmc,bc->bm", directions, seen[0])
+
+        _, rows = gradients.input_gradients(projected, x)
+        logits = seen[0]
+        squares = [tf.reduce_sum(norms.flatten(tf.square(row)), axis=1) for row in rows]
+        penalty = 0.5 * logits.shape[-1] / self.num_projections * tf.add_n(squares)
+        if forward.depends_on_training:
+            # The penalty is that of the inference network; the loss trains the other one.
+            logits = forward.training(x)
+        return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)

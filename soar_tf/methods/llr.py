@@ -1,0 +1,109 @@
+"""Local linearity regularization: how far the loss is from its tangent inside the ball."""
+
+import tensorflow as tf
+
+from soar_tf.errors import check_choice, check_epsilon, check_integer, check_number
+from soar_tf.methods.method import Method, Terms
+from soar_tf.ops import gradients, norms, projections
+
+_BOUNDS = (0.0, 1.0)
+
+
+class LLR(Method):
+    r"""Local linearity regularization (Qin et al. 2019, arXiv:1907.02610).
+
+    Minimises $\ell(x) + \lambda R(x)$ per example, where
+
+    $$R(x) = \gamma(\delta) + \mu\, |\delta^\top\nabla\ell(x)|, \qquad
+    \gamma(\delta) = |\ell(x + \delta) - \ell(x) - \delta^\top\nabla\ell(x)|,$$
+
+    and $\delta$, held fixed, is where $\gamma$ is largest inside the ball: found by projected
+    steps of Adam from a uniform random start, in inference mode.
+
+    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, R in
+    inference mode.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        lambda_: Weight $\lambda$ of R, at least 0.
+        mu: Weight $\mu$ of the gradient's part, relative to $\gamma$'s, at least 0.
+        steps: Number of Adam steps, at least 1.
+        step_size: Adam's learning rate, in units of the pixel range, at least 0.
+        norm: `"linf"` or `"l2"`.
+    """
+
+    has_penalty = True
+    second_order = True
+
+    def __init__(self, epsilon=8 / 255, lambda_=4.0, mu=0.3, steps=10, step_size=0.1, norm="linf"):
+        self.norm = check_choice(norm, "norm", ("linf", "l2"))
+        self.epsilon = check_epsilon(epsilon, norm=norm)
+        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+        self.mu = check_number(mu, "mu", minimum=0.0)
+        self.steps = check_integer(steps, "steps", minimum=1)
+        self.step_size = check_number(step_size, "step_size", minimum=0.0)
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        seen = []
+
+        def values(inputs):
+            seen.append(forward.curvature(inputs))
+            return loss_fn(y, seen[-1])
+
+        loss, gradient = gradients.input_gradient(values, x)
+        start = projections.random_in_ball(keys, x.shape[1:], self.epsilon, self.norm)
+        delta = self.least_linear(
+            lambda inputs: loss_fn(y, forward.inference(inputs)),
+            x,
+            tf.stop_gradient(loss),
+            tf.stop_gradient(gradient),
+            self.project(start, x),
+        )
+        slope = tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
+        penalty = tf.abs(values(x + delta) - loss - slope) + self.mu * tf.abs(slope)
+        logits = seen[0]
+        if forward.depends_on_training:
+            # R is that of the inference network; the loss trains the other one.
+            logits = forward.training(x)
+            loss = loss_fn(y, logits)
+        return Terms(loss, logits, penalty, self.lambda_)
+
+    def least_linear(self, values_fn, x, loss, gradient, start):
+        r"""The perturbation $\delta$ with the largest $\gamma$ that Adam finds, `[B, ...]`.
+
+        Args:
+            values_fn: Per-example loss, callable `[B, ...] -> [B]`.
+            x: float tensor `[B, ...]`.
+            loss: The loss at `x`, `[B]`.
+            gradient: Its gradient at `x`, `[B, ...]`.
+            start: The first perturbation, `[B, ...]`.
+
+        Returns:
+            float tensor `[B, ...]` inside the ball and the box, without gradient.
+        """
+
+        def nonlinearity(delta):
+            tangent = loss + tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
+            return tf.abs(values_fn(x + delta) - tangent)
+
+        def body(k, delta, mean, square):
+            ascent = gradients.input_gradient(nonlinearity, delta)[1]
+            mean = 0.9 * mean + 0.1 * ascent
+            square = 0.999 * square + 0.001 * tf.square(ascent)
+            count = tf.cast(k + 1, x.dtype)
+            step = mean / (1 - 0.9**count) / (tf.sqrt(square / (1 - 0.999**count)) + 1e-8)
+            delta = tf.ensure_shape(self.project(delta + self.step_size * step, x), x.shape)
+            return k + 1, delta, mean, square
+
+        zero = tf.zeros_like(x)
+        _, delta, _, _ = tf.while_loop(
+            lambda k, *_: k < self.steps,
+            body,
+            (0, start, zero, zero),
+            maximum_iterations=self.steps,
+        )
+        return tf.stop_gradient(delta)
+
+    def project(self, delta, x):
+        """The perturbation, projected onto the ball and the pixel box."""
+        return projections.project(x + delta, x, self.epsilon, self.norm, _BOUNDS) - x

@@ -1,0 +1,139 @@
+"""Several methods at once: a mean of their losses, and the sum of their penalties."""
+
+import keras
+import tensorflow as tf
+
+from soar_tf import methods, serialization
+from soar_tf.errors import InputError, check_epsilon, check_number
+from soar_tf.methods.method import Method, Terms
+from soar_tf.ops import random
+
+
+class Sum(Method):
+    r"""A combination of methods, for instance adversarial training with SOAR's penalty.
+
+    With losses $\ell_i$, penalties $R_i$ and penalty weights $\lambda_i$ of its members, minimises
+    per example
+
+    $$\frac{\sum_i w_i \ell_i}{\sum_i w_i} + \sum_i \lambda_i R_i.$$
+
+    The weights w apply to losses only: `Sum(["adversarial", "soar"], weights=[1, 0])` is the
+    adversarial loss plus SOAR's penalty. Members draw independent noise. Training metrics are
+    those of the first member's logits.
+
+    BatchNorm: the first pass in training mode updates the moving statistics, later ones use their
+    own batch statistics and update nothing, so that a step is one update. Clipping: if members
+    clip their penalty's gradient, that of the summed penalty is clipped to the smallest
+    `penalty_clipnorm`.
+
+    Args:
+        methods: List of members, each a `Method`, a registered name, or a dictionary
+            `{"method": name, argument: value, ...}`; or a string such as `"adversarial+soar"`.
+        weights: List of the losses' weights w, at least 0, one a member; or a string such as
+            `"1+0"`. Default: equal.
+        epsilon: Radius, in units of the pixel range, for the members given by name or dictionary
+            that take one and do not have it. Default: their own.
+
+    Raises:
+        InputError: For no members, a bad one, or weights that do not fit.
+
+    Example:
+
+    >>> import soar_tf
+    >>> combined = soar_tf.methods.Sum("adversarial+jacobian", weights=[1, 0], epsilon="4/255")
+    >>> combined.has_penalty, round(255 * combined.members[0].epsilon)
+    (True, 4)
+    """
+
+    def __init__(self, methods="adversarial+soar", weights=None, epsilon=None):
+        if epsilon is not None and epsilon != "none":
+            epsilon = check_epsilon(epsilon)
+        self.epsilon = None if epsilon == "none" else epsilon
+        entries = methods.split("+") if isinstance(methods, str) else list(methods)
+        if not entries:
+            raise InputError("`methods` must name at least one method. Received: none.")
+        self.members = [_member(entry, self.epsilon) for entry in entries]
+        self.weights = _weights(weights, len(self.members))
+        self.has_penalty = any(member.has_penalty for member in self.members)
+        self.second_order = any(member.second_order for member in self.members)
+        self.starts_from_standard = any(member.starts_from_standard for member in self.members)
+        limits = [member.penalty_clipnorm for member in self.members]
+        self.penalty_clipnorm = min((v for v in limits if v is not None), default=None)
+
+    @property
+    def methods(self):
+        """The members as plain values, for the config."""
+        return [_plain(member) for member in self.members]
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        forward = _OneUpdate(forward)
+        total = sum(self.weights)
+        loss, penalties, logits = 0.0, [], None
+        for position, (member, weight) in enumerate(zip(self.members, self.weights, strict=True)):
+            own = random.derive(keys, position)
+            terms = member.terms(forward, x, y, loss_fn=loss_fn, keys=own)
+            loss += weight / total * terms.loss
+            logits = terms.logits if logits is None else logits
+            if terms.penalty is not None:
+                penalties.append(terms.penalty_weight * terms.penalty)
+        return Terms(loss, logits, tf.add_n(penalties) if penalties else None, 1.0)
+
+
+class _OneUpdate:
+    """A `Forward` of which only the first training pass updates BatchNorm's moving statistics."""
+
+    def __init__(self, forward):
+        self._forward = forward
+        self._seen = []
+
+    def __getattr__(self, name):
+        return getattr(self._forward, name)
+
+    def training(self, x):
+        for point, logits in self._seen:
+            if point is x:
+                return logits
+        if self._seen:
+            with keras.StatelessScope(initialize_variables=False):
+                logits = tf.cast(self._forward.network(x, training=True), tf.float32)
+        else:
+            logits = self._forward.training(x)
+        self._seen.append((x, logits))
+        return logits
+
+
+def _member(entry, epsilon):
+    """A member from a `Method`, a name, or a dictionary of a name and arguments."""
+    if isinstance(entry, Method):
+        return entry
+    if isinstance(entry, dict) and "class_name" in entry:
+        return methods.deserialize(entry)
+    arguments = dict(entry) if isinstance(entry, dict) else {"method": entry}
+    name = arguments.pop("method", None)
+    name = name.strip() if isinstance(name, str) else name
+    takes = serialization.argument_names(methods.ALL_OBJECTS.get(name, Method))
+    if epsilon is not None and "epsilon" in takes:
+        arguments.setdefault("epsilon", epsilon)
+    return methods.get(name, **arguments)
+
+
+def _plain(member):
+    """What `_member` takes, in values that TOML and JSON can hold."""
+    name = next((k for k, cls in methods.ALL_OBJECTS.items() if cls is type(member)), None)
+    if name is None:
+        return methods.serialize(member)
+    config = {k: "none" if v is None else v for k, v in member.get_config().items()}
+    return {"method": name, **config}
+
+
+def _weights(weights, count):
+    if weights is None or weights == "none":
+        return [1.0] * count
+    entries = weights.split("+") if isinstance(weights, str) else list(weights)
+    values = [check_number(entry, "weights", minimum=0.0) for entry in entries]
+    if len(values) != count or sum(values) == 0:
+        raise InputError(
+            f"`weights` must hold {count} numbers, not all 0: one for each method. "
+            f"Received: {weights!r}."
+        )
+    return values

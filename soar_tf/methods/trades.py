@@ -1,0 +1,102 @@
+"""TRADES: the clean loss, and how far the prediction moves inside the ball."""
+
+import tensorflow as tf
+
+from soar_tf.attacks import PGD
+from soar_tf.errors import InputError, check_number
+from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.ops import losses, projections, random
+
+
+class TRADES(Method):
+    r"""TRADES (Zhang et al. 2019, arXiv:1901.08573).
+
+    Minimises
+
+    $$\ell(x, y) + \beta\, \mathrm{KL}\big(p(x) \,\|\, p(\hat x)\big),$$
+
+    with p the softmax of the logits, and the gradient through both points. $\hat x$ starts at
+    $x + 0.001\,\mathcal N(0, I)$ and takes projected sign steps up the same divergence, in
+    inference mode and with p(x) held fixed. No label enters $\hat x$ or the divergence.
+
+    BatchNorm and Dropout: x and $\hat x$ go through the network in training mode as ONE batch, so
+    both are normalised by the same statistics (the divergence is 0 if $\hat x = x$) and the moving
+    statistics, which inference normalises both by, are updated once, from both.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        beta: Weight $\beta$ of the divergence, at least 0.
+        steps: Number of steps to $\hat x$, at least 1.
+        step_size: Length of a step, same unit as epsilon. Default: `epsilon / 4` for linf (the
+            paper's .007 for .031), `2.5 * epsilon / steps` for l2.
+        norm: `"linf"`, or `"l2"` (normalised gradient steps).
+        start_noise: Standard deviation of the start's noise, same unit, at least 0. At 0 the
+            divergence has no gradient, and $\hat x$ stays at x.
+
+    Raises:
+        InputError: In training, for a network with a single logit.
+    """
+
+    has_penalty = True
+
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        beta=6.0,
+        steps=10,
+        step_size=None,
+        norm="linf",
+        start_noise=0.001,
+    ):
+        step_size = optional_number(step_size, "step_size", minimum=0.0)
+        self.start_noise = check_number(start_noise, "start_noise", minimum=0.0)
+        self.attack = _FromNoise(epsilon, norm, steps, step_size)
+        self.attack.start_noise = self.start_noise
+        self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
+        self.steps, self.step_size = self.attack.steps, self.attack.step_size
+        self.beta = check_number(beta, "beta", minimum=0.0)
+
+    def terms(self, forward, x, y, *, loss_fn, keys):
+        # Without BatchNorm and Dropout one pass gives both the fixed p(x) and the trained one.
+        shared = not forward.depends_on_training
+        logits = forward.training(x) if shared else forward.inference(x)
+        check_several_classes(logits)
+        x_adv = self.attack.perturb(
+            forward.inference, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
+        )
+        if shared:
+            logits_adv = forward.training(x_adv)
+        else:
+            logits, logits_adv = training_pair(forward, x, x_adv)
+        penalty = losses.kl_divergence(logits, logits_adv)
+        return Terms(loss_fn(y, logits), logits, penalty, self.beta)
+
+
+class _FromNoise(PGD):
+    """PGD that starts at Gaussian noise around x."""
+
+    def start(self, x, keys):
+        noisy = x + self.start_noise * random.normal(keys, x.shape[1:])
+        return projections.project(noisy, x, self.epsilon, self.norm, self.bounds)
+
+
+def training_pair(forward, x, x_adv):
+    """Logits of two batches that go through the network as one, in training mode.
+
+    One pass, so one update of BatchNorm's moving statistics, from both batches.
+    """
+    both = forward.training(tf.concat([x, x_adv], axis=0))
+    logits, logits_adv = tf.split(both, 2, axis=0)
+    # The engine finds a pass's weight regularization by the logits that a method returns.
+    added = forward.added_losses(both)
+    forward._passes.extend([(logits, added), (logits_adv, added)])
+    return logits, logits_adv
+
+
+def check_several_classes(logits):
+    """Refuses a single logit, whose softmax is constant: every divergence would be zero."""
+    if logits.shape[-1] == 1:
+        raise InputError(
+            "`network` must give one logit for each of at least 2 classes for this method. "
+            "Received: 1 logit."
+        )

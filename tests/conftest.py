@@ -1,0 +1,82 @@
+"""What many tests share: small data, small networks, the command line, real CIFAR-10 if present."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from soar_tf import datasets
+from soar_tf.cli.main import main
+
+TFDS_FOLDER = Path(__file__).parents[2] / "shared" / "tfds"
+
+
+@pytest.fixture(autouse=True)
+def _float32_policy():
+    """A test that sets a precision must not set it for the next one."""
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return datasets.load("digits")
+
+
+@pytest.fixture(scope="session")
+def cifar10_folder():
+    if not TFDS_FOLDER.is_dir():
+        pytest.skip("real CIFAR-10 is not present")
+    return TFDS_FOLDER
+
+
+@pytest.fixture
+def smooth_network():
+    """A small network without kinks: 4 pixels, 3 classes."""
+    keras.utils.set_random_seed(3)
+    return keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(),
+         keras.layers.Dense(8, "tanh"), keras.layers.Dense(3)]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def images():
+    generator = np.random.default_rng(0)
+    x = generator.uniform(0, 1, (12, 2, 2, 1)).astype("float32")
+    return x, np.arange(12) % 3
+
+
+@pytest.fixture
+def run_cli():
+    """Runs `soar-tf ARGS` in this process; returns click's result, with `.json` on demand."""
+
+    def run(*arguments, expect=0):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == expect, (result.exit_code, result.stdout, result.stderr)
+        result.json = json.loads(result.stdout) if "--json" in arguments else None
+        return result
+
+    return run
+
+
+TINY = ("--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.25", "--limit", "128",
+        "--batch-size", "32", "--verbose", "0", "--evaluate", "40")  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """A finished SOAR run on digits: two standard epochs and one of SOAR."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    arguments = ["train", *TINY, "--pretrain-epochs", "2", "--epochs", "1", "--workdir", folder]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.stdout, result.stderr, result.exception)
+    return folder

@@ -1,0 +1,115 @@
+"""The rooms import one way, one place holds each mechanism, and files stay small."""
+
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "soar_tf"
+
+# Leaves may be used by every room; then each room may use the rooms before it.
+LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks")
+ORDER = (
+    "ops", "datasets", "attacks", "methods", "training", "evaluation", "saved_model", "experiments",
+    "cli",
+)  # fmt: skip
+
+
+def _files(folder):
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+SOURCES = [*_files(PACKAGE), *_files(ROOT / "cli")]
+
+
+def _room(path):
+    if path.is_relative_to(ROOT / "cli"):
+        return "cli"
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported_rooms(path):
+    """The rooms that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "soar_tf" and len(parts) > 1:
+                yield parts[1]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_imports_only_rooms_before_it(path):
+    room = _room(path)
+    if room == "__init__":
+        return
+    allowed = set(LEAVES) if room in LEAVES else {*LEAVES, *ORDER[: ORDER.index(room) + 1]}
+    assert set(_imported_rooms(path)) <= allowed
+
+
+def test_every_room_is_in_the_order():
+    assert {_room(path) for path in SOURCES} == {"__init__", *LEAVES, *ORDER}
+
+
+@pytest.mark.parametrize(
+    ("needle", "places"),
+    [
+        ("GradientTape", {"soar_tf/ops/gradients.py", "soar_tf/training/robust_model.py"}),
+        ("tf.distribute", {"soar_tf/training/replicas.py"}),
+        ("def train_step", {"soar_tf/training/robust_model.py"}),
+        ("tf.random", set()),
+        ("np.random", {"soar_tf/datasets/dataset.py"}),
+    ],
+)
+def test_a_mechanism_lives_in_one_place(needle, places):
+    found = set()
+    for path in SOURCES:
+        code = ast.unparse(_without_docstrings(ast.parse(path.read_text())))
+        if needle in code and "second_order" not in path.name:
+            found.add(str(path.relative_to(ROOT)))
+    assert found == places
+
+
+def _without_docstrings(tree):
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [
+                item
+                for item in body
+                if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+            ] or [ast.Pass()]
+    return tree
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_stay_small(path):
+    assert len(path.read_text().splitlines()) <= 350
+
+
+def test_pyproject_names_every_package():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in _files(PACKAGE)
+        if path.name == "__init__.py"
+    }
+    assert set(declared["packages"]) == found | {"soar_tf.cli"}
+
+
+def test_no_top_level_module_named_cli_is_installed(tmp_path):
+    code = "import soar_tf.cli.main\ntry:\n    import cli\nexcept ImportError:\n    print('none')"
+    import subprocess
+
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "none\n"
