@@ -138,10 +138,15 @@ def check_gives_logits(network):
     """Refuses a network whose last layer is a softmax (attacks would see vanishing gradients).
 
     Raises:
-        InputError: With the sentence that says how to convert it.
+        InputError: If it is no built Keras model, or ends in a softmax; it says what to do.
     """
     if not isinstance(network, keras.Model):
         raise InputError(f"`network` must be a keras.Model. Received: {type(network).__name__}.")
+    if not network.built:
+        raise InputError(
+            f"`network` {network.name!r} is not built; give it a keras.Input or call it once on "
+            "images."
+        )
     if (layer := softmax_head(network)) is not None:
         raise InputError(
             "`network` must give logits, but its last layer "
@@ -151,8 +156,7 @@ def check_gives_logits(network):
 
 def softmax_head(network):
     """The layer that ends `network` with a softmax or a sigmoid, or `None`."""
-    stack = [layer for layer in getattr(network, "layers", [])]
-    if not stack:
+    if not getattr(network, "layers", []):
         return None
     last = _output_layer(network)
     if isinstance(last, keras.Model):
@@ -201,15 +205,15 @@ def to_logits(network):
             "`network` ends in a softmax that cannot be taken off, since it is neither functional "
             "nor sequential; build it without the softmax."
         )
-    outer = _output_layer(network)
+    outer, node_index, _ = network.outputs[0]._keras_history
+    features = outer._inbound_nodes[node_index].input_tensors[0]
     if isinstance(outer, keras.Model):
-        logits = to_logits(outer)(outer._inbound_nodes[-1].input_tensors[0])
+        logits = to_logits(outer)(features)
     elif isinstance(outer, (layers.Softmax, layers.Activation)):
-        logits = outer.input
+        logits = features
     else:
-        config = {**outer.get_config(), "activation": "linear"}
-        linear = type(outer).from_config(config)
-        logits = linear(outer.input)
+        linear = type(outer).from_config({**outer.get_config(), "activation": "linear"})
+        logits = linear(features)
         linear.set_weights(outer.get_weights())
     return keras.Model(network.inputs, logits, name=network.name)
 

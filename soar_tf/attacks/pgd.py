@@ -1,10 +1,24 @@
 """Projected gradient descent and its one-step and no-random-start forms."""
 
+import typing
+
 import tensorflow as tf
 
-from soar_tf.attacks.attack import Attack, gather, misclassified, random_start
+from soar_tf.attacks import targets, working_set
+from soar_tf.attacks.attack import Attack, misclassified, random_start
 from soar_tf.errors import check_boolean, check_integer, check_number
 from soar_tf.ops import gradients, losses, norms, projections, random
+
+
+class _Rows(typing.NamedTuple):
+    """What the search knows of each example that is not broken yet."""
+
+    index: tf.Tensor
+    x: tf.Tensor
+    y: tf.Tensor
+    aim: tf.Tensor
+    point: tf.Tensor
+    memory: tuple
 
 
 class PGD(Attack):
@@ -13,7 +27,8 @@ class PGD(Attack):
     $$x_{k+1} = \Pi\big(x_k + s \cdot \arg\max_{\|v\| \le 1} v^\top \nabla\ell(x_k)\big)$$
 
     with $\Pi$ the projection onto the ball and the pixel box. Evaluation keeps the first
-    misclassified iterate of each example and spends no further step on it.
+    misclassified iterate of each example and spends no further step on it. With a `target` the
+    loss is minus that of the target class; any misclassification still counts.
 
     Args:
         epsilon: Radius in units of the pixel range.
@@ -23,6 +38,9 @@ class PGD(Attack):
             8/255), `2.5 * epsilon / steps` for l2.
         random_start: Whether to start at a uniform point of the ball instead of at `x`.
         restarts: Number of starts; later ones only work on examples not yet broken.
+        target: Class to aim at: `None` (away from the label), `"second"`, `"least_likely"`,
+            `"next"`, `"random"`, a class number, or `"all"`: one run per other class, the
+            multi-targeted attack of Gowal et al. 2019, arXiv:1910.09338.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -40,6 +58,7 @@ class PGD(Attack):
         step_size=None,
         random_start=True,
         restarts=1,
+        target=None,
         bounds=(0.0, 1.0),
     ):
         super().__init__(epsilon, norm, bounds)
@@ -49,6 +68,7 @@ class PGD(Attack):
         self.step_size = step_size
         self.random_start = check_boolean(random_start, "random_start")
         self.restarts = check_integer(restarts, "restarts", minimum=1)
+        self.target = targets.check_target(target)
 
     @property
     def effective_step_size(self):
@@ -63,93 +83,110 @@ class PGD(Attack):
             return x
         return random_start(keys, x, self.epsilon, self.norm, self.bounds)
 
+    def memory(self, x):
+        """What a run remembers between steps, a tuple of tensors `[B, ...]`: here nothing."""
+        return ()
+
     def step(self, x_adv, x, gradient):
         """One projected step along `gradient`."""
         moved = x_adv + self.effective_step_size * norms.steepest_direction(gradient, self.norm)
         return projections.project(moved, x, self.epsilon, self.norm, self.bounds)
 
+    def advance(self, x_adv, x, gradient, memory):
+        """The next iterate and memory."""
+        # A coordinate without a finite slope stays where it is.
+        gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
+        return self.step(x_adv, x, gradient), memory
+
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
-        def values(point):
-            return loss_fn(y, logits_fn(point))
-
-        def body(k, x_adv):
-            gradient = gradients.input_gradient(values, x_adv)[1]
-            return k + 1, tf.ensure_shape(self.step(x_adv, x, gradient), x.shape)
-
+        aims = self._aims(logits_fn, x, y, keys)
         best, best_values = None, None
-        for restart in range(self.restarts):
-            x_adv = self.start(x, random.derive(keys, restart))
-            if self.steps == 1:
-                x_adv = body(0, x_adv)[1]
-            else:
-                _, x_adv = tf.while_loop(
-                    lambda k, _: k < self.steps, body, (0, x_adv), maximum_iterations=self.steps
-                )
-            if self.restarts == 1:
+        for run, aim in enumerate(aim for aim in aims for _ in range(self.restarts)):
+            x_adv = self._perturb_once(logits_fn, x, y, aim, random.derive(keys, run), loss_fn)
+            if self.restarts * len(aims) == 1:
                 return tf.stop_gradient(x_adv)
-            reached = values(x_adv)
+            reached = loss_fn(y, logits_fn(x_adv))
             better = True if best is None else reached > best_values
             best = x_adv if best is None else tf.where(norms.per_example(better, x), x_adv, best)
             best_values = reached if best_values is None else tf.maximum(reached, best_values)
         return tf.stop_gradient(best)
 
+    def _aims(self, logits_fn, x, y, keys):
+        """The labels whose loss a run follows, one tensor `[B]` an aim."""
+        if self.target is None:
+            return [y]
+        return tf.unstack(targets.choose(self.target, logits_fn, x, y, keys), axis=1)
+
+    def _loss(self, aim, logits, loss_fn=losses.cross_entropy):
+        return loss_fn(aim, logits) if self.target is None else -loss_fn(aim, logits)
+
+    def _perturb_once(self, logits_fn, x, y, aim, keys, loss_fn):
+        def values(point):
+            return self._loss(aim, logits_fn(point), loss_fn)
+
+        def body(k, x_adv, memory):
+            gradient = gradients.input_gradient(values, x_adv)[1]
+            x_adv, memory = self.advance(x_adv, x, gradient, memory)
+            return k + 1, tf.ensure_shape(x_adv, x.shape), memory
+
+        state = (0, self.start(x, keys), self.memory(x))
+        if self.steps == 1:
+            return body(*state)[1]
+        return tf.while_loop(
+            lambda k, *_: k < self.steps, body, state, maximum_iterations=self.steps
+        )[1]
+
     def search(self, logits_fn, x, y, keys):
-        result = x
+        aims = tf.stack(self._aims(logits_fn, x, y, keys), axis=1)
+        runs = self.restarts * aims.shape[1]
+
+        def body(run, active, result):
+            aim = tf.gather(aims, run // self.restarts, axis=1)
+            own = working_set.take(active, (x, y, aim, random.derive(keys, run)))
+            return run + 1, *self._search_once(logits_fn, result, active, *own, run + 1 == runs)
+
         active = tf.range(tf.shape(x)[0])
-        for restart in range(self.restarts):
-            result, active = self._search_once(logits_fn, x, y, keys, result, active, restart)
+        _, _, result = tf.while_loop(
+            lambda run, active, _: (run < runs) & (tf.size(active) > 0),
+            body,
+            (0, active, x),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), x.shape),
+            parallel_iterations=1,
+        )
         return result
 
-    def _search_once(self, logits_fn, x, y, keys, result, active, restart):
-        """One start of the search on the `active` rows; returns results and the rows still active.
+    def _search_once(self, logits_fn, result, active, x, y, aim, keys, last):
+        """One run on the `active` rows; returns the rows still active and the results.
 
         The working set shrinks as examples are broken, so the cost is that of the survivors.
         """
-        start = self.start(x, random.derive(keys, restart))
-        x_adv, target = gather(active, start, x)
-        labels = tf.gather(y, active)
 
-        def keep_going(k, active, *_):
-            return (k < self.steps) & (tf.size(active) > 0)
-
-        def body(k, active, x_adv, target, labels, result):
-            logits, gradient = _logits_and_gradient(logits_fn, x_adv, labels)
-            fooled = misclassified(labels, logits)
-            done, left = tf.where(fooled)[:, 0], tf.where(~fooled)[:, 0]
-            result = tf.tensor_scatter_nd_update(
-                result, tf.gather(active, done)[:, None], tf.gather(x_adv, done)
+        def body(k, result, rows):
+            logits, _, gradient = working_set.evaluate(
+                logits_fn, lambda logits: self._loss(rows.aim, logits), rows.point
             )
-            active, x_adv, target, labels, gradient = gather(
-                left, active, x_adv, target, labels, gradient
+            result, (rows, gradient) = working_set.retire(
+                result, rows.index, rows.point, misclassified(rows.y, logits), (rows, gradient)
             )
-            return k + 1, active, self.step(x_adv, target, gradient), target, labels, result
+            point, memory = self.advance(rows.point, rows.x, gradient, rows.memory)
+            return k + 1, result, rows._replace(point=point, memory=memory)
 
-        image = tf.TensorShape([None, *x.shape[1:]])
-        row = tf.TensorShape([None])
-        _, active, x_adv, _, labels, result = tf.while_loop(
-            keep_going,
+        rows = _Rows(active, x, y, aim, self.start(x, keys), self.memory(x))
+        _, result, rows = tf.while_loop(
+            lambda k, _, rows: (k < self.steps) & (tf.size(rows.index) > 0),
             body,
-            (0, active, x_adv, target, labels, result),
-            shape_invariants=(tf.TensorShape([]), row, image, image, row, image),
+            (0, result, rows),
+            shape_invariants=(tf.TensorShape([]), result.shape, working_set.open_rows(rows)),
             parallel_iterations=1,
         )
-        result = tf.tensor_scatter_nd_update(result, active[:, None], x_adv)
-        if restart + 1 < self.restarts:
-            fooled = misclassified(labels, logits_fn(x_adv))
-            active = tf.gather(active, tf.where(~fooled)[:, 0])
-        return result, active
+        result = tf.tensor_scatter_nd_update(result, rows.index[:, None], rows.point)
 
+        def unbroken():
+            fooled = misclassified(rows.y, logits_fn(rows.point))
+            return tf.gather(rows.index, tf.where(~fooled)[:, 0])
 
-def _logits_and_gradient(logits_fn, x, y):
-    """Logits and the cross-entropy's input gradient, from one pass."""
-    seen = []
-
-    def values(point):
-        seen.append(logits_fn(point))
-        return losses.cross_entropy(y, seen[0])
-
-    _, gradient = gradients.input_gradient(values, x)
-    return seen[0], gradient
+        # Nobody asks for the rows that survive the last run: that saves a pass.
+        return tf.cond(last, lambda: rows.index, unbroken), result
 
 
 class FGSM(Attack):
@@ -158,12 +195,25 @@ class FGSM(Attack):
     Args:
         epsilon: Radius in units of the pixel range.
         norm: `"linf"` (the sign of the gradient) or `"l2"` (the normalised gradient).
+        target: Class to aim at, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et
+            al. 2016, arXiv:1611.01236.
         bounds: `(low, high)` of valid pixels.
     """
 
+    def __init__(self, epsilon=8 / 255, norm="linf", target=None, bounds=(0.0, 1.0)):
+        super().__init__(epsilon, norm, bounds)
+        self.target = targets.check_target(target)
+
+    def _step(self):
+        return PGD(
+            self.epsilon, self.norm, 1, self.epsilon, False, target=self.target, bounds=self.bounds
+        )
+
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
-        step = PGD(self.epsilon, self.norm, 1, self.epsilon, False, bounds=self.bounds)
-        return step.perturb(logits_fn, x, y, keys, loss_fn=loss_fn)
+        return self._step().perturb(logits_fn, x, y, keys, loss_fn=loss_fn)
+
+    def search(self, logits_fn, x, y, keys):
+        return self._step().search(logits_fn, x, y, keys)
 
 
 class BIM(PGD):
@@ -174,10 +224,19 @@ class BIM(PGD):
         norm: `"linf"` or `"l2"`.
         steps: Number of gradient steps.
         step_size: Length of a step; defaults as for `PGD`.
+        target: Class to aim at, see `PGD`.
         bounds: `(low, high)` of valid pixels.
     """
 
     def __init__(
-        self, epsilon=8 / 255, norm="linf", steps=10, step_size=None, bounds=(0.0, 1.0)
+        self,
+        epsilon=8 / 255,
+        norm="linf",
+        steps=10,
+        step_size=None,
+        target=None,
+        bounds=(0.0, 1.0),
     ):
-        super().__init__(epsilon, norm, steps, step_size, random_start=False, bounds=bounds)
+        super().__init__(
+            epsilon, norm, steps, step_size, random_start=False, target=target, bounds=bounds
+        )

@@ -94,15 +94,15 @@ class Square(Attack):
 
         def body(query, result, rows):
             number = query % _CHUNK
-            chunk = random.derive(rows.keys, query // _CHUNK)
-            noise = tf.cond(
-                number == 0,
-                lambda: random.uniform(chunk, (_CHUNK, proposals.numbers)),
-                lambda: rows.noise,
-            )
+
+            def draw():
+                chunk = random.derive(rows.keys, query // _CHUNK)
+                return random.uniform(chunk, (_CHUNK, proposals.numbers))
+
+            noise = tf.cond(number == 0, draw, lambda: rows.noise)
             proposed = proposals.propose(rows.best, rows.x, noise[:, number], stages[query])
             reached = margin(proposed, rows.y)
-            better = reached < rows.margin
+            better = ~(reached >= rows.margin)  # NaN is accepted: it counts as misclassified
             rows = rows._replace(
                 best=tf.where(norms.per_example(better, proposed), proposed, rows.best),
                 margin=tf.where(better, reached, rows.margin),
@@ -123,7 +123,7 @@ class Square(Attack):
 
 
 def _retire(result, rows):
-    done = ~(rows.margin > 0)  # NaN counts as broken
+    done = ~(rows.margin > 0)
     return working_set.retire(result, rows.index, rows.best, done, rows)
 
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD
 from soar_tf.errors import InputError, check_number
 from soar_tf.methods.method import Method, Terms, optional_number
-from soar_tf.ops import losses, projections, random
+from soar_tf.ops import losses, projections, random, second_order
 
 
 class TRADES(Method):
@@ -17,7 +17,8 @@ class TRADES(Method):
 
     with p the softmax of the logits, and the gradient through both points. $\hat x$ starts at
     $x + 0.001\,\mathcal N(0, I)$ and takes projected sign steps up the same divergence, in
-    inference mode and with p(x) held fixed. No label enters $\hat x$ or the divergence.
+    inference mode and with p(x) held fixed. No label enters $\hat x$ or the divergence. The steps
+    are taken in float32: in half precision the start's p equals p(x), and no step would follow.
 
     BatchNorm and Dropout: x and $\hat x$ go through the network in training mode as ONE batch, so
     both are normalised by the same statistics (the divergence is 0 if $\hat x = x$) and the moving
@@ -57,12 +58,16 @@ class TRADES(Method):
         self.beta = check_number(beta, "beta", minimum=0.0)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        # Without BatchNorm and Dropout one pass gives both the fixed p(x) and the trained one.
-        shared = not forward.depends_on_training
-        logits = forward.training(x) if shared else forward.inference(x)
+        def inference(inputs):
+            with second_order.float32(forward.network):
+                return forward.inference(inputs)
+
+        # If the two modes are one function, one pass gives both the fixed p(x) and the trained one.
+        shared = not forward.depends_on_training and _computes_in_float32(forward.network)
+        logits = forward.training(x) if shared else inference(x)
         check_several_classes(logits)
         x_adv = self.attack.perturb(
-            forward.inference, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
+            inference, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
         )
         if shared:
             logits_adv = forward.training(x_adv)
@@ -78,6 +83,10 @@ class _FromNoise(PGD):
     def start(self, x, keys):
         noisy = x + self.start_noise * random.normal(keys, x.shape[1:])
         return projections.project(noisy, x, self.epsilon, self.norm, self.bounds)
+
+
+def _computes_in_float32(network):
+    return all(layer.compute_dtype == "float32" for layer in network._flatten_layers())
 
 
 def training_pair(forward, x, x_adv):

@@ -1,4 +1,4 @@
-"""Per-example vector norms and the geometry of their balls. `x` is `[B, ...]`, results are `[B]`."""
+"""Per-example vector norms and their balls. `x` is `[B, ...]`, results are `[B]`."""
 
 import tensorflow as tf
 

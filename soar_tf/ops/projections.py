@@ -33,7 +33,9 @@ def project_ball(delta, epsilon, norm):
     if norm == "linf":
         return tf.clip_by_value(delta, -epsilon, epsilon)
     if norm == "l1":
-        return _project_l1(delta, tf.cast(epsilon, delta.dtype))
+        # The hint keeps a Python float from being rounded to float32 on its way to float64.
+        radius = tf.convert_to_tensor(epsilon, dtype_hint=delta.dtype)
+        return _project_l1(delta, tf.cast(radius, delta.dtype))
     size = norms.norm(delta, "l2")
     scale = tf.minimum(1.0, tf.math.divide_no_nan(epsilon, size))
     return delta * norms.per_example(tf.where(size > epsilon, scale, 1.0), delta)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from soar_tf import methods, networks
 from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
 from soar_tf.ops import random
+from soar_tf.ops.second_order_check import check_second_order
 from soar_tf.training import losses, replicas
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
@@ -25,7 +26,7 @@ class RobustModel(keras.Model):
     logits that the method trains on (adversarial ones, for most methods).
 
     Args:
-        network: A `keras.Model` with one input (pixels in [0, 1]) that gives logits `[B, C]`, or
+        network: A built `keras.Model` with one input (pixels in [0, 1]) that gives logits `[B, C]`, or
             any output that the compiled loss takes. BatchNorm, Dropout, weight regularizers and
             mixed precision are fine.
         method: A `soar_tf.methods.Method` or a registered name.
@@ -66,12 +67,6 @@ class RobustModel(keras.Model):
         )
         if self.method.has_penalty:
             self.penalty_tracker = keras.metrics.Mean(name="penalty")
-        if network.built:
-            self.built = True
-
-    def build(self, input_shape):
-        if not self.network.built:
-            self.network.build(input_shape)
         self.built = True
 
     def call(self, inputs, training=None):
@@ -100,6 +95,9 @@ class RobustModel(keras.Model):
         """Trains; see `keras.Model.fit`. Arrays of pixels outside [0, 1] are refused."""
         if isinstance(x, np.ndarray):
             check_pixels(x, "x")
+        if self.method.second_order:
+            xla = bool(self.jit_compile)
+            check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
         with _assertions_as_input_errors():
             return super().fit(x, y, *args, **kwargs)
 

@@ -157,8 +157,11 @@ def test_averaging_gradients_of_a_fixed_network_changes_nothing(smooth):
     x = np.random.default_rng(0).uniform(size=(4, 6)).astype("float32")
     y = np.argmax(smooth(x), axis=1)
     once = apgd.APGD(epsilon=0.05, steps=5, norm="l2")(smooth, x, y)
-    averaged = apgd.APGD(epsilon=0.05, steps=5, norm="l2", eot_iter=4)(smooth, x, y)
+    log = []
+    attack = apgd.APGD(epsilon=0.05, steps=5, norm="l2", eot_iter=4)
+    averaged = attack(recording(smooth, log), x, y)
     np.testing.assert_allclose(once, averaged, atol=1e-5)
+    assert len(log) == 1 + 5 * 4 + 1
 
 
 def test_targets_are_the_likeliest_other_classes():

@@ -106,7 +106,7 @@ def test_an_l2_proposal_moves_the_second_windows_mass_into_the_first():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_margin_never_rises_and_each_query_is_one_pass(network, norm):
+def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm):
     log = []
 
     def unbreakable(x):
@@ -116,16 +116,12 @@ def test_the_margin_never_rises_and_each_query_is_one_pass(network, norm):
             return tf.identity(logits)
 
     x, y = images(3), np.zeros(3, "int64")
-    reached = []
-    for queries in (5, 80):
-        log.clear()
-        found = Square(epsilon=0.2, norm=norm, queries=queries)(unbreakable, x, y, seed=5)
-        assert len(log) == 1 + 1 + queries  # the clean pass, the start, the queries
-        margins = np.stack([-losses.margin(y, tf.constant(logits)) for logits in log[1:]])
-        reached.append(-losses.margin(y, unbreakable(found)).numpy())
-        np.testing.assert_allclose(reached[-1], margins.min(axis=0), rtol=1e-5)
-    # A longer attack repeats the shorter one's queries, so it ends at most there.
-    assert (reached[1] <= reached[0]).all() and (reached[1] < reached[0]).any()
+    found = Square(epsilon=0.2, norm=norm, queries=80)(unbreakable, x, y, seed=5)
+    assert len(log) == 1 + 1 + 80  # the clean pass, the start, the queries
+    margins = np.stack([-losses.margin(y, tf.constant(logits)) for logits in log[1:]])
+    reached = -losses.margin(y, unbreakable(found)).numpy()
+    np.testing.assert_allclose(reached, margins.min(axis=0), rtol=1e-5)
+    assert (reached < margins[0]).all()
 
 
 def test_vectors_are_taken_as_images_with_one_row():

@@ -62,7 +62,7 @@ def test_steepest_direction_of_zero_is_zero(name):
     np.testing.assert_array_equal(norms.steepest_direction(zero, name), zero)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-38, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-37, 1e30])
 def test_tiny_and_huge_gradients_keep_their_direction(scale):
     g = tf.constant([[3.0, -4.0]]) * scale
     np.testing.assert_allclose(norms.steepest_direction(g, "l2"), [[0.6, -0.8]], rtol=1e-5)

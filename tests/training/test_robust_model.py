@@ -42,7 +42,7 @@ def test_one_step_without_clipping():
     # w = (3, 4). loss = mean(w.x) -> gradient (1/2, 1/2); penalty = mean((w.x)^2) -> (3, 4).
     model = _linear_model(_Affine())
     logs = model.fit(X, Y, batch_size=2, verbose=0).history
-    np.testing.assert_allclose(model.get_weights()[0][:, 0], [3 - 3.5, 4 - 4.5], rtol=1e-6)
+    np.testing.assert_allclose(model.network.get_weights()[0][:, 0], [3 - 3.5, 4 - 4.5], rtol=1e-6)
     assert logs["loss"][0] == pytest.approx(3.5 + 12.5) and logs["penalty"][0] == 12.5
 
 
@@ -50,14 +50,14 @@ def test_the_penaltys_gradient_is_clipped_by_itself():
     # The penalty's gradient (3, 4) has norm 5: clipped to 1 it is (0.6, 0.8).
     model = _linear_model(_Affine(penalty_clipnorm=1.0))
     model.fit(X, Y, batch_size=2, verbose=0)
-    np.testing.assert_allclose(model.get_weights()[0][:, 0], [3 - 1.1, 4 - 1.3], rtol=1e-6)
+    np.testing.assert_allclose(model.network.get_weights()[0][:, 0], [3 - 1.1, 4 - 1.3], rtol=1e-6)
 
 
 def test_sample_weight_scales_loss_and_penalty():
     # Weights (1, 0): loss -> (1/2, 0), penalty mean(1 * (w.x)^2) -> (3, 0).
     model = _linear_model(_Affine())
     model.fit(X, Y, sample_weight=np.array([1.0, 0.0]), batch_size=2, verbose=0)
-    np.testing.assert_allclose(model.get_weights()[0][:, 0], [3 - 3.5, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(model.network.get_weights()[0][:, 0], [3 - 3.5, 4.0], rtol=1e-6)
 
 
 def test_weight_regularizers_count_once():
@@ -70,7 +70,7 @@ def test_weight_regularizers_count_once():
     model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
     model.fit(X, Y, batch_size=2, verbose=0)
     # d(0.1 |w|^2) = 0.2 w = (0.6, 0.8).
-    np.testing.assert_allclose(model.get_weights()[0][:, 0], [1.9 - 0.6, 2.7 - 0.8], rtol=1e-5)
+    np.testing.assert_allclose(model.network.get_weights()[0][:, 0], [1.9 - 0.6, 2.7 - 0.8], rtol=1e-5)
 
 
 @pytest.mark.parametrize("clipnorm", [None, 1e9])
@@ -274,6 +274,13 @@ def test_refusals(smooth_network, images):
         soar_tf.SOARModel(softmax)
     with pytest.raises(InputError, match="`network` must be a keras.Model. Received: int"):
         soar_tf.SOARModel(3)
+    with pytest.raises(InputError, match="is not built; give it a keras.Input"):
+        soar_tf.SOARModel(keras.Sequential([keras.layers.Dense(3)]))
+    softsign = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softsign")])
+    refused = soar_tf.SOARModel(softsign, epsilon=0.1)
+    refused.compile("sgd")
+    with pytest.raises(InputError, match="softsign"):
+        refused.fit(x, y, verbose=0)
     with pytest.raises(InputError, match="`epsilon` must be >= 0 and <= 1. Received: 8."):
         soar_tf.SOARModel(smooth_network, epsilon=8)
     model = soar_tf.SOARModel(smooth_network, epsilon=0.1)

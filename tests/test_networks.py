@@ -1,0 +1,72 @@
+"""Networks: sizes, shapes, softmax heads."""
+
+import keras
+import numpy as np
+import pytest
+
+from soar_tf import networks
+from soar_tf.errors import InputError
+
+
+def test_cnn4_is_the_papers():
+    network = networks.cnn4()
+    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [32, 32, 64, 64]
+    # 896 + 9,248 + 18,496 + 36,928 + (5 * 5 * 64 + 1) * 512 + 513 * 10
+    assert network.count_params() == 890410
+
+
+@pytest.mark.parametrize("name", networks.ALL_OBJECTS)
+@pytest.mark.parametrize(("shape", "classes"), [((32, 32, 3), 10), ((16, 20, 1), 2)])
+def test_every_network_takes_the_shape_and_gives_logits(name, shape, classes):
+    network = networks.get(name, input_shape=shape, num_classes=classes, width="0.125")
+    outputs = network.predict(np.random.default_rng(0).random((3, *shape)), verbose=0)
+    assert outputs.shape == (3, classes)
+    assert networks.softmax_head(network) is None
+    full = networks.get(name, input_shape=shape, num_classes=classes)
+    assert full.count_params() > network.count_params()
+
+
+def test_the_normalisation_is_inside():
+    first = networks.mlp((1, 1, 1), 2).get_layer("normalize")
+    np.testing.assert_allclose(first(np.array([[[[0.0]]], [[[0.5]]], [[[1.0]]]]))[:, 0, 0, 0],
+                               [-2, 0, 2])  # fmt: skip
+
+
+def _heads():
+    inputs = keras.Input((4,))
+    dense = keras.layers.Dense(3)(inputs)
+    inner = keras.Model(inputs, keras.layers.Dense(3, "softmax")(inputs))
+    outer = keras.Input((4,))
+    return {
+        "dense": keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")]),
+        "activation": keras.Model(inputs, keras.layers.Activation("softmax")(dense)),
+        "softmax layer": keras.Model(inputs, keras.layers.Softmax()(dense)),
+        "nested": keras.Model(outer, inner(outer)),
+        "nested sequential": keras.Sequential([keras.Input((4,)), inner]),
+    }
+
+
+@pytest.mark.parametrize("kind", list(_heads()))
+def test_to_logits_takes_the_softmax_off(kind):
+    network = _heads()[kind]
+    assert networks.softmax_head(network) is not None
+    logits = networks.to_logits(network)
+    assert networks.softmax_head(logits) is None
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    z = logits.predict(x, verbose=0)
+    p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(p, network.predict(x, verbose=0), atol=1e-6)
+    assert networks.to_logits(logits) is logits
+
+
+def test_refusals():
+    sigmoid = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    with pytest.raises(InputError, match="ends in a sigmoid"):
+        networks.to_logits(sigmoid)
+    with pytest.raises(InputError, match="at least 16x16"):
+        networks.cnn4((8, 8, 1))
+    with pytest.raises(InputError, match="`num_classes` must be >= 2"):
+        networks.mlp(num_classes=1)
+    with pytest.raises(InputError, match="Did you mean 'resnet18'"):
+        networks.get("resnet", input_shape=(32, 32, 3), num_classes=10)
