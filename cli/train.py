@@ -1,7 +1,6 @@
 """`soar-tf train`."""
 
 import json
-import sys
 
 import click
 
@@ -148,12 +147,12 @@ def train(config_file, workdir, evaluate_limit, verbose, as_json, **flags):
         click.echo(json.dumps(result, indent=2))
         return
     if evaluate_limit:
-        click.echo(_summary_table(result))
+        click.echo("\n" + summary_table(result))
     click.echo(f"Run directory: {folder}")
-    sys.stdout.flush()
 
 
-def _summary_table(result):
+def summary_table(result):
+    """The table that `train` prints, from its result as a dictionary."""
     rows = [
         [row["phase"], *(params.percent(row[column]) for column in result["columns"])]
         for row in result["rows"]
@@ -161,7 +160,6 @@ def _summary_table(result):
     threat = f"Linf {params.number_text(result['epsilon'])}"
     return "\n".join(
         [
-            "",
             params.table(rows, ["accuracy", *result["columns"]]),
             f"{result['n']} test images of {result['dataset']}, {threat}, pixels in [0, 1].",
             result["note"],

@@ -51,9 +51,9 @@ OPTIMAL = {"linf": EPSILON * np.sign(W), "l2": EPSILON * W / np.linalg.norm(W)}
     [
         FGSM,
         BIM,
-        lambda **kw: PGD(steps=40, **kw),
-        lambda **kw: PGD(steps=40, restarts=2, **kw),
-        lambda **kw: PGD(steps=40, target="second", **kw),
+        lambda **kw: PGD(steps=20, step_size=EPSILON, **kw),
+        lambda **kw: PGD(steps=20, step_size=EPSILON, restarts=2, **kw),
+        lambda **kw: PGD(steps=20, step_size=EPSILON, target="second", **kw),
     ],
     ids=["fgsm", "bim", "pgd", "pgd-restarts", "pgd-targeted"],
 )
@@ -88,7 +88,8 @@ def test_one_step_by_hand():
     np.testing.assert_allclose(attack.step(x_adv, x, gradient), [[0.6, 0.42, 0.45, 1.0]], rtol=1e-6)
     attack = PGD(epsilon=0.1, norm="l2", step_size=0.2)
     # From x + (.1, 0) by .2 along (0, 1): (.1, .2) of norm .2236 -> .1 (1, 2) / sqrt(5).
-    found = attack.step(tf.constant([[0.6, 0.5]]), tf.constant([[0.5, 0.5]]), tf.constant([[0.0, 3.0]]))
+    points = (tf.constant([point]) for point in ([0.6, 0.5], [0.5, 0.5], [0.0, 3.0]))
+    found = attack.step(*points)
     np.testing.assert_allclose(found, 0.5 + 0.1 * np.array([[1, 2]]) / np.sqrt(5), rtol=1e-6)
 
 
@@ -147,7 +148,8 @@ def test_restarts_only_help(norm):
     x, y = labelled(net, 60)
     accuracy = []
     for restarts in (1, 2, 5):
-        attack = PGD(epsilon={"linf": 0.12, "l2": 0.25}[norm], norm=norm, steps=2, restarts=restarts)
+        epsilon = {"linf": 0.12, "l2": 0.25}[norm]
+        attack = PGD(epsilon=epsilon, norm=norm, steps=2, restarts=restarts)
         accuracy.append(np.argmax(net(attack(net, x, y)), axis=1) == y)
     # Point by point: the first start is the same, so what it breaks stays broken.
     assert not (accuracy[1] & ~accuracy[0]).any() and not (accuracy[2] & ~accuracy[1]).any()
@@ -193,24 +195,21 @@ def test_search_returns_the_first_misclassified_iterate():
 
 
 def test_search_costs_what_the_survivors_cost():
-    seen = []
+    seen, net = [], linear(bias=0.25)
 
     def counted(x):
         seen.append(len(x))
-        return linear(bias=0.7)(x)
+        return net(x)
 
-    # Class 1 beyond w.x = -.7; the rows start 0, 1 and 3 steps of .02 * |w|_1 = .11 before it.
-    x = np.stack([X[0] - shift * np.sign(W) / 5.5 for shift in (0.4, 0.5, 0.7)])
-    attack = BIM(epsilon=0.2, steps=10, step_size=0.02)
+    # The margin at X is 0, and a step of .02 raises it by .02 |w|_1 = .11: 2, 3 and 5 steps.
+    x = np.stack([X[0] - shift * np.sign(W) for shift in (0.03, 0.05, 0.09)])
     tf.config.run_functions_eagerly(True)
     try:
-        found = attack(counted, x, np.zeros(3, int))
+        found = BIM(epsilon=0.2, steps=10, step_size=0.02)(counted, x, np.zeros(3, int))
     finally:
         tf.config.run_functions_eagerly(False)
-    assert (np.argmax(linear(bias=0.7)(found), axis=1) == 1).all()
-    # The clean pass, then one pass an iterate, on those not broken before it.
-    assert seen[:2] == [3, 3] and seen == sorted(seen, reverse=True)
-    assert seen[-1] == 1 and len(seen) < 10
+    assert (np.argmax(net(found), axis=1) == 1).all()
+    assert seen == [3, 3, 3, 3, 2, 1, 1]  # the clean pass, then the iterates 0 to 5
 
 
 def test_an_l2_attack_is_not_stopped_by_a_tiny_gradient():
@@ -311,7 +310,7 @@ def test_defaults_apply_where_the_name_sets_nothing():
     ("identifier", "message"),
     [
         ("pgd20x", "Unknown attack 'pgd20x'. Did you mean 'pgd20'? Allowed: "),
-        ("pgd:stepz=5", "Unknown argument of attack 'pgd': 'stepz'. Did you mean 'steps'? Allowed: "),
+        ("pgd:stepz=5", "Unknown argument of attack 'pgd': 'stepz'. Did you mean 'steps'? "),
         ("pgd:epsilon=8", "`epsilon` must be >= 0 and <= 1. Received: '8'. "
          "Pixels lie in [0, 1]: write 8/255 for the 0-255 scale."),
         ("pgd:epsilon=nan", "`epsilon` must be a finite number, or a fraction such as '8/255'. "
@@ -328,7 +327,7 @@ def test_defaults_apply_where_the_name_sets_nothing():
         ("pgd:steps=2.5", "`steps` must be an integer. Received: '2.5'."),
         ("pgd:restarts=0", "`restarts` must be >= 1."),
         ("pgd:step_size=-0.1", "`step_size` must be >= 0. Received: '-0.1'."),
-        ("pgd:norm=l3", "Unknown `norm` 'l3'. Did you mean 'l2'? Allowed: l2, linf."),
+        ("pgd:norm=lnf", "Unknown `norm` 'lnf'. Did you mean 'linf'? Allowed: l2, linf."),
         ("pgd:random_start=maybe", "`random_start` must be true or false. Received: 'maybe'."),
         ("pgd:target=secnd", "Unknown `target` 'secnd'. Did you mean 'second'? Allowed: "),
         ("pgd:target=-1", "`target` must be >= 0."),

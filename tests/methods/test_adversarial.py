@@ -14,7 +14,6 @@ def test_loss_is_taken_where_pgd_ends(steps):
     start = x + uniform_start(random.derive(keys(), 0), 0.2)
     end = sign_steps(start, x, gradient, steps, 0.05, 0.2)
     np.testing.assert_allclose(got.loss, cross_entropy(end), rtol=1e-5)
-    assert np.all(got.loss > cross_entropy(x))
 
 
 def test_without_random_start_and_in_l2():

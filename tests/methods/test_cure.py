@@ -1,9 +1,18 @@
 """CURE against formulas."""
 
-import keras
 import numpy as np
 import pytest
-from linear_oracle import SIDE, W, b, cross_entropy, draw, gradient, quadratic, terms, x
+from linear_oracle import (
+    SIDE,
+    W,
+    cross_entropy,
+    draw,
+    gradient,
+    quadratic,
+    recording_network,
+    terms,
+    x,
+)
 
 import soar_tf
 
@@ -25,13 +34,9 @@ def test_against_gradients_by_formula(squared):
 
 
 def test_direction_has_length_h_over_the_coordinates_with_a_gradient():
-    net = keras.Sequential([keras.Input((SIDE,)), keras.layers.Dense(3)])
     reduced = W.copy()
     reduced[:, 0] = 0
-    net.set_weights([reduced.T, b])
-    seen = []
-    original = net.call
-    net.call = lambda inputs, **kwargs: (seen.append(inputs), original(inputs, **kwargs))[1]
+    net, seen = recording_network(reduced)
     terms(soar_tf.methods.CURE(h=0.8), net=net)
     z = seen[1].numpy() - x
     np.testing.assert_allclose(z[:, 0], 0, atol=1e-6)

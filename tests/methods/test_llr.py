@@ -1,7 +1,16 @@
 """LLR against closed forms and an independent Adam."""
 
 import numpy as np
-from linear_oracle import SIDE, cross_entropy, gradient, keys, quadratic, terms, uniform_start, x
+from linear_oracle import (
+    cross_entropy,
+    gradient,
+    keys,
+    quadratic,
+    recording_network,
+    terms,
+    uniform_start,
+    x,
+)
 
 import soar_tf
 
@@ -45,13 +54,10 @@ def test_softmax_linear_network():
 
 
 def test_perturbation_stays_in_the_ball_and_the_box():
-    net, loss_fn = quadratic(np.eye(SIDE))
-    seen = []
-    original = net.call
-    net.call = lambda inputs, **kwargs: (seen.append(inputs), original(inputs, **kwargs))[1]
+    net, seen = recording_network()
     corner = np.where(x > 0.5, 1.0, 0.0)
     for norm in ("linf", "l2"):
-        terms(soar_tf.methods.LLR(0.3, norm=norm, steps=2), corner, net=net, loss_fn=loss_fn)
+        terms(soar_tf.methods.LLR(0.3, norm=norm, steps=2), corner, net=net)
         points = np.stack([point.numpy() for point in seen])
         size = np.abs(points - corner).max() if norm == "linf" else 0
         size = size or np.linalg.norm(points - corner, axis=-1).max()

@@ -5,8 +5,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from linear_oracle import (
-    BATCH, cross_entropy, gradient, keys, kl, probabilities, sign_steps, terms, uniform_start, x, y,
-)  # fmt: skip
+    BATCH,
+    cross_entropy,
+    gradient,
+    keys,
+    kl,
+    probabilities,
+    sign_steps,
+    terms,
+    uniform_start,
+    x,
+    y,
+)
 
 import soar_tf
 from soar_tf.errors import InputError

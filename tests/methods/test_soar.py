@@ -5,9 +5,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from linear_oracle import (
-    BATCH, SIDE, cross_entropy, draw, gradient, hessians, keys, quadratic, sign_steps, terms,
-    uniform_start, x,
-)  # fmt: skip
+    BATCH,
+    SIDE,
+    cross_entropy,
+    draw,
+    gradient,
+    hessians,
+    keys,
+    quadratic,
+    sign_steps,
+    terms,
+    uniform_start,
+    x,
+)
 
 import soar_tf
 from soar_tf.ops import random

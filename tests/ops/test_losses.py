@@ -80,7 +80,8 @@ def test_dlr_by_hand():
 
 
 def test_targeted_dlr_by_hand():
-    # Denominator 4 - (1 + .5)/2 = 3.25. Label 1, target 2: -(4 - 2)/3.25; label 0, target 1: 3/3.25.
+    # Denominator 4 - (1 + .5)/2 = 3.25. Label 1, target 2: -(4 - 2)/3.25.
+    # Label 0, target 1: -(1 - 4)/3.25.
     found = losses.targeted_dlr([1, 0], [2, 1], HAND)
     np.testing.assert_allclose(found, [-2 / 3.25, 3 / 3.25], rtol=1e-6)
 

@@ -86,7 +86,8 @@ def test_normal_moments():
 
 def test_ends_are_never_reached(monkeypatch):
     for bits, end in ((0, 0.0), (MASK, 1.0)):
-        monkeypatch.setattr(random, "_bits", lambda k, n, b=bits: tf.fill([1, n], tf.constant(b, tf.uint32)))
+        words = tf.constant([[bits] * 3], tf.uint32)
+        monkeypatch.setattr(random, "_bits", lambda keys, count, words=words: words)
         u = random.uniform(KEYS[:1], (3,)).numpy()
         assert (u > 0).all() and (u < 1).all() and abs(u - end).max() < 1e-6
         assert np.isfinite(random.normal(KEYS[:1], (3,)).numpy()).all()

@@ -1,0 +1,39 @@
+"""The documents' Python runs, and their tables are those of the committed result files."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from soar_tf.cli.train import summary_table
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_python_snippets_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, name, "exec"), {"__name__": "snippet"})
+
+
+@pytest.mark.parametrize("result", ["digits", "first-cifar10"])
+def test_the_readmes_tables_are_the_result_files(result):
+    stored = json.loads((ROOT / "docs" / "results" / f"{result}.json").read_text())
+    block = f"<!-- results/{result}.json -->\n\n```\n{summary_table(stored)}\n```\n"
+    assert block in (ROOT / "README.md").read_text()
+
+
+def test_every_command_in_the_readme_exists():
+    from soar_tf.cli.main import main
+
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^soar-tf (\w+)(.*)$", text, re.M)
+    assert commands
+    for command, rest in commands:
+        options = {option for parameter in main.commands[command].params for option in parameter.opts}
+        assert set(re.findall(r"--[\w-]+", rest)) <= options
