@@ -33,6 +33,9 @@ class _Group(click.Group):
         except BrokenPipeError:
             sys.stderr.close()
             context.exit(1)
+        except OSError as error:
+            click.echo(f"Failed: {error}", err=True)
+            context.exit(1)
 
 
 def _interrupt(*_):

@@ -161,7 +161,7 @@ def summary_table(result):
     return "\n".join(
         [
             params.table(rows, ["accuracy", *result["columns"]]),
-            f"{result['n']} test images of {result['dataset']}, {threat}, pixels in [0, 1].",
+            f"{result['n']} {result['split']} images of {result['dataset']}, {threat}, pixels in [0, 1].",
             result["note"],
         ]
     )

@@ -5,6 +5,9 @@ import json
 import os
 from pathlib import Path
 
+# Names that begin so belong to files that were never finished.
+UNFINISHED = ".writing-"
+
 
 @contextlib.contextmanager
 def replacing(path):
@@ -19,7 +22,7 @@ def replacing(path):
         The path to write to; it has the same suffixes as `path`.
     """
     path = Path(path)
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    temporary = unfinished(path)
     try:
         yield temporary
         sync(temporary)
@@ -27,6 +30,11 @@ def replacing(path):
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unfinished(path):
+    """The name beside `path` under which it is written."""
+    return Path(path).with_name(f"{UNFINISHED}{os.getpid()}-{Path(path).name}")
 
 
 def sync(path):

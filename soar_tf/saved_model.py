@@ -37,7 +37,7 @@ def export(network, folder):
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"`folder` must not exist yet, or be empty. Received: {folder}.")
     network = getattr(network, "network", network)
-    temporary = folder.with_name(f".writing-{os.getpid()}-{folder.name}")
+    temporary = files.unfinished(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Keras prints the signatures; stdout belongs to results.

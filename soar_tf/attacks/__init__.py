@@ -12,9 +12,14 @@ from soar_tf import serialization
 from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, as_logits_fn
 from soar_tf.attacks.autoattack import AutoAttack
+from soar_tf.attacks.carlini_wagner import CarliniWagner
+from soar_tf.attacks.deepfool import DeepFool
 from soar_tf.attacks.fab import FAB, FABT
+from soar_tf.attacks.lbfgs import LBFGS
+from soar_tf.attacks.mifgsm import MIFGSM
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
 from soar_tf.attacks.square import Square
+from soar_tf.attacks.transforms import GaussianNoise, Spatial
 from soar_tf.errors import InputError, unknown
 
 # The registry: a new attack is one file and one line here.
@@ -22,11 +27,17 @@ ALL_OBJECTS = {
     "fgsm": FGSM,
     "bim": BIM,
     "pgd": PGD,
+    "mifgsm": MIFGSM,
     "apgd": APGD,
     "apgd-t": APGDT,
     "fab": FAB,
     "fab-t": FABT,
     "square": Square,
+    "deepfool": DeepFool,
+    "cw": CarliniWagner,
+    "lbfgs": LBFGS,
+    "spatial": Spatial,
+    "gaussian-noise": GaussianNoise,
     "autoattack": AutoAttack,
 }
 for _name, _cls in ALL_OBJECTS.items():
@@ -52,7 +63,7 @@ def get(identifier, **defaults):
         identifier: An `Attack` (returned as it is), or a string: a registered name, `pgdN`,
             `l2pgdN`, each with optional arguments after a colon, `"pgd:steps=50,restarts=3"`.
         **defaults: Arguments used where the identifier does not set them and the attack takes
-            them; `epsilon` is used for attacks of the same `norm` only.
+            them; `epsilon` is used for attacks of the same `norm` (default `"linf"`) only.
 
     Returns:
         The `Attack`.
@@ -81,9 +92,12 @@ def get(identifier, **defaults):
             )
         arguments[key.strip()] = value.strip()
     allowed = serialization.argument_names(cls)
-    norm = arguments.get("norm", defaults.get("norm", "linf"))
+    common = defaults.get("norm", "linf")
+    if common not in cls.norms:  # such as an l2 attack among linf ones
+        defaults.pop("norm", None)
+    norm = arguments.get("norm", defaults.get("norm", cls.norms[0]))
     for key, value in defaults.items():
-        if key == "epsilon" and norm != defaults.get("norm", "linf"):
+        if key == "epsilon" and norm != common:
             continue
         if key in allowed:
             arguments.setdefault(key, value)
@@ -110,7 +124,7 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FAB", "FABT", "FGSM", "PGD", "Attack", "AutoAttack",
-    "Square",
+    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FAB", "FABT", "FGSM", "LBFGS", "MIFGSM", "PGD",
+    "Attack", "AutoAttack", "CarliniWagner", "DeepFool", "GaussianNoise", "Spatial", "Square",
     "as_logits_fn", "deserialize", "get", "serialize",
 ]  # fmt: skip

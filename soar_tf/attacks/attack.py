@@ -22,7 +22,8 @@ class Attack(Configurable):
 
     Args:
         epsilon: Radius in units of the pixel range, e.g. `8 / 255` or `"8/255"`.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"` or `"l2"`. (Transformations have the norm and epsilon `None`: only the box
+            bounds them.)
         bounds: `(low, high)` of valid pixels.
 
     Raises:

@@ -9,11 +9,12 @@ from soar_tf.ops import random
 NAMES = ("second", "least_likely", "next", "random", "all")
 
 
-def check_target(target):
-    """Checks a target: `None`, one of `NAMES`, or a class (an integer, also as a string).
+def check_target(target, names=NAMES):
+    """Checks a target: `None`, one of the names, or a class (an integer, also as a string).
 
     Args:
         target: The target as it came.
+        names: The names that are allowed.
 
     Returns:
         `None`, the name, or the class as an int.
@@ -21,10 +22,10 @@ def check_target(target):
     Raises:
         InputError: For anything else.
     """
-    if target is None or target in NAMES:
+    if target is None or target in names:
         return target
     if isinstance(target, str) and not target.lstrip("-").isdigit():
-        raise unknown("`target`", target, [*NAMES, "a class number"])
+        raise unknown("`target`", target, [*names, "a class number"])
     return check_integer(target, "target", minimum=0)
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -22,6 +23,11 @@ CHECKPOINTS = "checkpoints"
 def is_run(path):
     """Whether `path` is a run directory."""
     return (Path(path) / CONFIG).is_file() and (Path(path) / MANIFEST).is_file()
+
+
+def _is_ours_alone(name):
+    """The lock, and what a killed process had begun to write: nobody's work."""
+    return name == ".lock" or name.startswith(files.UNFINISHED)
 
 
 class RunDirectory:
@@ -51,6 +57,8 @@ class RunDirectory:
         except OSError:
             self._lock.close()
             raise InputError(f"`workdir` {path} is in use by another process.") from None
+        for left in self.path.glob(f"{files.UNFINISHED}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
         if not (self.path / CONFIG).exists():
             files.write_text(self.path / CONFIG, tomli_w.dumps(config.to_dict()))
 
@@ -59,7 +67,7 @@ class RunDirectory:
             return
         if not self.path.is_dir():
             raise InputError(f"`workdir` must be a folder. Received: the file {self.path}.")
-        entries = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        entries = {entry.name for entry in self.path.iterdir() if not _is_ours_alone(entry.name)}
         if not entries:
             return
         if CONFIG not in entries:

@@ -1,5 +1,6 @@
 """Attacks on finished runs: the table after training, and `soar-tf evaluate`'s report."""
 
+import os
 from pathlib import Path
 
 from soar_tf import attacks as attacks_room
@@ -15,22 +16,26 @@ UPPER_BOUND = (
 
 
 def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
-    """Attacks a run's networks, the standard one and the trained one, on test images.
+    """Attacks a run's networks, the standard one and the trained one, on images not trained on.
+
+    These are test images, or validation images if the data set has no test split.
 
     Args:
         folder: A finished run directory.
         dataset: The run's `soar_tf.datasets.Dataset`.
-        limit: Number of test images.
+        limit: Number of images.
         attacks: Names of the attacks.
 
     Returns:
-        A JSON-serializable dictionary with `columns`, `rows`, `n`, `epsilon`, `dataset`, `note`.
+        A JSON-serializable dictionary with `columns`, `rows`, `n`, `split`, `epsilon`, `dataset`
+        and `note`.
     """
     model = models.load(folder)
     epsilon = config_room.recipe(model.config["dataset"])["epsilon"]
     epsilon = model.config.get("method_args", {}).get("epsilon", epsilon)
     built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
-    test = dataset["test"].take(limit)
+    split = "test" if "test" in dataset.splits else "validation"
+    examples = dataset[split].take(limit)
     rows = []
     candidates = {"standard": folder / run_directory.STANDARD}
     candidates[model.config["method"]] = folder / run_directory.NETWORK
@@ -38,14 +43,15 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
         if not path.is_file():
             continue
         network = models.load_network(path)
-        result = evaluation.evaluate(network, test.float_images(), test.labels, built)
+        result = evaluation.evaluate(network, examples.float_images(), examples.labels, built)
         row = {"phase": phase, "clean": result.clean_accuracy}
         row |= {n: a.robust_accuracy for n, a in zip(attacks, result.attacks, strict=True)}
         rows.append(row)
     return {
         "columns": ["clean", *attacks],
         "rows": rows,
-        "n": len(test),
+        "n": len(examples),
+        "split": split,
         "epsilon": epsilon,
         "dataset": dataset.name,
         "note": UPPER_BOUND,
@@ -127,5 +133,11 @@ def evaluate_model(
 
 
 def _check_output(output):
-    if output is not None and not Path(output).parent.is_dir():
+    """Refuses a report's place before hours of attacks, not after."""
+    if output is None:
+        return
+    parent = Path(output).absolute().parent
+    if not parent.is_dir():
         raise InputError(f"`output` {output}: the folder {Path(output).parent} does not exist.")
+    if Path(output).is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"`output` {output} cannot be written.")

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from soar_tf import methods, serialization
 from soar_tf.errors import InputError, check_epsilon, check_number
-from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
 
 
@@ -46,9 +46,8 @@ class Sum(Method):
     """
 
     def __init__(self, methods="adversarial+soar", weights=None, epsilon=None):
-        if epsilon is not None and epsilon != "none":
-            epsilon = check_epsilon(epsilon)
-        self.epsilon = None if epsilon == "none" else epsilon
+        absent = optional_number(epsilon, "epsilon") is None
+        self.epsilon = None if absent else check_epsilon(epsilon)
         entries = methods.split("+") if isinstance(methods, str) else list(methods)
         if not entries:
             raise InputError("`methods` must name at least one method. Received: none.")
@@ -127,7 +126,7 @@ def _plain(member):
 
 
 def _weights(weights, count):
-    if weights is None or weights == "none":
+    if weights is None or (isinstance(weights, str) and weights.lower() == "none"):
         return [1.0] * count
     entries = weights.split("+") if isinstance(weights, str) else list(weights)
     values = [check_number(entry, "weights", minimum=0.0) for entry in entries]

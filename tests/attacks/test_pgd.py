@@ -340,7 +340,7 @@ def test_bad_names_and_arguments(identifier, message):
 
 
 def test_bad_objects():
-    with pytest.raises(InputError, match="`attack` must be a name or an Attack. Received: 20"):
+    with pytest.raises(InputError, match=r"`attack` must be a name or an Attack\. Received: 20"):
         attacks.get(20)
     with pytest.raises(InputError, match="`epsilon` must be >= 0 and <= 1"):
         soar_tf.attacks.PGD(epsilon=8)

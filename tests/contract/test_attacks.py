@@ -79,14 +79,15 @@ def table():
 
 CASES = table()
 NETWORK = Tiny()
-# An attack made of others takes long to trace; its stages are in the table by themselves.
-every_attack = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if hasattr(attack, "stages") else [])
-        for name, attack in CASES.items()
-    ],
-)
+def of_attacks(names):
+    """A test of these attacks. One made of others takes long: its stages are tested anyway."""
+    slow = [pytest.mark.slow]
+    return pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=slow if hasattr(CASES[n], "stages") else []) for n in names]
+    )
+
+
+every_attack = of_attacks(CASES)
 
 
 def images(seed, count, shape=SHAPE):
@@ -222,12 +223,10 @@ def test_the_attack_breaks_something(name):
     assert broken.any(), "An attack that breaks nothing here does not work, or SHORT is too short."
 
 
-@every_attack
+@of_attacks(name for name, attack in CASES.items() if attack.norm is not None)
 def test_epsilon_zero_gives_the_image_back(name):
-    config = CASES[name].get_config()
-    if "epsilon" not in config:
-        pytest.skip("not bounded by a norm")
-    attack = short(type(CASES[name]).from_config({**config, "epsilon": 0.0}))
+    attack = CASES[name]
+    attack = short(type(attack).from_config({**attack.get_config(), "epsilon": 0.0}))
     x = images(6, 2)
     with eagerly():
         np.testing.assert_array_equal(attack(NETWORK, x, predict(x)), x)

@@ -23,14 +23,15 @@ from soar_tf.errors import InputError
 from soar_tf.ops import random
 
 
-def test_terms_by_hand():
-    # Logits (0, x): p = (1/2, 1/2) at 0 and q = (1/4, 3/4) at ln 3; the label is 0.
+@pytest.mark.parametrize(("label", "q_label", "q_other"), [(0, 0.25, 0.75), (1, 0.75, 0.25)])
+def test_terms_by_hand(label, q_label, q_other):
+    # Logits (0, x): p = (1/2, 1/2) at 0 and q = (1/4, 3/4) at ln 3.
     net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, use_bias=False)])
     net.set_weights([np.array([[0.0, 1.0]])])
     method = soar_tf.methods.MART()
     method.attack.perturb = lambda *args, **kwargs: tf.constant([[np.log(3.0)]], tf.float32)
-    got = terms(method, np.zeros((1, 1)), np.array([0]), net)
-    np.testing.assert_allclose(got.loss, [np.log(4.0) - np.log(1.0001 - 0.75)], rtol=1e-5)
+    got = terms(method, np.zeros((1, 1)), np.array([label]), net)
+    np.testing.assert_allclose(got.loss, [-np.log(q_label) - np.log(1.0001 - q_other)], rtol=1e-5)
     np.testing.assert_allclose(got.penalty, [0.5 * np.log(4 / 3) * 0.5], rtol=1e-5)
     assert got.penalty_weight == 5.0
 
