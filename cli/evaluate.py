@@ -74,7 +74,8 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
         return
     rows = [["clean", "", params.percent(report["clean_accuracy"]), "", ""]]
     for attack in report["attacks"]:
-        radius = f"{attack['norm'].capitalize()} {params.number_text(attack['epsilon'])}"
+        norm = attack["norm"]  # None for transformations, which no ball bounds
+        radius = f"{norm.capitalize()} {params.number_text(attack['epsilon'])}" if norm else "-"
         speed = f"{attack['images_per_second']:.0f}"
         rows.append([attack["name"], radius, params.percent(attack["robust_accuracy"]),
                      f"{attack['seconds']:.1f}", speed])  # fmt: skip
