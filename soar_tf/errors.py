@@ -117,9 +117,7 @@ def check_number(
         if maximum is not None:
             bounds.append(f"<= {maximum:g}")
         tail = f" {hint}" if hint else ""
-        raise InputError(
-            f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}"
-        )
+        raise InputError(f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}")
     return number
 
 

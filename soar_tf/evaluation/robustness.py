@@ -1,6 +1,7 @@
 """Accuracy under attack, and the pointwise worst case over all attacks."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 
@@ -166,9 +167,8 @@ def _search_graph(attack, logits_fn, shape):
         tf.TensorSpec([None, 2], tf.uint32),
     )
 
-    def search(x, y, keys):
-        return search_finite(attack, logits_fn, x, y, keys)
-
+    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
+    search = functools.partial(search_finite, attack, logits_fn)
     return tf.function(search, input_signature=signature, autograph=False)
 
 

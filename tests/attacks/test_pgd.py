@@ -15,6 +15,14 @@ X = np.full((3, 4), 0.5, np.float32)
 EPSILON = 0.1
 
 
+@pytest.fixture(autouse=True)
+def _eagerly():
+    """A trace costs more than the few steps taken here; the contract tests run graphs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def linear(weights=W, bias=-9.0):
     """Two classes, logits (0, w.x + b): the best attack on class 0 goes along w."""
 
@@ -116,6 +124,7 @@ def test_perturb_in_graph_and_xla():
         return attack.perturb(linear(), x, y, k)
 
     expected = run(x, y, keys(3))
+    tf.config.run_functions_eagerly(False)
     for jit in (False, True):
         found = tf.function(run, jit_compile=jit)(x, y, keys(3))
         np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -208,11 +217,7 @@ def test_search_costs_what_the_survivors_cost():
 
     # The margin at X is 0, and a step of .02 raises it by .02 |w|_1 = .11: 2, 3 and 5 steps.
     x = np.stack([X[0] - shift * np.sign(W) for shift in (0.03, 0.05, 0.09)])
-    tf.config.run_functions_eagerly(True)
-    try:
-        found = BIM(epsilon=0.2, steps=10, step_size=0.02)(counted, x, np.zeros(3, int))
-    finally:
-        tf.config.run_functions_eagerly(False)
+    found = BIM(epsilon=0.2, steps=10, step_size=0.02)(counted, x, np.zeros(3, int))
     assert (np.argmax(net(found), axis=1) == 1).all()
     assert seen == [3, 3, 3, 3, 2, 1, 1]  # the clean pass, then the iterates 0 to 5
 
