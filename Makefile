@@ -11,7 +11,7 @@ train: $(VENV)/.installed
 		--attack fgsm --attack pgd20 --attack autoattack
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

@@ -95,7 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(method, tmp_path, run_cli, m
 
 
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, run_cli):
-    arguments = ["train", *TINY[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "12"]
+    arguments = ["train", *TINY[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "5"]
     command = [sys.executable, "-m", "soar_tf.cli", *arguments, "--workdir", tmp_path / "killed"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     folder = tmp_path / "killed" / "checkpoints"

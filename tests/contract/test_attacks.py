@@ -79,6 +79,8 @@ def table():
 
 CASES = table()
 NETWORK = Tiny()
+
+
 def of_attacks(names):
     """A test of these attacks. One made of others takes long: its stages are tested anyway."""
     slow = [pytest.mark.slow]
