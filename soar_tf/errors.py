@@ -11,7 +11,7 @@ from fractions import Fraction
 
 
 class InputError(ValueError):
-    """Bad input, described in one sentence (a `ValueError`, so plain Python callers can catch that).
+    """Bad input, described in one sentence; a `ValueError`, so that callers can catch that.
 
     Example:
 
@@ -67,19 +67,15 @@ def parse_number(value: object, argument: str) -> float:
     >>> round(parse_number("8/255", "epsilon"), 6)
     0.031373
     """
-    allowed = "a finite number, or a fraction such as '8/255'"
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        if not hasattr(value, "__float__"):
-            raise InputError(f"`{argument}` must be {allowed}. Received: {value!r}.")
     try:
         number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
-    except (ValueError, ZeroDivisionError, OverflowError):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"`{argument}` must be {allowed}. Received: {value!r}.")
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise InputError(
+            f"`{argument}` must be a finite number, or a fraction such as '8/255'. "
+            f"Received: {value!r}."
+        )
     return number
 
 

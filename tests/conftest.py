@@ -1,18 +1,19 @@
 """What many tests share: small data, small networks, the command line, real CIFAR-10 if present."""
 
 import json
-import os
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+from soar_tf.cli.startup import load_tensorflow
 
-import keras
-import numpy as np
-import pytest
-from click.testing import CliRunner
+load_tensorflow()
 
-from soar_tf import datasets
-from soar_tf.cli.main import main
+import keras  # noqa: E402 (after the quiet import of TensorFlow)
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from click.testing import CliRunner  # noqa: E402
+
+from soar_tf import datasets  # noqa: E402
+from soar_tf.cli.main import main  # noqa: E402
 
 TFDS_FOLDER = Path(__file__).parents[2] / "shared" / "tfds"
 

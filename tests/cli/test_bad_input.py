@@ -109,9 +109,9 @@ def test_a_workdir_in_use_is_refused(tmp_path, run_cli):
     from soar_tf.experiments.run_directory import RunDirectory
 
     config = TrainConfig().resolved(fine_tunes=True)
-    with RunDirectory(tmp_path / "run", config):
-        with pytest.raises(InputError, match="in use by another process"):
-            RunDirectory(tmp_path / "run", config)
+    in_use = pytest.raises(InputError, match="in use by another process")
+    with RunDirectory(tmp_path / "run", config), in_use:
+        RunDirectory(tmp_path / "run", config)
     RunDirectory(tmp_path / "run", config).close()
 
 
