@@ -27,8 +27,8 @@ class RobustModel(keras.Model):
 
     Args:
         network: A built `keras.Model` with one input (pixels in [0, 1]) that gives logits
-            `[B, C]`, or any output that the compiled loss takes. BatchNorm, Dropout, weight regularizers and
-            mixed precision are fine.
+            `[B, C]`, or any output that the compiled loss takes. BatchNorm, Dropout, weight
+            regularizers and mixed precision are fine.
         method: A `soar_tf.methods.Method` or a registered name.
         seed: Seed of all noise: starts, directions, finite-difference steps.
 
