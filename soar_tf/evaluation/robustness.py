@@ -162,15 +162,18 @@ def attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, 
 
 def _search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
-    signature = (
+    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
+    search = functools.partial(search_finite, attack, logits_fn)
+    return tf.function(search, input_signature=batch_signature(shape), autograph=False)
+
+
+def batch_signature(shape):
+    """The signature of a graph function of (x, y, keys), for any batch size."""
+    return (
         tf.TensorSpec([None, *shape], tf.float32),
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([None, 2], tf.uint32),
     )
-
-    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
-    search = functools.partial(search_finite, attack, logits_fn)
-    return tf.function(search, input_signature=signature, autograph=False)
 
 
 def batched(logits_fn, shape, batch_size):

@@ -176,11 +176,6 @@ def craft_graph(attack, logits_fn, shape):
     Returns:
         `(x, y, keys) -> x_adv`. A point that is not finite gives way to `x`.
     """
-    signature = (
-        tf.TensorSpec([None, *shape], tf.float32),
-        tf.TensorSpec([None], tf.int64),
-        tf.TensorSpec([None, 2], tf.uint32),
-    )
 
     def craft(x, y, keys):
         if not has_fixed_work(attack):
@@ -189,7 +184,9 @@ def craft_graph(attack, logits_fn, shape):
         finite = tf.reduce_all(tf.math.is_finite(norms.flatten(found)), axis=1)
         return tf.where(norms.per_example(finite, x), found, x)
 
-    return tf.function(craft, input_signature=signature, autograph=False)
+    signature = robustness.batch_signature(shape)
+    # A concrete function: TensorFlow would warn of retracing where many networks take their turn.
+    return tf.function(craft, input_signature=signature, autograph=False).get_concrete_function()
 
 
 @dataclasses.dataclass(frozen=True)
