@@ -114,6 +114,8 @@ def masking_report(
     steps = check_integer(steps, "steps", minimum=1)
     queries = check_integer(queries, "queries", minimum=1)
     subject = Subject(network, x, y, bounds, seed, batch_size, progress)
+    if source is not None:
+        masking_checks.check_source(subject, source)
     checks = [
         masking_checks.probabilities(subject),
         masking_checks.randomness(subject),

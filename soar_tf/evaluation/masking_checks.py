@@ -200,8 +200,8 @@ def _effort(name, what, before, after):
     )
 
 
-def transferred(subject, source, options, steps):
-    """Examples crafted against another network must not break what white-box attacks left."""
+def check_source(subject, source):
+    """Refuses a source network of other classes, before any attack."""
     logits_fn = attacks_room.as_logits_fn(source)
     classes = robustness.batched(logits_fn, subject.x.shape[1:], 1)(subject.x[:1]).shape[-1]
     if classes != subject.logits.shape[1]:
@@ -209,6 +209,11 @@ def transferred(subject, source, options, steps):
             f"`source` must have the network's {subject.logits.shape[1]} classes. "
             f"Received a network of {classes}."
         )
+
+
+def transferred(subject, source, options, steps):
+    """Examples crafted against another network must not break what white-box attacks left."""
+    logits_fn = attacks_room.as_logits_fn(source)
     attack = PGD(steps=steps, **options)
     graph = transfer.craft_graph(attack, logits_fn, subject.x.shape[1:])
     left = subject.robust.copy()

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.evaluation import masking_checks, masking_report
+from soar_tf.evaluation.masking import Subject
 
 # The mean of the first three pixels decides, at 0.5. The fourth counts for nothing.
 EPSILON = 0.15
@@ -46,6 +47,20 @@ def flagged(network, **arguments):
     return names
 
 
+OPTIONS = {"epsilon": EPSILON, "norm": "linf", "bounds": (0.0, 1.0)}
+
+
+def subject(network):
+    """What the single checks take."""
+    return Subject(network, X, Y, (0.0, 1.0), 0, 64, None)
+
+
+def white_box(network):
+    """The verdicts of the checks that compare gradient attacks."""
+    checks = masking_checks.white_box(subject(network), OPTIONS, 8)
+    return {check.name: check.verdict for check in checks}
+
+
 def test_an_honest_linear_network_passes_every_check():
     found, checks = report(honest, source=lambda x: honest(x, 1.0))
     assert found.verdict == "pass", found
@@ -81,21 +96,21 @@ def test_logits_so_large_that_the_loss_is_flat():
     assert found.white_box_accuracy == pytest.approx(robust)
 
 
-@pytest.mark.parametrize(
-    "network",
-    [lambda x: honest(tf.stop_gradient(x)), lambda x: honest(tf.round(x * 50.0) / 50.0)],
-    ids=["stop_gradient", "rounded inputs"],
-)
-def test_gradients_that_are_zero(network):
-    assert {"gradients", "large_epsilon", "black_box"} <= flagged(network)
+def test_rounded_inputs():
+    found = flagged(lambda x: honest(tf.round(x * 50.0) / 50.0))
+    assert {"gradients", "large_epsilon", "black_box"} <= found
 
 
-def test_gradients_that_are_nan():
-    def network(x):
-        # The slope of sqrt at 0 is infinite, that of relu 0: their product is NaN, the value 0.
-        return honest(x) + tf.reduce_sum(tf.sqrt(tf.nn.relu(x - 2.0)), axis=[1, 2])
-
-    assert "gradients" in flagged(network)
+@pytest.mark.parametrize("kind", ["stopped", "nan", "partly"])
+def test_gradients_that_are_zero_or_nan(kind):
+    network = {
+        "stopped": lambda x: honest(tf.stop_gradient(x)),
+        "nan": tf.custom_gradient(lambda x: (honest(x), lambda _: x * np.nan)),
+        "partly": gated(lambda x: x[:, 0, 0, 0] < 0.75),
+    }[kind]
+    check = masking_checks.gradients(subject(network))
+    assert check.verdict == "fail"
+    assert check.figure == pytest.approx((X[:, 0, 0, 0] >= 0.75).mean() if kind == "partly" else 1)
 
 
 def test_gradients_that_point_the_wrong_way():
@@ -119,12 +134,14 @@ def test_randomised_outputs():
     def network(x):
         return honest(x) + generator.normal([tf.shape(x)[0], 2], stddev=0.2)
 
-    assert "randomness" in flagged(network)
+    assert masking_checks.randomness(subject(network)).verdict == "fail"
+    assert masking_checks.randomness(subject(honest)).verdict == "pass"
 
 
 def test_softmax_outputs():
-    _, checks = report(lambda x: tf.nn.softmax(honest(x)))
-    assert checks["probabilities"].verdict == "fail" and checks["probabilities"].figure == 1.0
+    found, checks = report(lambda x: tf.nn.softmax(honest(x)), steps=1, queries=2)
+    assert found.verdict == checks["probabilities"].verdict == "fail"
+    assert checks["probabilities"].figure == 1.0
 
 
 def test_one_step_that_beats_many():
@@ -134,13 +151,13 @@ def test_one_step_that_beats_many():
     def at_a_clean_image(x):
         return tf.reduce_min(tf.abs(x[:, 0, 0, 0, None] - values), axis=1) < 1e-6
 
-    assert "single_step" in flagged(gated(at_a_clean_image))
+    assert white_box(gated(at_a_clean_image))["single_step"] == "fail"
 
 
 def test_restarts_that_find_what_one_start_does_not():
     # The slope is true only where a start happened to move the idle pixel far up.
     network = gated(lambda x: x[:, 1, 1, 0] > 0.5 + 0.7 * EPSILON)
-    assert "more_restarts" in flagged(network)
+    assert white_box(network)["more_restarts"] == "fail"
 
 
 def test_verdicts_allow_for_sampling_error():
@@ -162,10 +179,22 @@ def test_verdicts_allow_for_sampling_error():
     assert masking_checks._single_step(fgsm, pgd, 20).verdict == "fail"
 
 
-def test_the_report_does_not_depend_on_the_batch_size():
-    one, _ = report(honest, batch_size=48, norm="l2", epsilon=0.2, source=honest)
-    two, _ = report(honest, batch_size=7, norm="l2", epsilon=0.2, source=honest)
-    assert one == two and one.norm == "l2"
+def test_l2():
+    # An l2 radius r on the three pixels that count moves their mean by r / sqrt(3).
+    found, _ = report(honest, norm="l2", epsilon=0.2, steps=4, queries=5)
+    robust = (np.abs(X[:, 0, 0, 0] - 0.5) > 0.2 / np.sqrt(3)).mean()
+    assert found.verdict == "pass" and found.white_box_accuracy == pytest.approx(robust)
+
+
+def test_the_checks_do_not_depend_on_the_batch_size():
+    found = []
+    for size in (48, 31):
+        one = Subject(honest, X, Y, (0.0, 1.0), 3, size, None)
+        found.append(
+            [masking_checks.gradients(one), masking_checks.confidence(one, OPTIONS),
+             masking_checks.black_box(one, OPTIONS, 10)]
+        )  # fmt: skip
+    assert found[0] == found[1]
 
 
 def test_refusals():
