@@ -70,7 +70,7 @@ def test_refusals_write_nothing(tiny_run, tmp_path, run_cli):
     check("does not exist", tmp_path / "none")
     check("must be a run directory", tmp_path)
     check("Did you mean 'pgd20'?", tiny_run, "--attack", "pdg20")
-    check("write 8.0/255", tiny_run, "--epsilon", "8")
+    check("write 8/255", tiny_run, "--epsilon", "8")
     check("Did you mean 'digits'?", tiny_run, "--dataset", "digit")
     (tmp_path / "file").write_text("precious")
     check("must be a folder", tiny_run, place=tmp_path / "file")
