@@ -6,6 +6,7 @@ import click
 
 from soar_tf.cli import params
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.errors import InputError
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
@@ -45,6 +46,15 @@ from soar_tf.cli.startup import load_tensorflow
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks."
 )
+@click.option(
+    "--masking", is_flag=True, help="Also check for gradient masking: can the figures be trusted?"
+)
+@click.option(
+    "--masking-source",
+    type=click.Path(),
+    metavar="MODEL",
+    help="Model for the transfer check of --masking, best one trained without a defence.",
+)
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the report as JSON.")
 @params.json_option
 def evaluate(model, attacks, epsilon, output, as_json, **options):
@@ -56,6 +66,8 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
 
     Example: soar-tf evaluate runs/digits --attack pgd20 --attack l2pgd100
     """
+    if options["masking_source"] is not None and not options["masking"]:
+        raise InputError("--masking-source needs --masking.")
     load_tensorflow()
     from soar_tf.experiments import summary
 
@@ -82,7 +94,21 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
     click.echo(
         f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}."
     )
+    if "masking" in report:
+        click.echo("\n" + masking_table(report["masking"]) + "\n")
     click.echo(report["note"])
+
+
+def masking_table(masking):
+    """The masking checks as text: name, verdict and figure, then a sentence each."""
+    rows = [
+        [check["name"], check["verdict"], params.percent(check["figure"]), check["sentence"]]
+        for check in masking["checks"]
+    ]
+    lines = params.table([row[:3] for row in rows], ["check", "verdict", "figure"]).splitlines()
+    sentences = [f"  {row[3]}" for row in rows]
+    body = [line + sentence for line, sentence in zip(lines[2:], sentences, strict=True)]
+    return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}."])
 
 
 def progress(name, done, total):

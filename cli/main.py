@@ -10,6 +10,7 @@ from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.train import train
+from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
 
 
@@ -51,5 +52,5 @@ def main():
     """
 
 
-for _command in (train, evaluate, export, list_names):
+for _command in (train, evaluate, transfer, export, list_names):
     main.add_command(_command)

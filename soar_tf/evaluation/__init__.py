@@ -1,5 +1,11 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
+from soar_tf.evaluation.masking import MaskingReport, masking_report
+from soar_tf.evaluation.masking_checks import Check
 from soar_tf.evaluation.robustness import AttackResult, Evaluation, evaluate
+from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
-__all__ = ["AttackResult", "Evaluation", "evaluate"]
+__all__ = [
+    "AttackResult", "Check", "Evaluation", "MaskingReport", "TransferMatrix", "evaluate",
+    "masking_report", "transfer_matrix",
+]  # fmt: skip

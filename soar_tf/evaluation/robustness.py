@@ -114,18 +114,18 @@ def evaluate(
     x, y = np.asarray(x, np.float32), np.asarray(y)
     check_pixels(x, "x")
     seed = check_integer(seed, "seed", minimum=0)
-    named = [(_name(attack), attacks_room.get(attack)) for attack in attacks]
+    named = [(attack_name(attack), attacks_room.get(attack)) for attack in attacks]
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     logits_fn = attacks_room.as_logits_fn(network)
-    predict = _batched(logits_fn, x.shape[1:], batch_size)
+    predict = batched(logits_fn, x.shape[1:], batch_size)
     logits = predict(x)
-    _check_logits(logits)
-    _check_labels(y, len(x), logits.shape[1])
-    clean = _correct(logits, y)
+    check_logits(logits)
+    check_labels(y, len(x), logits.shape[1])
+    clean = correct(logits, y)
     results = []
     for name, attack in named:
         started = time.perf_counter()
-        robust = _attack_all(
+        robust = attack_all(
             attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress
         )
         seconds = time.perf_counter() - started
@@ -139,11 +139,12 @@ def evaluate(
     return Evaluation(len(x), float(clean.mean()), results, float(worst.mean()), seed, clean)
 
 
-def _name(attack):
+def attack_name(attack):
+    """An attack as it was asked for, or its class's name."""
     return attack if isinstance(attack, str) else type(attack).__name__.lower()
 
 
-def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress):
+def attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress):
     """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
     graph = _search_graph(attack, logits_fn, x.shape[1:])
     robust = clean.copy()
@@ -152,8 +153,8 @@ def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size,
         rows = targets[start : start + batch_size]
         keys = random.example_keys(seed, tf.constant(rows), purpose="attack")
         x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
-        _check_threat_model(attack, name, x_adv, x[rows])
-        robust[rows] = _correct(predict(x_adv), y[rows])
+        check_threat_model(attack, name, x_adv, x[rows])
+        robust[rows] = correct(predict(x_adv), y[rows])
         if progress is not None:
             progress(name, min(start + batch_size, len(targets)), len(targets))
     return robust
@@ -161,18 +162,21 @@ def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size,
 
 def _search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
-    signature = (
+    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
+    search = functools.partial(search_finite, attack, logits_fn)
+    return tf.function(search, input_signature=batch_signature(shape), autograph=False)
+
+
+def batch_signature(shape):
+    """The signature of a graph function of (x, y, keys), for any batch size."""
+    return (
         tf.TensorSpec([None, *shape], tf.float32),
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([None, 2], tf.uint32),
     )
 
-    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
-    search = functools.partial(search_finite, attack, logits_fn)
-    return tf.function(search, input_signature=signature, autograph=False)
 
-
-def _batched(logits_fn, shape, batch_size):
+def batched(logits_fn, shape, batch_size):
     """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
     graph = tf.function(
         logits_fn, input_signature=[tf.TensorSpec([None, *shape], tf.float32)], autograph=False
@@ -185,18 +189,18 @@ def _batched(logits_fn, shape, batch_size):
     return predict
 
 
-def _correct(logits, y):
+def correct(logits, y):
     """Whether each example is classified correctly; NaN logits are not."""
     return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
 
 
-def _check_logits(logits):
+def check_logits(logits):
+    """Refuses outputs that are no finite logits `[B, C]`."""
     if logits.ndim != 2:
         raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
     if not np.isfinite(logits).all():
         raise InputError("`network` gives NaN or infinite logits for clean images.")
-    sums = logits.sum(axis=1)
-    if logits.min() >= 0.0 and np.allclose(sums, 1.0, atol=1e-3):
+    if look_like_probabilities(logits):
         raise InputError(
             "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
             "which hide gradients; take off the softmax, for a Keras model with "
@@ -204,7 +208,13 @@ def _check_logits(logits):
         )
 
 
-def _check_labels(y, count, classes):
+def look_like_probabilities(logits):
+    """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
+    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
+
+
+def check_labels(y, count, classes):
+    """Refuses labels that are no `count` integers from 0 to `classes - 1`."""
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
     if y.min() < 0 or y.max() >= classes:
@@ -214,7 +224,7 @@ def _check_labels(y, count, classes):
         )
 
 
-def _check_threat_model(attack, name, x_adv, x):
+def check_threat_model(attack, name, x_adv, x):
     """An attack that leaves its ball or the box is a defect; no figure may come from it."""
     low, high = attack.bounds
     if not (x_adv.min() >= low and x_adv.max() <= high):  # NaN is outside, too

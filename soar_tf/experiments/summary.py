@@ -7,6 +7,7 @@ from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
 from soar_tf import datasets, evaluation, files
 from soar_tf.errors import InputError
+from soar_tf.experiments import masking as masking_section
 from soar_tf.experiments import models, run_directory
 from soar_tf.experiments.manifest import environment
 
@@ -78,6 +79,8 @@ def evaluate_model(
     batch_size=256,
     seed=0,
     output=None,
+    masking=False,
+    masking_source=None,
     progress=None,
 ):
     """Attacks a model and, if asked to, writes the report.
@@ -94,6 +97,8 @@ def evaluate_model(
         batch_size: Images attacked together.
         seed: Seed of the attacks' noise.
         output: Path of the JSON report, or `None`.
+        masking: Whether to run the checks for gradient masking, too.
+        masking_source: A model for their transfer check, or `None`.
         progress: See `soar_tf.evaluate`.
 
     Returns:
@@ -121,6 +126,7 @@ def evaluate_model(
     )
     models.check_fits(model, data.image_shape, data.num_classes, path)
     examples = data[split] if limit is None else data[split].take(limit)
+    source = masking_section.load_source(masking_source, model) if masking else None
     result = evaluation.evaluate(
         model.network or model.logits_fn,
         examples.float_images(),
@@ -134,6 +140,8 @@ def evaluate_model(
     for entry, name, attack in zip(report["attacks"], attacks, built, strict=True):
         entry["name"], entry["config"] = name, attack.get_config()
     report |= {"note": note(attacks), "environment": environment()}
+    if masking:
+        masking_section.add(report, model, source, examples, epsilon, batch_size, progress)
     if output is not None:
         files.write_json(output, report)
     return report

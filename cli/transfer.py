@@ -1,0 +1,102 @@
+"""`soar-tf transfer`."""
+
+import json
+
+import click
+
+from soar_tf.cli import params
+from soar_tf.cli.startup import load_tensorflow
+
+
+@click.command(short_help="Attack models through the adversarial examples of other models.")
+@click.option(
+    "--source",
+    "sources",
+    type=click.Path(),
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    help="Model to craft adversarial examples against. Repeatable.",
+)
+@click.option(
+    "--target",
+    "targets",
+    type=click.Path(),
+    multiple=True,
+    required=True,
+    metavar="MODEL",
+    help="Model that has to classify them. Repeatable.",
+)
+@click.option(
+    "--attack",
+    default="pgd20",
+    show_default=True,
+    metavar="NAME[:k=v,...]",
+    help="Attack to craft with; see `soar-tf list attacks`.",
+)
+@params.dataset_option
+@params.data_dir_option
+@params.image_size_option
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    default="test",
+    show_default=True,
+    help="Split to attack.",
+)
+@click.option("--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]")
+@click.option(
+    "--epsilon",
+    type=params.Number(),
+    help="Radius, in units of pixels in [0, 1], if the attack sets none. "
+    "[default: the data set's usual one, 8/255 for CIFAR-10]",
+)
+@click.option(
+    "--batch-size",
+    type=params.POSITIVE,
+    default=256,
+    show_default=True,
+    help="Images attacked together; the result does not depend on it.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attack."
+)
+@click.option(
+    "--output",
+    type=click.Path(),
+    required=True,
+    metavar="DIR",
+    help="Folder for transfer.json, transfer.md and transfer.png.",
+)
+@params.json_option
+def transfer(sources, targets, as_json, **options):
+    """Attack each --target with adversarial examples crafted against each --source.
+
+    A MODEL is a run directory, a .keras file or a SavedModel folder. Beside the figures stands the
+    target's own white-box figure, by the same attack: where transfer breaks more than white-box,
+    the target's gradients mislead the attack.
+
+    Example: soar-tf transfer --source runs/standard --target runs/soar --output transfer
+    """
+    load_tensorflow()
+    from soar_tf.experiments import transfer as experiment
+
+    report = experiment.transfer_models(sources, targets, progress=_progress, **options)
+    if as_json:
+        click.echo(json.dumps(report, indent=2))
+        return
+    header, rows = experiment.table(report)
+    click.echo(params.table([[name, *map(params.percent, row)] for name, *row in rows], header))
+    radius = ""
+    if report["epsilon"] is not None:
+        radius = f", {report['norm'].capitalize()} {params.number_text(report['epsilon'])}"
+    click.echo(
+        f"{report['attack']}{radius}, {report['n']} images of {report['dataset']} "
+        f"({report['split']}), seed {report['seed']}."
+    )
+    click.echo(report["note"])
+
+
+def _progress(name, done, total):
+    end = "\n" if done >= total else ""
+    click.echo(f"\rcrafting against {name}: {done}/{total} images{end}", err=True, nl=False)

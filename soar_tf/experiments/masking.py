@@ -1,0 +1,59 @@
+"""The masking section of `soar-tf evaluate --masking`'s report."""
+
+from soar_tf import evaluation
+from soar_tf.errors import InputError
+from soar_tf.experiments import models
+
+UNRELIABLE = "The figures are unreliable: they fail the masking checks {}."
+
+
+def load_source(path, model):
+    """Loads the model for the transfer check, before any attack.
+
+    Args:
+        path: A run directory, a `.keras` file or a SavedModel folder; or `None`.
+        model: The `LoadedModel` to evaluate.
+
+    Returns:
+        A `LoadedModel`, or `None`.
+
+    Raises:
+        InputError: If it cannot be read, or has other images or classes than `model`.
+    """
+    if path is None:
+        return None
+    source = models.load(path)
+    if (source.input_shape, source.num_classes) != (model.input_shape, model.num_classes):
+        raise InputError(
+            f"`masking_source` {path} must take images of shape {model.input_shape} and give "
+            f"{model.num_classes} classes, as {model.name}. Received {source.input_shape} and "
+            f"{source.num_classes}."
+        )
+    return source
+
+
+def add(report, model, source, examples, epsilon, batch_size, progress):
+    """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
+
+    Args:
+        report: `evaluate_model`'s report, changed in place.
+        model: The `LoadedModel`.
+        source: The `LoadedModel` for the transfer check, or `None`.
+        examples: The data set's split.
+        epsilon: Radius of the linf attacks.
+        batch_size, progress: See `soar_tf.evaluation.masking_report`.
+    """
+    found = evaluation.masking_report(
+        model.network or model.logits_fn,
+        examples.float_images(),
+        examples.labels,
+        epsilon=epsilon,
+        seed=report["seed"],
+        source=source and (source.network or source.logits_fn),
+        batch_size=batch_size,
+        progress=progress,
+    )
+    report["masking"] = found.to_dict()
+    failed = [check.name for check in found.checks if check.verdict == "fail"]
+    if failed:
+        report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
