@@ -1,5 +1,5 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
-from soar_tf.evaluation.robustness import AttackResult, Evaluation, evaluate
+from soar_tf.evaluation.robustness import AttackResult, Evaluation, Evaluator, evaluate
 
-__all__ = ["AttackResult", "Evaluation", "evaluate"]
+__all__ = ["AttackResult", "Evaluation", "Evaluator", "evaluate"]

@@ -110,52 +110,101 @@ def evaluate(
     >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
     (50, True)
     """
-    x, y = np.asarray(x, np.float32), np.asarray(y)
-    check_pixels(x, "x")
-    seed = check_integer(seed, "seed", minimum=0)
-    named = [(_name(attack), attacks_room.get(attack)) for attack in attacks]
-    batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    logits_fn = attacks_room.as_logits_fn(network)
-    predict = _batched(logits_fn, x.shape[1:], batch_size)
-    logits = predict(x)
-    _check_logits(logits)
-    _check_labels(y, len(x), logits.shape[1])
-    clean = _correct(logits, y)
-    results = []
-    for name, attack in named:
-        started = time.perf_counter()
-        robust = _attack_all(
-            attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress
-        )
-        seconds = time.perf_counter() - started
-        results.append(
-            AttackResult(
-                name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
-                round(len(x) / seconds, 2), robust,
+    check_pixels(np.asarray(x, np.float32), "x")
+    return Evaluator(network, attacks, seed=seed, batch_size=batch_size)(x, y, progress=progress)
+
+
+class Evaluator:
+    """`evaluate` as an object that keeps its compiled graphs.
+
+    For a network that is evaluated again and again while its weights change: the attacks are
+    compiled in the first call, for each shape of images, and equal seeds draw equal noise in every
+    call, so that figures can be compared.
+
+    Args:
+        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        attacks: Attacks, or names such as `"pgd20"`.
+        seed: Seed of the attacks' noise.
+        batch_size: Examples attacked together.
+        allow_non_finite: Whether NaN and infinite logits count as misclassified (the outcome of a
+            training that diverged) instead of being refused.
+
+    Raises:
+        InputError: For an unknown attack or a value out of range.
+
+    Example:
+
+    >>> import soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(20)
+    >>> network = soar_tf.networks.mlp()
+    >>> evaluator = soar_tf.evaluation.Evaluator(network, ["fgsm"], seed=1)
+    >>> evaluator(digits.float_images(), digits.labels).seed
+    1
+    """
+
+    def __init__(self, network, attacks, *, seed=0, batch_size=256, allow_non_finite=False):
+        self.seed = check_integer(seed, "seed", minimum=0)
+        self.attacks = [(_name(attack), attacks_room.get(attack)) for attack in attacks]
+        self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
+        self.allow_non_finite = allow_non_finite
+        self._logits_fn = attacks_room.as_logits_fn(network)
+        self._graphs = {}
+
+    def __call__(self, x, y, *, progress=None):
+        """Attacks; see `evaluate` for the arguments and what comes back."""
+        x, y = np.asarray(x, np.float32), np.asarray(y)
+        check_pixels(x, "x")
+        predict, searches = self._compiled(x.shape[1:])
+        logits = predict(x)
+        _check_logits(logits, self.allow_non_finite)
+        _check_labels(y, len(x), logits.shape[1])
+        clean = _correct(logits, y)
+        results = []
+        for (name, attack), graph in zip(self.attacks, searches, strict=True):
+            started = time.perf_counter()
+            robust = self._attack_all(attack, name, graph, predict, x, y, clean, progress)
+            seconds = time.perf_counter() - started
+            results.append(
+                AttackResult(
+                    name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
+                    round(len(x) / seconds, 2), robust,
+                )
+            )  # fmt: skip
+        worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
+        mean, worst = float(clean.mean()), float(worst.mean())
+        return Evaluation(len(x), mean, results, worst, self.seed, clean)
+
+    def predict(self, x):
+        """Logits `[N, C]` in NumPy, float32."""
+        x = np.asarray(x, np.float32)
+        return self._compiled(x.shape[1:])[0](x)
+
+    def _compiled(self, shape):
+        """The network and every attack's search as graphs for images of one shape."""
+        if shape not in self._graphs:
+            self._graphs[shape] = (
+                _batched(self._logits_fn, shape, self.batch_size),
+                [_search_graph(attack, self._logits_fn, shape) for _, attack in self.attacks],
             )
-        )  # fmt: skip
-    worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
-    return Evaluation(len(x), float(clean.mean()), results, float(worst.mean()), seed, clean)
+        return self._graphs[shape]
+
+    def _attack_all(self, attack, name, graph, predict, x, y, clean, progress):
+        """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
+        robust = clean.copy()
+        targets = np.flatnonzero(clean)
+        for start in range(0, len(targets), self.batch_size):
+            rows = targets[start : start + self.batch_size]
+            keys = random.example_keys(self.seed, tf.constant(rows), purpose="attack")
+            x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
+            _check_threat_model(attack, name, x_adv, x[rows])
+            robust[rows] = _correct(predict(x_adv), y[rows])
+            if progress is not None:
+                progress(name, min(start + self.batch_size, len(targets)), len(targets))
+        return robust
 
 
 def _name(attack):
     return attack if isinstance(attack, str) else type(attack).__name__.lower()
-
-
-def _attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress):
-    """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
-    graph = _search_graph(attack, logits_fn, x.shape[1:])
-    robust = clean.copy()
-    targets = np.flatnonzero(clean)
-    for start in range(0, len(targets), batch_size):
-        rows = targets[start : start + batch_size]
-        keys = random.example_keys(seed, tf.constant(rows), purpose="attack")
-        x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
-        _check_threat_model(attack, name, x_adv, x[rows])
-        robust[rows] = _correct(predict(x_adv), y[rows])
-        if progress is not None:
-            progress(name, min(start + batch_size, len(targets)), len(targets))
-    return robust
 
 
 def _search_graph(attack, logits_fn, shape):
@@ -190,10 +239,10 @@ def _correct(logits, y):
     return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
 
 
-def _check_logits(logits):
+def _check_logits(logits, allow_non_finite=False):
     if logits.ndim != 2:
         raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
-    if not np.isfinite(logits).all():
+    if not allow_non_finite and not np.isfinite(logits).all():
         raise InputError("`network` gives NaN or infinite logits for clean images.")
     sums = logits.sum(axis=1)
     if logits.min() >= 0.0 and np.allclose(sums, 1.0, atol=1e-3):
