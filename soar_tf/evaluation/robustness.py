@@ -174,6 +174,14 @@ class Evaluator:
         mean, worst = float(clean.mean()), float(worst.mean())
         return Evaluation(len(x), mean, results, worst, self.seed, clean)
 
+    def check(self, x, y):
+        """Refuses data that do not fit the network, after a look at one image."""
+        x, y = np.asarray(x, np.float32), np.asarray(y)
+        check_pixels(x, "x")
+        logits = self.predict(x[:1])
+        _check_logits(logits, self.allow_non_finite)
+        _check_labels(y, len(x), logits.shape[1])
+
     def predict(self, x):
         """Logits `[N, C]` in NumPy, float32."""
         x = np.asarray(x, np.float32)
