@@ -67,7 +67,8 @@ class CatastrophicOverfitting(EpochCallback):
         super().on_epoch_end(epoch, logs)
         accuracy = self._figures[self.key]
         previous, self._previous = self._previous, accuracy
-        if previous is not None and previous - accuracy > self.threshold:
+        # A fall of exactly the threshold is allowed, whatever the rounding.
+        if previous is not None and previous - accuracy > self.threshold + 1e-9:
             self._stop(epoch, previous, accuracy)
         elif self._best is None or accuracy >= self._best:
             # Of equal epochs the later one has trained longer.

@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from soar_tf.callbacks.epoch_callback import EpochCallback
-from soar_tf.errors import check_integer
+from soar_tf.errors import check_integer, check_number
 from soar_tf.evaluation import PerExample
 from soar_tf.methods import SOAR, Forward
 from soar_tf.ops import curvature, gradients, losses, random
@@ -53,8 +53,9 @@ class CurvatureMonitor(EpochCallback):
         every=1, limit=256, seed=0, *, batch_size=256,
     ):  # fmt: skip
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
-        # Checks the arguments and finds x'.
-        h_min = min(curvature.MINIMUM_STEP, float(alpha)) if alpha else curvature.MINIMUM_STEP
+        alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
+        # SOAR checks the others, and finds x'.
+        h_min = min(curvature.MINIMUM_STEP, alpha)
         self.method = SOAR(epsilon, alpha=alpha, init=init, norm=norm, h_min=h_min)
         self.num_directions = check_integer(num_directions, "num_directions", minimum=1)
         self._penalties = None

@@ -55,8 +55,8 @@ class GradientMasking(EpochCallback):
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> masking = soar_tf.callbacks.GradientMasking(digits, epsilon=0.1, steps=5)
     >>> history = model.fit(digits.float_images(), digits.labels, verbose=0, callbacks=[masking])
-    >>> history.history["val_zero_gradients"]
-    [0.0]
+    >>> history.history["val_zero_gradients"][0] < 0.1
+    True
     """
 
     def __init__(
