@@ -1,5 +1,7 @@
 """A graph function over a whole data set, compiled once."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -56,7 +58,8 @@ class PerExample:
                 tf.TensorSpec([None], tf.int64),
                 tf.TensorSpec([None, 2], tf.uint32),
             )
-            self._graphs[shape] = tf.function(
-                self.function, input_signature=signature, autograph=False
-            )
+            # TensorFlow counts traces by the function's code, and would warn of retracing where
+            # several objects have a graph each; a `partial` counts for itself.
+            own = functools.partial(self.function)
+            self._graphs[shape] = tf.function(own, input_signature=signature, autograph=False)
         return self._graphs[shape]

@@ -1,6 +1,7 @@
 """RobustAccuracy: closed forms, keys that Keras's callbacks see, one compilation."""
 
 import csv
+import logging
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 import soar_tf
 from soar_tf import attacks
-from soar_tf.callbacks import RobustAccuracy
+from soar_tf.callbacks import CurvatureMonitor, RobustAccuracy
 from soar_tf.errors import InputError
 
 ATTACK = "pgd5:epsilon=0.2"
@@ -71,6 +72,20 @@ def test_the_attack_is_compiled_once(linear_model, threshold_data, traces):
     for _ in range(2):  # a second fit does not compile it again either
         model.fit(x, y, epochs=3, verbose=0, callbacks=[robust, count])
     assert counts[0] > 0 and counts == [counts[0]] * 6
+
+
+def test_many_callbacks_raise_no_warning_of_retracing(linear_model, threshold_data):
+    model, messages = linear_model(), []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger("tensorflow").addHandler(handler)
+    try:
+        callbacks = [RobustAccuracy(threshold_data, "fgsm") for _ in range(6)]
+        callbacks += [CurvatureMonitor(threshold_data, num_directions=1) for _ in range(6)]
+        model.fit(*threshold_data, verbose=0, callbacks=callbacks)
+    finally:
+        logging.getLogger("tensorflow").removeHandler(handler)
+    assert not [message for message in messages if "retracing" in message]
 
 
 def test_keras_callbacks_see_it(linear_model, threshold_data, script, tmp_path):
