@@ -210,3 +210,19 @@ def test_refuses_data_and_models_that_do_not_fit_before_training(linear_model, t
     model.compile("sgd", "sparse_categorical_crossentropy")
     with pytest.raises(InputError, match="is a softmax"):
         model.fit(x, y, verbose=0, callbacks=[RobustAccuracy((x, y))])
+
+
+def test_a_users_model_with_a_part_called_network_is_measured_as_a_whole(images):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flatten = keras.layers.Flatten()
+            self.network = keras.Sequential([keras.layers.Dense(3)])
+
+        def call(self, inputs, training=None):
+            return self.network(self.flatten(inputs))
+
+    model, robust = Own(), RobustAccuracy(images, "fgsm")
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(*images, verbose=0, callbacks=[robust])
+    assert robust.network is model
