@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 .PHONY: train test test-slow lint clean
 
 train: $(VENV)/.installed
-	$(BIN)/soar-tf train --method soar --dataset digits --workdir $(WORKDIR) --verbose 2
+	$(BIN)/soar-tf train --method soar --dataset digits --workdir $(WORKDIR) --verbose 2 \
+		--attack fgsm --attack pgd20 --attack autoattack
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow

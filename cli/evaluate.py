@@ -20,9 +20,7 @@ from soar_tf.cli.startup import load_tensorflow
     show_default=True,
     help="Split to attack.",
 )
-@click.option(
-    "--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]"
-)
+@click.option("--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]")
 @click.option(
     "--attack",
     "attacks",
@@ -66,7 +64,7 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
         attacks=attacks or ("fgsm", "pgd20"),
         epsilon=epsilon,
         output=output,
-        progress=_progress,
+        progress=progress,
         **options,
     )
     if as_json:
@@ -74,7 +72,8 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
         return
     rows = [["clean", "", params.percent(report["clean_accuracy"]), "", ""]]
     for attack in report["attacks"]:
-        radius = f"{attack['norm'].capitalize()} {params.number_text(attack['epsilon'])}"
+        norm = attack["norm"]  # None for transformations, which no ball bounds
+        radius = f"{norm.capitalize()} {params.number_text(attack['epsilon'])}" if norm else "-"
         speed = f"{attack['images_per_second']:.0f}"
         rows.append([attack["name"], radius, params.percent(attack["robust_accuracy"]),
                      f"{attack['seconds']:.1f}", speed])  # fmt: skip
@@ -86,6 +85,7 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
     click.echo(report["note"])
 
 
-def _progress(name, done, total):
+def progress(name, done, total):
+    """Draws an attack's progress on stderr."""
     end = "\n" if done >= total else ""
     click.echo(f"\r{name}: {done}/{total} images{end}", err=True, nl=False)

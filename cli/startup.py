@@ -23,9 +23,7 @@ def load_tensorflow():
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if (backend := os.environ["KERAS_BACKEND"]) != "tensorflow":
-        raise InputError(
-            f"KERAS_BACKEND must be tensorflow, or not be set. Received: {backend}."
-        )
+        raise InputError(f"KERAS_BACKEND must be tensorflow, or not be set. Received: {backend}.")
     try:
         with _stderr_set_aside():
             import tensorflow as tf

@@ -6,6 +6,7 @@ import click
 
 from soar_tf import config as config_room
 from soar_tf.cli import params
+from soar_tf.cli.evaluate import progress
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import RunError
 
@@ -48,8 +49,7 @@ from soar_tf.errors import RunError
 @click.option(
     "--pretrain-epochs",
     type=click.IntRange(min=0),
-    help="Epochs of standard training first, for methods that fine-tune. "
-    "[default: 24; digits: 30]",
+    help="Epochs of standard training first, for methods that fine-tune. [default: 24; digits: 30]",
 )
 @click.option(
     "--epochs", type=params.POSITIVE, help="Epochs of the method. [default: 15; digits: 60]"
@@ -110,10 +110,17 @@ from soar_tf.errors import RunError
     show_default=True,
     help="Attack the result on the first N test images at the end; 0: do not.",
 )
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="NAME[:k=v,...]",
+    help="Attack for --evaluate, see `soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
+)
 @click.option("--verbose", type=click.IntRange(0, 2), default=1, show_default=True,
               help="0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
 @params.json_option
-def train(config_file, workdir, evaluate_limit, verbose, as_json, **flags):
+def train(config_file, workdir, evaluate_limit, attacks, verbose, as_json, **flags):
     """Train a network with a method, and attack the result.
 
     A method that fine-tunes, such as soar, first trains a standard network (--pretrain-epochs),
@@ -131,8 +138,12 @@ def train(config_file, workdir, evaluate_limit, verbose, as_json, **flags):
     config = config_room.TrainConfig(**values)
 
     load_tensorflow()
+    from soar_tf import attacks as attacks_room
     from soar_tf.experiments.train import Experiment
 
+    attacks = attacks or ("fgsm", "pgd20")
+    for name in attacks:
+        attacks_room.get(name)  # a mistake must not wait for the training's end
     experiment = Experiment(config)
     try:
         folder = experiment.run(workdir, verbose=verbose)
@@ -142,7 +153,9 @@ def train(config_file, workdir, evaluate_limit, verbose, as_json, **flags):
     if evaluate_limit:
         from soar_tf.experiments import summary
 
-        result |= summary.attack_run(folder, experiment.dataset, limit=evaluate_limit)
+        result |= summary.attack_run(
+            folder, experiment.dataset, limit=evaluate_limit, attacks=attacks, progress=progress
+        )
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -161,7 +174,8 @@ def summary_table(result):
     return "\n".join(
         [
             params.table(rows, ["accuracy", *result["columns"]]),
-            f"{result['n']} {result['split']} images of {result['dataset']}, {threat}, pixels in [0, 1].",
+            f"{result['n']} {result['split']} images of {result['dataset']}, {threat}, "
+            "pixels in [0, 1].",
             result["note"],
         ]
     )

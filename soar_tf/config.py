@@ -8,7 +8,14 @@ import dataclasses
 import tomllib
 from pathlib import Path
 
-from soar_tf.errors import InputError, check_choice, check_epsilon, check_integer, check_number, unknown
+from soar_tf.errors import (
+    InputError,
+    check_choice,
+    check_epsilon,
+    check_integer,
+    check_number,
+    unknown,
+)
 
 SCHEDULES = ("onecycle", "paper", "constant")
 OPTIMIZERS = ("sgd", "adam", "adamw")

@@ -117,9 +117,7 @@ def check_number(
         if maximum is not None:
             bounds.append(f"<= {maximum:g}")
         tail = f" {hint}" if hint else ""
-        raise InputError(
-            f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}"
-        )
+        raise InputError(f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}")
     return number
 
 
@@ -128,7 +126,7 @@ def check_integer(value: object, argument: str, *, minimum: int | None = None) -
     number = parse_number(value, argument)
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
-    check_number(number, argument, minimum=minimum)
+    check_number(value, argument, minimum=minimum)
     return int(number)
 
 
@@ -154,7 +152,9 @@ def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") 
     An l-infinity radius above 1 can only be a figure on the 0-255 scale, so it is refused.
     """
     maximum = 1.0 if norm == "linf" else None
-    hint = f"Pixels lie in [0, 1]: write {value}/255 for the 0-255 scale." if maximum else ""
+    hint = ""
+    if maximum is not None and parse_number(value, argument) > maximum:
+        hint = f"Pixels lie in [0, 1]: write {parse_number(value, argument):g}/255 for 0-255."
     return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)
 
 

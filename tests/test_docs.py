@@ -35,5 +35,7 @@ def test_every_command_in_the_readme_exists():
     commands = re.findall(r"^soar-tf (\w+)(.*)$", text, re.M)
     assert commands
     for command, rest in commands:
-        options = {option for parameter in main.commands[command].params for option in parameter.opts}
+        options = {
+            option for parameter in main.commands[command].params for option in parameter.opts
+        }
         assert set(re.findall(r"--[\w-]+", rest)) <= options

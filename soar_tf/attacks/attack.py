@@ -176,4 +176,3 @@ def random_start(keys, x, epsilon, norm, bounds):
     """A uniform point of each example's ball, cut with the box."""
     noise = projections.random_in_ball(keys, x.shape[1:], epsilon, norm)
     return tf.clip_by_value(x + noise, *bounds)
-

@@ -185,8 +185,9 @@ class PGD(Attack):
             fooled = misclassified(rows.y, logits_fn(rows.point))
             return tf.gather(rows.index, tf.where(~fooled)[:, 0])
 
-        # Nobody asks for the rows that survive the last run: that saves a pass.
-        return tf.cond(last, lambda: rows.index, unbroken), result
+        # Nobody asks for the rows that survive the last run: that saves a pass. And oneDNN's
+        # convolutions fail on an empty batch.
+        return tf.cond(last | (tf.size(rows.index) == 0), lambda: rows.index, unbroken), result
 
 
 class FGSM(Attack):

@@ -10,12 +10,16 @@ from soar_tf.errors import InputError
 from soar_tf.experiments import models, run_directory
 from soar_tf.experiments.manifest import environment
 
-UPPER_BOUND = (
-    "Robust accuracy is an upper bound: stronger attacks than those listed may lower it."
-)
+UPPER_BOUND = "Robust accuracy is an upper bound: stronger attacks may lower it{}."
 
 
-def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
+def note(attacks):
+    """The sentence under every table of robust accuracies."""
+    strong = any(name.partition(":")[0] == "autoattack" for name in attacks)
+    return UPPER_BOUND.format("" if strong else ", such as --attack autoattack, which was not run")
+
+
+def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=None):
     """Attacks a run's networks, the standard one and the trained one, on images not trained on.
 
     These are test images, or validation images if the data set has no test split.
@@ -25,6 +29,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
         dataset: The run's `soar_tf.datasets.Dataset`.
         limit: Number of images.
         attacks: Names of the attacks.
+        progress: See `soar_tf.evaluate`.
 
     Returns:
         A JSON-serializable dictionary with `columns`, `rows`, `n`, `split`, `epsilon`, `dataset`
@@ -43,7 +48,9 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
         if not path.is_file():
             continue
         network = models.load_network(path)
-        result = evaluation.evaluate(network, examples.float_images(), examples.labels, built)
+        result = evaluation.evaluate(
+            network, examples.float_images(), examples.labels, built, progress=progress
+        )
         row = {"phase": phase, "clean": result.clean_accuracy}
         row |= {n: a.robust_accuracy for n, a in zip(attacks, result.attacks, strict=True)}
         rows.append(row)
@@ -54,7 +61,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20")):
         "split": split,
         "epsilon": epsilon,
         "dataset": dataset.name,
-        "note": UPPER_BOUND,
+        "note": note(attacks),
     }
 
 
@@ -126,7 +133,7 @@ def evaluate_model(
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     for entry, name, attack in zip(report["attacks"], attacks, built, strict=True):
         entry["name"], entry["config"] = name, attack.get_config()
-    report |= {"note": UPPER_BOUND, "environment": environment()}
+    report |= {"note": note(attacks), "environment": environment()}
     if output is not None:
         files.write_json(output, report)
     return report

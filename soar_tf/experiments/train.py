@@ -54,11 +54,8 @@ class Experiment:
     """
 
     def __init__(self, config):
-        cls = methods.ALL_OBJECTS.get(config.method)
-        fine_tunes = cls is not None and cls.starts_from_standard
-        arguments = self._method_arguments(cls, config)
-        method = methods.get(config.method, **arguments)
-        config = config.resolved(fine_tunes=fine_tunes)
+        method = methods.get(config.method, **self._method_arguments(config))
+        config = config.resolved(fine_tunes=method.starts_from_standard)
         self.config = dataclasses.replace(config, method_args=_plain(method.get_config()))
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)
@@ -71,8 +68,9 @@ class Experiment:
         self.phases = self._phases(method)
 
     @staticmethod
-    def _method_arguments(cls, config):
+    def _method_arguments(config):
         """The method's arguments; its epsilon is the data set's unless it is given."""
+        cls = methods.ALL_OBJECTS.get(config.method)
         arguments = dict(config.method_args)
         takes = serialization.argument_names(cls) if cls is not None else []
         if "epsilon" in takes and arguments.get("norm", "linf") == "linf":

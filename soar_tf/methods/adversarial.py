@@ -21,7 +21,8 @@ class Adversarial(Method):
 
     def __init__(self, epsilon=8 / 255, steps=7, step_size=None, norm="linf", random_start=True):
         step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = PGD(epsilon, norm, steps, step_size, check_boolean(random_start, "random_start"))
+        random_start = check_boolean(random_start, "random_start")
+        self.attack = PGD(epsilon, norm, steps, step_size, random_start)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.steps, self.step_size = self.attack.steps, self.attack.step_size
         self.random_start = self.attack.random_start

@@ -44,9 +44,25 @@ class Forward:
         """Training mode: batch statistics, dropout; updates BatchNorm's moving statistics."""
         return self._pass(x, training=True)
 
+    def training_pair(self, x, x_adv):
+        """Logits of two batches that go through the network as one, in training mode.
+
+        One pass, so one update of BatchNorm's moving statistics, from both batches.
+        """
+        both = self.training(tf.concat([x, x_adv], axis=0))
+        logits, logits_adv = tf.split(both, 2, axis=0)
+        added = self.added_losses(both)
+        self._passes.extend([(logits, added), (logits_adv, added)])
+        return logits, logits_adv
+
     def inference(self, x):
         """Inference mode: what attacks see. A function of each example alone, without state."""
         return tf.cast(self.network(x, training=False), tf.float32)
+
+    def inference32(self, x):
+        """Inference mode in float32, for crafting that half precision would round away."""
+        with second_order.float32(self.network):
+            return self.inference(x)
 
     def curvature(self, x):
         """Inference mode, in float32, with exact second derivatives: for curvature penalties.
@@ -59,10 +75,16 @@ class Forward:
             return self._pass(x, training=False)
 
 
+# Their `call` takes `training` and ignores it.
+_SAME_IN_BOTH_MODES = (keras.layers.Dense, keras.layers.EinsumDense)
+
+
 def training_dependent_layers(network):
     """The innermost layers whose `call` takes `training`: they may differ between the modes."""
     found = []
     for layer in network._flatten_layers(include_self=True, recursive=True):
+        if type(layer) in _SAME_IN_BOTH_MODES:
+            continue
         inner = list(layer._flatten_layers(include_self=False, recursive=False))
         container = isinstance(layer, keras.Model) and inner
         if not container and "training" in inspect.signature(layer.call).parameters:

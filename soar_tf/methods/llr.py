@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from soar_tf.errors import check_choice, check_epsilon, check_integer, check_number
 from soar_tf.methods.method import Method, Terms
-from soar_tf.ops import gradients, norms, projections, second_order
+from soar_tf.ops import gradients, norms, projections
 
 _BOUNDS = (0.0, 1.0)
 
@@ -52,8 +52,7 @@ class LLR(Method):
 
         def inference_values(inputs):
             # The distance to the tangent is a small difference: half precision would lose it.
-            with second_order.float32(forward.network):
-                return loss_fn(y, forward.inference(inputs))
+            return loss_fn(y, forward.inference32(inputs))
 
         loss, gradient = gradients.input_gradient(values, x)
         start = projections.random_in_ball(keys, x.shape[1:], self.epsilon, self.norm)

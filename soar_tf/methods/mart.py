@@ -5,7 +5,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD
 from soar_tf.errors import check_number
 from soar_tf.methods.method import Method, Terms, optional_number
-from soar_tf.methods.trades import check_several_classes, training_pair
+from soar_tf.methods.trades import check_several_classes
 from soar_tf.ops import losses
 
 
@@ -47,7 +47,7 @@ class MART(Method):
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
-        logits, logits_adv = training_pair(forward, x, x_adv)
+        logits, logits_adv = forward.training_pair(x, x_adv)
         check_several_classes(logits)
         label = tf.one_hot(losses.class_indices(y, logits), logits.shape[-1])
         p, p_adv = tf.nn.softmax(logits), tf.nn.softmax(logits_adv)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from soar_tf import methods, serialization
 from soar_tf.errors import InputError, check_epsilon, check_number
+from soar_tf.methods.forward import Forward
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
 
@@ -78,15 +79,13 @@ class Sum(Method):
         return Terms(loss, logits, tf.add_n(penalties) if penalties else None, 1.0)
 
 
-class _OneUpdate:
+class _OneUpdate(Forward):
     """A `Forward` of which only the first training pass updates BatchNorm's moving statistics."""
 
     def __init__(self, forward):
-        self._forward = forward
+        # The same network and the same record of passes, which the engine reads.
+        self.__dict__.update(forward.__dict__)
         self._seen = []
-
-    def __getattr__(self, name):
-        return getattr(self._forward, name)
 
     def training(self, x):
         for point, logits in self._seen:
@@ -94,9 +93,9 @@ class _OneUpdate:
                 return logits
         if self._seen:
             with keras.StatelessScope(initialize_variables=False):
-                logits = tf.cast(self._forward.network(x, training=True), tf.float32)
+                logits = tf.cast(self.network(x, training=True), tf.float32)
         else:
-            logits = self._forward.training(x)
+            logits = super().training(x)
         self._seen.append((x, logits))
         return logits
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD
 from soar_tf.errors import InputError, check_number
 from soar_tf.methods.method import Method, Terms, optional_number
-from soar_tf.ops import losses, projections, random, second_order
+from soar_tf.ops import losses, projections, random
 
 
 class TRADES(Method):
@@ -58,21 +58,17 @@ class TRADES(Method):
         self.beta = check_number(beta, "beta", minimum=0.0)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        def inference(inputs):
-            with second_order.float32(forward.network):
-                return forward.inference(inputs)
-
         # If the two modes are one function, one pass gives both the fixed p(x) and the trained one.
         shared = not forward.depends_on_training and _computes_in_float32(forward.network)
-        logits = forward.training(x) if shared else inference(x)
+        logits = forward.training(x) if shared else forward.inference32(x)
         check_several_classes(logits)
         x_adv = self.attack.perturb(
-            inference, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
+            forward.inference32, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
         )
         if shared:
             logits_adv = forward.training(x_adv)
         else:
-            logits, logits_adv = training_pair(forward, x, x_adv)
+            logits, logits_adv = forward.training_pair(x, x_adv)
         penalty = losses.kl_divergence(logits, logits_adv)
         return Terms(loss_fn(y, logits), logits, penalty, self.beta)
 
@@ -87,19 +83,6 @@ class _FromNoise(PGD):
 
 def _computes_in_float32(network):
     return all(layer.compute_dtype == "float32" for layer in network._flatten_layers())
-
-
-def training_pair(forward, x, x_adv):
-    """Logits of two batches that go through the network as one, in training mode.
-
-    One pass, so one update of BatchNorm's moving statistics, from both batches.
-    """
-    both = forward.training(tf.concat([x, x_adv], axis=0))
-    logits, logits_adv = tf.split(both, 2, axis=0)
-    # The engine finds a pass's weight regularization by the logits that a method returns.
-    added = forward.added_losses(both)
-    forward._passes.extend([(logits, added), (logits_adv, added)])
-    return logits, logits_adv
 
 
 def check_several_classes(logits):

@@ -205,9 +205,10 @@ class RobustModel(keras.Model):
 
     def load_own_variables(self, store):
         states = self._seed_states()
-        saved = {key: store[key] for key in store.keys() if not key.startswith("seed_state_")}
+        names = set(store.keys())  # an h5 group, which has no other way to iterate
+        saved = {name: store[name] for name in names if not name.startswith("seed_state_")}
         for position, state in enumerate(states):
-            if f"seed_state_{position}" in store.keys():
+            if f"seed_state_{position}" in names:
                 state.assign(store[f"seed_state_{position}"])
         super().load_own_variables(saved)
 
@@ -223,7 +224,8 @@ def _assertions_as_input_errors():
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(re.escape(_OUTSIDE) + r"\W+([-\d.e+naif]+)\W+?([-\d.e+naif]+)", str(error))
+        number = r"[^-\dni]*([-+.\dnaife]+)"
+        found = re.search(re.escape(_OUTSIDE) + number + number, str(error))
         if _OUTSIDE not in str(error):
             raise
         low, high = found.groups() if found else ("?", "?")

@@ -97,6 +97,17 @@ def test_early_stop_only_saves_work(name):
     assert broken[0].any() and work[0] < work[1]
 
 
+def test_pixels_on_the_faces_of_the_box_move_within_few_steps():
+    x = np.tile(np.float32(W < 0), (1, 1))  # every pixel as far from class 1 as the box allows
+    bias = -float(x[0] @ W) - 0.2
+    attack = BUILD["cw"](epsilon=1.0, steps=100, search_steps=3, initial_c=1.0)
+
+    def net(x):
+        return linear(x, bias=bias)
+
+    assert np.argmax(net(attack(net, x, Y[:1])), axis=1) == 1
+
+
 def test_confidence_is_the_margin():
     found = BUILD["cw"](epsilon=10.0, confidence=0.2, early_stop=False)(linear, X, Y)
     margin = losses.margin(Y, linear(found)).numpy()

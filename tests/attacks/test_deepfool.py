@@ -15,6 +15,14 @@ X = RNG.uniform(0.4, 0.6, size=(10, 6)).astype("float32")
 Y = np.argmax(X @ WEIGHTS, axis=1)
 
 
+@pytest.fixture(autouse=True)
+def _eagerly():
+    """A trace costs more than the few steps taken here; the contract tests run graphs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def linear(x):
     return tf.matmul(x, WEIGHTS)
 

@@ -12,6 +12,14 @@ W = np.array([2.0, -3.0, 0.5], np.float32)
 X = np.full((2, 3), 0.5, np.float32)
 
 
+@pytest.fixture(autouse=True)
+def _eagerly():
+    """A trace costs more than the few steps taken here; the contract tests run graphs."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def linear(x):
     other = tf.linalg.matvec(x, W) - 9.0
     return tf.stack([tf.zeros_like(other), other], axis=1)

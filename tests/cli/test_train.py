@@ -95,7 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(method, tmp_path, run_cli, m
 
 
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, run_cli):
-    arguments = ["train", *TINY[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "12"]
+    arguments = ["train", *TINY[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "5"]
     command = [sys.executable, "-m", "soar_tf.cli", *arguments, "--workdir", tmp_path / "killed"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     folder = tmp_path / "killed" / "checkpoints"
@@ -197,4 +197,6 @@ def test_real_cifar10_trains_with_the_papers_network(cifar10_folder, tmp_path, r
         "128", "--verbose", "0", "--evaluate", "32", "--workdir", tmp_path / "run", "--json",
     )  # fmt: skip
     assert result.json["n"] == 32 and result.json["epsilon"] == pytest.approx(8 / 255)
-    assert "JPEG" in json.loads((tmp_path / "run/manifest.json").read_text())["dataset"]["provenance"]
+    assert (
+        "JPEG" in json.loads((tmp_path / "run/manifest.json").read_text())["dataset"]["provenance"]
+    )

@@ -16,7 +16,9 @@ def _threshold(x):
     return tf.stack([-margin, margin], axis=1) * 20.0
 
 
-X = np.broadcast_to(np.linspace(0.05, 0.95, 10, dtype="float32")[:, None, None, None], (10, 2, 2, 1))
+X = np.broadcast_to(
+    np.linspace(0.05, 0.95, 10, dtype="float32")[:, None, None, None], (10, 2, 2, 1)
+)
 Y = (X[:, 0, 0, 0] > 0.5).astype(int)
 
 

@@ -70,7 +70,9 @@ def test_weight_regularizers_count_once():
     model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
     model.fit(X, Y, batch_size=2, verbose=0)
     # d(0.1 |w|^2) = 0.2 w = (0.6, 0.8).
-    np.testing.assert_allclose(model.network.get_weights()[0][:, 0], [1.9 - 0.6, 2.7 - 0.8], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.network.get_weights()[0][:, 0], [1.9 - 0.6, 2.7 - 0.8], rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("clipnorm", [None, 1e9])
