@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.errors import check_integer
+from soar_tf.evaluation import robustness
 from soar_tf.ops import random
 
 
@@ -53,11 +54,7 @@ class PerExample:
 
     def _compiled(self, shape):
         if shape not in self._graphs:
-            signature = (
-                tf.TensorSpec([None, *shape], tf.float32),
-                tf.TensorSpec([None], tf.int64),
-                tf.TensorSpec([None, 2], tf.uint32),
-            )
+            signature = robustness.batch_signature(shape)
             # TensorFlow counts traces by the function's code, and would warn of retracing where
             # several objects have a graph each; a `partial` counts for itself.
             own = functools.partial(self.function)

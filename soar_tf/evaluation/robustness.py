@@ -145,7 +145,7 @@ class Evaluator:
 
     def __init__(self, network, attacks, *, seed=0, batch_size=256, allow_non_finite=False):
         self.seed = check_integer(seed, "seed", minimum=0)
-        self.attacks = [(_name(attack), attacks_room.get(attack)) for attack in attacks]
+        self.attacks = [(attack_name(attack), attacks_room.get(attack)) for attack in attacks]
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self._logits_fn = attacks_room.as_logits_fn(network)
@@ -157,13 +157,16 @@ class Evaluator:
         check_pixels(x, "x")
         predict, searches = self._compiled(x.shape[1:])
         logits = predict(x)
-        _check_logits(logits, self.allow_non_finite)
-        _check_labels(y, len(x), logits.shape[1])
-        clean = _correct(logits, y)
+        check_logits(logits, self.allow_non_finite)
+        check_labels(y, len(x), logits.shape[1])
+        clean = correct(logits, y)
         results = []
         for (name, attack), graph in zip(self.attacks, searches, strict=True):
             started = time.perf_counter()
-            robust = self._attack_all(attack, name, graph, predict, x, y, clean, progress)
+            robust = attack_all(
+                attack, name, self._logits_fn, predict, x, y, clean, self.seed, self.batch_size,
+                progress, graph,
+            )  # fmt: skip
             seconds = time.perf_counter() - started
             results.append(
                 AttackResult(
@@ -180,8 +183,8 @@ class Evaluator:
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
         logits = self.predict(x[:1])
-        _check_logits(logits, self.allow_non_finite)
-        _check_labels(y, len(x), logits.shape[1])
+        check_logits(logits, self.allow_non_finite)
+        check_labels(y, len(x), logits.shape[1])
 
     def predict(self, x):
         """Logits `[N, C]` in NumPy, float32."""
@@ -192,45 +195,56 @@ class Evaluator:
         """The network and every attack's search as graphs for images of one shape."""
         if shape not in self._graphs:
             self._graphs[shape] = (
-                _batched(self._logits_fn, shape, self.batch_size),
+                batched(self._logits_fn, shape, self.batch_size),
                 [_search_graph(attack, self._logits_fn, shape) for _, attack in self.attacks],
             )
         return self._graphs[shape]
 
-    def _attack_all(self, attack, name, graph, predict, x, y, clean, progress):
-        """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
-        robust = clean.copy()
-        targets = np.flatnonzero(clean)
-        for start in range(0, len(targets), self.batch_size):
-            rows = targets[start : start + self.batch_size]
-            keys = random.example_keys(self.seed, tf.constant(rows), purpose="attack")
-            x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
-            _check_threat_model(attack, name, x_adv, x[rows])
-            robust[rows] = _correct(predict(x_adv), y[rows])
-            if progress is not None:
-                progress(name, min(start + self.batch_size, len(targets)), len(targets))
-        return robust
 
-
-def _name(attack):
+def attack_name(attack):
+    """An attack as it was asked for, or its class's name."""
     return attack if isinstance(attack, str) else type(attack).__name__.lower()
+
+
+def attack_all(
+    attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress, graph=None
+):
+    """Attacks the correctly classified examples; bool `[N]`, whether each withstood it.
+
+    `graph` is the attack's search, compiled already.
+    """
+    graph = _search_graph(attack, logits_fn, x.shape[1:]) if graph is None else graph
+    robust = clean.copy()
+    targets = np.flatnonzero(clean)
+    for start in range(0, len(targets), batch_size):
+        rows = targets[start : start + batch_size]
+        keys = random.example_keys(seed, tf.constant(rows), purpose="attack")
+        x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
+        check_threat_model(attack, name, x_adv, x[rows])
+        robust[rows] = correct(predict(x_adv), y[rows])
+        if progress is not None:
+            progress(name, min(start + batch_size, len(targets)), len(targets))
+    return robust
 
 
 def _search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
-    signature = (
+    # TensorFlow counts traces by the function's code, and would warn of retracing where several
+    # evaluators have a graph each; a `partial` counts for itself.
+    search = functools.partial(search_finite, attack, logits_fn)
+    return tf.function(search, input_signature=batch_signature(shape), autograph=False)
+
+
+def batch_signature(shape):
+    """The signature of a graph function of (x, y, keys), for any batch size."""
+    return (
         tf.TensorSpec([None, *shape], tf.float32),
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([None, 2], tf.uint32),
     )
 
-    # TensorFlow counts traces by the function's code, and would warn of retracing where several
-    # evaluators have a graph each; a `partial` counts for itself.
-    search = functools.partial(search_finite, attack, logits_fn)
-    return tf.function(search, input_signature=signature, autograph=False)
 
-
-def _batched(logits_fn, shape, batch_size):
+def batched(logits_fn, shape, batch_size):
     """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
     signature = [tf.TensorSpec([None, *shape], tf.float32)]
     own = functools.partial(logits_fn)  # see `_search_graph`
@@ -243,18 +257,18 @@ def _batched(logits_fn, shape, batch_size):
     return predict
 
 
-def _correct(logits, y):
+def correct(logits, y):
     """Whether each example is classified correctly; NaN logits are not."""
     return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
 
 
-def _check_logits(logits, allow_non_finite=False):
+def check_logits(logits, allow_non_finite=False):
+    """Refuses outputs that are no finite logits `[B, C]`."""
     if logits.ndim != 2:
         raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
     if not allow_non_finite and not np.isfinite(logits).all():
         raise InputError("`network` gives NaN or infinite logits for clean images.")
-    sums = logits.sum(axis=1)
-    if logits.min() >= 0.0 and np.allclose(sums, 1.0, atol=1e-3):
+    if look_like_probabilities(logits):
         raise InputError(
             "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
             "which hide gradients; take off the softmax, for a Keras model with "
@@ -262,7 +276,13 @@ def _check_logits(logits, allow_non_finite=False):
         )
 
 
-def _check_labels(y, count, classes):
+def look_like_probabilities(logits):
+    """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
+    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
+
+
+def check_labels(y, count, classes):
+    """Refuses labels that are no `count` integers from 0 to `classes - 1`."""
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
     if y.min() < 0 or y.max() >= classes:
@@ -272,7 +292,7 @@ def _check_labels(y, count, classes):
         )
 
 
-def _check_threat_model(attack, name, x_adv, x):
+def check_threat_model(attack, name, x_adv, x):
     """An attack that leaves its ball or the box is a defect; no figure may come from it."""
     low, high = attack.bounds
     if not (x_adv.min() >= low and x_adv.max() <= high):  # NaN is outside, too
