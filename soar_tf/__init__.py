@@ -13,6 +13,7 @@ _EXPORTS = {
     "RobustModel": "soar_tf.training",
     "SOARModel": "soar_tf.training",
     "attacks": "soar_tf.attacks",
+    "callbacks": "soar_tf.callbacks",
     "check_second_order": "soar_tf.ops.second_order_check",
     "datasets": "soar_tf.datasets",
     "evaluate": "soar_tf.evaluation",

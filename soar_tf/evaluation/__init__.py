@@ -2,10 +2,11 @@
 
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
-from soar_tf.evaluation.robustness import AttackResult, Evaluation, evaluate
+from soar_tf.evaluation.per_example import PerExample
+from soar_tf.evaluation.robustness import AttackResult, Evaluation, Evaluator, evaluate
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
-    "AttackResult", "Check", "Evaluation", "MaskingReport", "TransferMatrix", "evaluate",
-    "masking_report", "transfer_matrix",
+    "AttackResult", "Check", "Evaluation", "Evaluator", "MaskingReport", "PerExample",
+    "TransferMatrix", "evaluate", "masking_report", "transfer_matrix",
 ]  # fmt: skip

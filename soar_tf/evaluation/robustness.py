@@ -111,32 +111,94 @@ def evaluate(
     >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
     (50, True)
     """
-    x, y = np.asarray(x, np.float32), np.asarray(y)
-    check_pixels(x, "x")
-    seed = check_integer(seed, "seed", minimum=0)
-    named = [(attack_name(attack), attacks_room.get(attack)) for attack in attacks]
-    batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    logits_fn = attacks_room.as_logits_fn(network)
-    predict = batched(logits_fn, x.shape[1:], batch_size)
-    logits = predict(x)
-    check_logits(logits)
-    check_labels(y, len(x), logits.shape[1])
-    clean = correct(logits, y)
-    results = []
-    for name, attack in named:
-        started = time.perf_counter()
-        robust = attack_all(
-            attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress
-        )
-        seconds = time.perf_counter() - started
-        results.append(
-            AttackResult(
-                name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
-                round(len(x) / seconds, 2), robust,
+    check_pixels(np.asarray(x, np.float32), "x")
+    return Evaluator(network, attacks, seed=seed, batch_size=batch_size)(x, y, progress=progress)
+
+
+class Evaluator:
+    """`evaluate` as an object that keeps its compiled graphs.
+
+    For a network that is evaluated again and again while its weights change: the attacks are
+    compiled in the first call, for each shape of images, and equal seeds draw equal noise in every
+    call, so that figures can be compared.
+
+    Args:
+        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        attacks: Attacks, or names such as `"pgd20"`.
+        seed: Seed of the attacks' noise.
+        batch_size: Examples attacked together.
+        allow_non_finite: Whether NaN and infinite logits count as misclassified (the outcome of a
+            training that diverged) instead of being refused.
+
+    Raises:
+        InputError: For an unknown attack or a value out of range.
+
+    Example:
+
+    >>> import soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(20)
+    >>> network = soar_tf.networks.mlp()
+    >>> evaluator = soar_tf.evaluation.Evaluator(network, ["fgsm"], seed=1)
+    >>> evaluator(digits.float_images(), digits.labels).seed
+    1
+    """
+
+    def __init__(self, network, attacks, *, seed=0, batch_size=256, allow_non_finite=False):
+        self.seed = check_integer(seed, "seed", minimum=0)
+        self.attacks = [(attack_name(attack), attacks_room.get(attack)) for attack in attacks]
+        self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
+        self.allow_non_finite = allow_non_finite
+        self._logits_fn = attacks_room.as_logits_fn(network)
+        self._graphs = {}
+
+    def __call__(self, x, y, *, progress=None):
+        """Attacks; see `evaluate` for the arguments and what comes back."""
+        x, y = np.asarray(x, np.float32), np.asarray(y)
+        check_pixels(x, "x")
+        predict, searches = self._compiled(x.shape[1:])
+        logits = predict(x)
+        check_logits(logits, self.allow_non_finite)
+        check_labels(y, len(x), logits.shape[1])
+        clean = correct(logits, y)
+        results = []
+        for (name, attack), graph in zip(self.attacks, searches, strict=True):
+            started = time.perf_counter()
+            robust = attack_all(
+                attack, name, self._logits_fn, predict, x, y, clean, self.seed, self.batch_size,
+                progress, graph,
+            )  # fmt: skip
+            seconds = time.perf_counter() - started
+            results.append(
+                AttackResult(
+                    name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
+                    round(len(x) / seconds, 2), robust,
+                )
+            )  # fmt: skip
+        worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
+        mean, worst = float(clean.mean()), float(worst.mean())
+        return Evaluation(len(x), mean, results, worst, self.seed, clean)
+
+    def check(self, x, y):
+        """Refuses data that do not fit the network, after a look at one image."""
+        x, y = np.asarray(x, np.float32), np.asarray(y)
+        check_pixels(x, "x")
+        logits = self.predict(x[:1])
+        check_logits(logits, self.allow_non_finite)
+        check_labels(y, len(x), logits.shape[1])
+
+    def predict(self, x):
+        """Logits `[N, C]` in NumPy, float32."""
+        x = np.asarray(x, np.float32)
+        return self._compiled(x.shape[1:])[0](x)
+
+    def _compiled(self, shape):
+        """The network and every attack's search as graphs for images of one shape."""
+        if shape not in self._graphs:
+            self._graphs[shape] = (
+                batched(self._logits_fn, shape, self.batch_size),
+                [_search_graph(attack, self._logits_fn, shape) for _, attack in self.attacks],
             )
-        )  # fmt: skip
-    worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
-    return Evaluation(len(x), float(clean.mean()), results, float(worst.mean()), seed, clean)
+        return self._graphs[shape]
 
 
 def attack_name(attack):
@@ -144,9 +206,14 @@ def attack_name(attack):
     return attack if isinstance(attack, str) else type(attack).__name__.lower()
 
 
-def attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress):
-    """Attacks the correctly classified examples; bool `[N]`, whether each withstood it."""
-    graph = _search_graph(attack, logits_fn, x.shape[1:])
+def attack_all(
+    attack, name, logits_fn, predict, x, y, clean, seed, batch_size, progress, graph=None
+):
+    """Attacks the correctly classified examples; bool `[N]`, whether each withstood it.
+
+    `graph` is the attack's search, compiled already.
+    """
+    graph = _search_graph(attack, logits_fn, x.shape[1:]) if graph is None else graph
     robust = clean.copy()
     targets = np.flatnonzero(clean)
     for start in range(0, len(targets), batch_size):
@@ -162,7 +229,8 @@ def attack_all(attack, name, logits_fn, predict, x, y, clean, seed, batch_size, 
 
 def _search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
-    # TensorFlow warns of retracing when functions of one code are traced; a partial has none.
+    # TensorFlow counts traces by the function's code, and would warn of retracing where several
+    # evaluators have a graph each; a `partial` counts for itself.
     search = functools.partial(search_finite, attack, logits_fn)
     return tf.function(search, input_signature=batch_signature(shape), autograph=False)
 
@@ -178,9 +246,9 @@ def batch_signature(shape):
 
 def batched(logits_fn, shape, batch_size):
     """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
-    graph = tf.function(
-        logits_fn, input_signature=[tf.TensorSpec([None, *shape], tf.float32)], autograph=False
-    )
+    signature = [tf.TensorSpec([None, *shape], tf.float32)]
+    own = functools.partial(logits_fn)  # see `_search_graph`
+    graph = tf.function(own, input_signature=signature, autograph=False)
 
     def predict(x):
         starts = range(0, len(x), batch_size)
@@ -194,11 +262,11 @@ def correct(logits, y):
     return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
 
 
-def check_logits(logits):
+def check_logits(logits, allow_non_finite=False):
     """Refuses outputs that are no finite logits `[B, C]`."""
     if logits.ndim != 2:
         raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
-    if not np.isfinite(logits).all():
+    if not allow_non_finite and not np.isfinite(logits).all():
         raise InputError("`network` gives NaN or infinite logits for clean images.")
     if look_like_probabilities(logits):
         raise InputError(

@@ -84,29 +84,62 @@ def curvature_norm(
     Returns:
         float tensor `[B]`.
     """
-    check_choice(hvp, "hvp", HVPS)
     check_choice(estimator, "estimator", ESTIMATORS)
     total = 0.0
     for direction in range(num_directions):
-        drawn = random.derive(keys, direction)
-        z = random.normal(drawn, x.shape[1:])
-        z_last = random.normal(random.derive(drawn, "z_1"), ())
-        length = norms.norm(z, "l2")
-        if hvp == "exact":
-            product = gradients.hvp_exact(values_fn, x, z)
-        else:
-            h = tf.maximum(random.uniform(random.derive(drawn, "h"), (), 0.0, alpha), h_min)
-            unit = z / norms.per_example(length, z)
-            product = gradients.hvp_finite_difference(values_fn, x, unit, h, gradient=gradient)
-            product *= norms.per_example(length, z)
-        image = product + norms.per_example(z_last, x) * gradient
-        size = norms.norm(image, "l2")
-        if full_vector:
-            last = tf.reduce_sum(norms.flatten(gradient * z), axis=1) + z_last
-            size = norms.norm(tf.stack([size, last], axis=1), "l2")
+        size = direction_norm(
+            values_fn,
+            x,
+            gradient,
+            random.derive(keys, direction),
+            alpha=alpha,
+            h_min=h_min,
+            hvp=hvp,
+            full_vector=full_vector,
+        )
         total += tf.square(size) if estimator == "root_mean_square" else size
     mean = total / num_directions
     return tf.sqrt(mean + 1e-30) if estimator == "root_mean_square" else mean
+
+
+def direction_norm(
+    values_fn,
+    x,
+    gradient,
+    keys,
+    *,
+    alpha=0.03,
+    h_min=MINIMUM_STEP,
+    hvp="finite_difference",
+    full_vector=False,
+):
+    r"""$\|\mathbf{H}z\|_2$ per example for one random direction z; see `curvature_norm`.
+
+    Args:
+        values_fn, x, gradient, alpha, h_min, hvp, full_vector: See `curvature_norm`.
+        keys: uint32 tensor `[B, 2]`: the noise of this direction and its h. Direction number i of
+            `curvature_norm` has the keys `random.derive(keys, i)`.
+
+    Returns:
+        float tensor `[B]`.
+    """
+    check_choice(hvp, "hvp", HVPS)
+    z = random.normal(keys, x.shape[1:])
+    z_last = random.normal(random.derive(keys, "z_1"), ())
+    length = norms.norm(z, "l2")
+    if hvp == "exact":
+        product = gradients.hvp_exact(values_fn, x, z)
+    else:
+        h = tf.maximum(random.uniform(random.derive(keys, "h"), (), 0.0, alpha), h_min)
+        unit = z / norms.per_example(length, z)
+        product = gradients.hvp_finite_difference(values_fn, x, unit, h, gradient=gradient)
+        product *= norms.per_example(length, z)
+    image = product + norms.per_example(z_last, x) * gradient
+    size = norms.norm(image, "l2")
+    if full_vector:
+        last = tf.reduce_sum(norms.flatten(gradient * z), axis=1) + z_last
+        size = norms.norm(tf.stack([size, last], axis=1), "l2")
+    return size
 
 
 def clip_norm(size, maximum):

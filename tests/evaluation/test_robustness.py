@@ -92,6 +92,36 @@ def test_progress_and_batches(smooth_network):
     assert seen == [("pgd7:epsilon=0.2", done, 11) for done in (4, 8, 11, 11)]
 
 
+def test_an_evaluator_compiles_once_and_draws_equal_noise(smooth_network, images):
+    traces = []
+
+    def counted(x):
+        traces.append(x.shape)
+        return smooth_network(x, training=False)
+
+    x, _ = images
+    y = smooth_network.predict(x, verbose=0).argmax(1)
+    evaluator = soar_tf.evaluation.Evaluator(counted, ["pgd3:epsilon=0.2"], seed=2, batch_size=5)
+    first = evaluator(x, y)
+    before = len(traces)
+    np.testing.assert_array_equal(evaluator(x, y).attacks[0].robust, first.attacks[0].robust)
+    head = smooth_network.layers[-1]
+    head.set_weights([-w for w in head.get_weights()])
+    assert evaluator(x, y).clean_accuracy != first.clean_accuracy
+    assert len(traces) == before > 0
+
+
+def test_an_evaluator_may_count_logits_that_are_not_finite_as_misclassified():
+    def half(x):
+        logits = _threshold(x)
+        return tf.where(logits[:, :1] > 0.0, np.nan, logits)
+
+    evaluator = soar_tf.evaluation.Evaluator(half, ["fgsm:epsilon=0"], allow_non_finite=True)
+    assert evaluator(X, Y).clean_accuracy == 0.5
+    with pytest.raises(InputError, match="NaN or infinite"):
+        soar_tf.evaluate(half, X, Y, ["fgsm"])
+
+
 @pytest.mark.parametrize(
     ("x", "y", "sentence"),
     [

@@ -1,0 +1,113 @@
+"""Accuracy on another model's adversarial examples, during training."""
+
+import os
+
+import keras
+import numpy as np
+
+from soar_tf import attacks, model_files
+from soar_tf.attacks.attack import attack_survivors, search_finite
+from soar_tf.callbacks.epoch_callback import EpochCallback, check_network, log_name, network_of
+from soar_tf.errors import InputError
+from soar_tf.evaluation import Evaluator, PerExample
+
+
+class TransferAccuracy(EpochCallback):
+    """Logs the accuracy on examples that were crafted once against a source.
+
+    It writes `val_transfer_accuracy`: the share of the adversarial examples that the network
+    classifies correctly. Where transferred examples break more than the network's own attack does
+    (`RobustAccuracy`), that attack is blind: the network masks its gradients.
+
+    The examples are crafted when training begins, and kept. Attacks that can (FGSM, BIM, PGD, ...)
+    spend all their steps on every example, since an example at the edge of the source's boundary
+    transfers badly; the others return the first point that fools the source.
+
+    Only load SavedModels from people you trust: they are programs.
+
+    Args:
+        source: A SavedModel folder, a `.keras` file, a Keras model or a callable
+            `[B, ...] -> logits [B, C]` that TensorFlow can differentiate.
+        data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
+            `soar_tf.datasets.Split`.
+        attack: An attack, or a name such as `"pgd20"`.
+        every: Number of epochs from one measurement to the next.
+        limit: Number of examples, the first ones; `None` takes all.
+        seed: Seed of the attack's noise.
+        batch_size: Examples worked on together.
+        name: Part of the log's key, `val_<name>_accuracy`, for several sources.
+
+    Raises:
+        InputError: For a source that cannot be read or gives no logits, or data that do not fit.
+
+    Example:
+
+    >>> import soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["train"].take(32)
+    >>> model = soar_tf.RobustModel(soar_tf.networks.mlp(width=0.1), "standard")
+    >>> model.compile("sgd")
+    >>> transfer = soar_tf.callbacks.TransferAccuracy(soar_tf.networks.mlp(), digits, "pgd5")
+    >>> history = model.fit(digits.float_images(), digits.labels, verbose=0, callbacks=[transfer])
+    >>> sorted(history.history)
+    ['loss', 'val_transfer_accuracy']
+    """
+
+    def __init__(
+        self, source, data, attack="pgd20", every=1, limit=1000, seed=0, *, batch_size=256,
+        name="transfer",
+    ):  # fmt: skip
+        super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
+        self.attack = attacks.get(attack)
+        self.source = _source(source, self.x.shape[1:])
+        Evaluator(self.source, []).check(self.x, self.y)
+        self.key = f"val_{log_name(name)}_accuracy"
+        self.x_adv = None
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        if self.x_adv is None:
+            self.x_adv = self._craft()
+
+    def _craft(self):
+        logits_fn = attacks.as_logits_fn(self.source)
+        all_steps = type(self.attack).perturb is not attacks.Attack.perturb
+
+        def craft(x, y, keys):
+            if all_steps:
+                return search_finite(_AllSteps(self.attack), logits_fn, x, y, keys)
+            return attack_survivors(self.attack, logits_fn, x, y, keys)
+
+        run = PerExample(craft, seed=self.seed, purpose="attack", batch_size=self.batch_size)
+        return run(self.x, self.y)
+
+    def measure(self, epoch):
+        logits = self.evaluator.predict(self.x_adv)
+        right = (logits.argmax(axis=1) == self.y) & np.isfinite(logits).all(axis=1)
+        return {self.key: float(right.mean())}
+
+
+class _AllSteps:
+    """An attack whose search is the fixed amount of work of its `perturb`."""
+
+    def __init__(self, attack):
+        self.search = attack.perturb
+
+
+def _source(source, image_shape):
+    """The source as a Keras model or a logits function."""
+    if isinstance(source, (str, os.PathLike)):
+        loaded = model_files.load(source, "source")
+        if loaded is None:
+            raise InputError(
+                f"`source` must be a SavedModel folder or a .keras file. Received: {source}."
+            )
+        source = loaded.logits_fn if loaded.network is None else loaded.network
+    if isinstance(source, keras.Model):
+        source = network_of(source)
+        check_network(source, image_shape, "source")
+    elif not callable(source):
+        raise InputError(
+            "`source` must be a path, a Keras model or a callable. "
+            f"Received: {type(source).__name__}."
+        )
+    return source
