@@ -21,11 +21,19 @@ def test_python_snippets_run(name, tmp_path, monkeypatch):
         exec(compile(snippet, name, "exec"), {"__name__": "snippet"})
 
 
-@pytest.mark.parametrize("result", ["digits", "first-cifar10"])
+@pytest.mark.parametrize("result", ["digits", "digits-adversarial", "first-cifar10"])
 def test_the_readmes_tables_are_the_result_files(result):
     stored = json.loads((ROOT / "docs" / "results" / f"{result}.json").read_text())
     block = f"<!-- results/{result}.json -->\n\n```\n{summary_table(stored)}\n```\n"
     assert block in (ROOT / "README.md").read_text()
+
+
+def test_the_presets_table_is_that_of_the_result_files():
+    text = (ROOT / "docs" / "design.md").read_text()
+    for name in ("standard", "per_example", "batch_mean"):
+        report = json.loads((ROOT / "docs" / "results" / "presets" / f"{name}.json").read_text())
+        figures = [report["clean_accuracy"], *(a["robust_accuracy"] for a in report["attacks"])]
+        assert f"| {name} | " + " | ".join(f"{100 * f:.1f} %" for f in figures) + " |" in text
 
 
 def test_every_command_in_the_readme_exists():
