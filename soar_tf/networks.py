@@ -147,6 +147,12 @@ def check_gives_logits(network):
             f"`network` {network.name!r} is not built; give it a keras.Input or call it once on "
             "images."
         )
+    counts = [len(getattr(network, side, None) or [None]) for side in ("inputs", "outputs")]
+    if counts != [1, 1]:
+        raise InputError(
+            "`network` must have one input and one output. "
+            f"Received: {counts[0]} inputs and {counts[1]} outputs."
+        )
     if (layer := softmax_head(network)) is not None:
         raise InputError(
             "`network` must give logits, but its last layer "

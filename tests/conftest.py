@@ -69,15 +69,20 @@ def run_cli():
     return run
 
 
-TINY = ("--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.25", "--limit", "128",
-        "--batch-size", "32", "--verbose", "0", "--evaluate", "40")  # fmt: skip
+@pytest.fixture(scope="session")
+def tiny():
+    """The arguments of a training run that takes seconds; the last two choose its attack."""
+    return (
+        "--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.25", "--limit", "128",
+        "--batch-size", "32", "--verbose", "0", "--evaluate", "40",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
+def tiny_run(tmp_path_factory, tiny):
     """A finished SOAR run on digits: two standard epochs and one of SOAR."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    arguments = ["train", *TINY, "--pretrain-epochs", "2", "--epochs", "1", "--workdir", folder]
+    arguments = ["train", *tiny, "--pretrain-epochs", "2", "--epochs", "1", "--workdir", folder]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, (result.stdout, result.stderr, result.exception)
     return folder

@@ -64,6 +64,10 @@ def test_refusals():
     sigmoid = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
     with pytest.raises(InputError, match="ends in a sigmoid"):
         networks.to_logits(sigmoid)
+    first, second = keras.Input((4,)), keras.Input((4,))
+    two = keras.Model([first, second], keras.layers.Add()([first, second]))
+    with pytest.raises(InputError, match="Received: 2 inputs and 1 outputs"):
+        networks.check_gives_logits(two)
     with pytest.raises(InputError, match="at least 16x16"):
         networks.cnn4((8, 8, 1))
     with pytest.raises(InputError, match="`num_classes` must be >= 2"):

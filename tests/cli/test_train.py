@@ -11,7 +11,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TINY
 
 from soar_tf.experiments import checkpoints
 
@@ -63,9 +62,9 @@ def test_the_saved_model_loads_where_soar_tf_cannot_be_imported(tiny_run, digits
     assert result.stdout.strip() == str(expected.tolist())
 
 
-def test_a_finished_run_is_not_trained_again(tiny_run, run_cli):
+def test_a_finished_run_is_not_trained_again(tiny, tiny_run, run_cli):
     before = (tiny_run / "model.keras").stat().st_mtime_ns
-    arguments = [*TINY, "--pretrain-epochs", "2", "--epochs", "1", "--workdir", tiny_run, "--json"]
+    arguments = [*tiny, "--pretrain-epochs", "2", "--epochs", "1", "--workdir", tiny_run, "--json"]
     result = run_cli("train", *arguments)
     assert (tiny_run / "model.keras").stat().st_mtime_ns == before
     assert "complete already" in result.stderr
@@ -73,8 +72,8 @@ def test_a_finished_run_is_not_trained_again(tiny_run, run_cli):
 
 
 @pytest.mark.parametrize("method", ["soar", "adversarial"])
-def test_an_interrupted_run_ends_with_the_same_bits(method, tmp_path, run_cli, monkeypatch):
-    arguments = ["train", "--method", method, *TINY[:-2], "--evaluate", "0", "--epochs", "3"]
+def test_an_interrupted_run_ends_with_the_same_bits(tiny, method, tmp_path, run_cli, monkeypatch):
+    arguments = ["train", "--method", method, *tiny[:-2], "--evaluate", "0", "--epochs", "3"]
     if method == "soar":
         arguments += ["--pretrain-epochs", "2"]
     run_cli(*arguments, "--workdir", tmp_path / "whole")
@@ -94,8 +93,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(method, tmp_path, run_cli, m
     assert _rows(tmp_path / "whole") == _rows(tmp_path / "parts")
 
 
-def test_a_killed_run_ends_with_the_same_bits(tmp_path, run_cli):
-    arguments = ["train", *TINY[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "5"]
+def test_a_killed_run_ends_with_the_same_bits(tiny, tmp_path, run_cli):
+    arguments = ["train", *tiny[:-2], "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "5"]
     command = [sys.executable, "-m", "soar_tf.cli", *arguments, "--workdir", tmp_path / "killed"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     folder = tmp_path / "killed" / "checkpoints"
@@ -111,9 +110,9 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, run_cli):
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
-    tmp_path, run_cli, monkeypatch, capsys
+    tiny, tmp_path, run_cli, monkeypatch, capsys
 ):
-    arguments = ["train", "--method", "standard", *TINY[:-2], "--evaluate", "0", "--epochs", "3"]
+    arguments = ["train", "--method", "standard", *tiny[:-2], "--evaluate", "0", "--epochs", "3"]
     run_cli(*arguments, "--workdir", tmp_path / "whole")
     saved = checkpoints.save
 
