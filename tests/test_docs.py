@@ -36,6 +36,19 @@ def test_the_presets_table_is_that_of_the_result_files():
         assert f"| {name} | " + " | ".join(f"{100 * f:.1f} %" for f in figures) + " |" in text
 
 
+def test_the_readme_says_what_the_masking_reports_say():
+    verdicts = {}
+    for name in ("digits", "digits-adversarial"):
+        text = (ROOT / "docs" / "results" / f"{name}-masking.json").read_text()
+        verdicts[name] = json.loads(text)["masking"]
+    assert verdicts["digits"]["verdict"] == "fail"
+    assert verdicts["digits-adversarial"]["verdict"] != "fail"
+    checks = {check["name"]: check for check in verdicts["digits"]["checks"]}
+    assert checks["more_restarts"]["verdict"] == "fail"
+    figure = f"{100 * checks['more_restarts']['figure']:.1f} %"
+    assert figure == "9.8 %" and figure in (ROOT / "README.md").read_text()
+
+
 def test_every_command_in_the_readme_exists():
     from soar_tf.cli.main import main
 
