@@ -1,5 +1,6 @@
 """The network as methods see it: one function for each way of passing through it."""
 
+import contextlib
 import inspect
 
 import keras
@@ -42,7 +43,8 @@ class Forward:
 
     def training(self, x):
         """Training mode: batch statistics, dropout; updates BatchNorm's moving statistics."""
-        return self._pass(x, training=True)
+        with self._compilable():
+            return self._pass(x, training=True)
 
     def training_pair(self, x, x_adv):
         """Logits of two batches that go through the network as one, in training mode.
@@ -57,7 +59,12 @@ class Forward:
 
     def inference(self, x):
         """Inference mode: what attacks see. A function of each example alone, without state."""
-        return tf.cast(self.network(x, training=False), tf.float32)
+        with self._compilable():
+            return tf.cast(self.network(x, training=False), tf.float32)
+
+    def _compilable(self):
+        """XLA has no bicubic resizing; as a matrix product it compiles. Pooling may stay."""
+        return second_order.exact(xla=False) if self.xla else contextlib.nullcontext()
 
     def inference32(self, x):
         """Inference mode in float32, for crafting that half precision would round away."""
