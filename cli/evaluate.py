@@ -11,17 +11,7 @@ from soar_tf.errors import InputError
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
 @click.argument("model", type=click.Path(), metavar="MODEL")
-@params.dataset_option
-@params.data_dir_option
-@params.image_size_option
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="test",
-    show_default=True,
-    help="Split to attack.",
-)
-@click.option("--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]")
+@params.attack_options
 @click.option(
     "--attack",
     "attacks",
@@ -29,22 +19,6 @@ from soar_tf.errors import InputError
     metavar="NAME[:k=v,...]",
     help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "
     "`soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
-)
-@click.option(
-    "--epsilon",
-    type=params.Number(),
-    help="Radius of the linf attacks that set none, in units of pixels in [0, 1]. "
-    "[default: the data set's usual one, 8/255 for CIFAR-10]",
-)
-@click.option(
-    "--batch-size",
-    type=params.POSITIVE,
-    default=256,
-    show_default=True,
-    help="Images attacked together; the result does not depend on it.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attacks."
 )
 @click.option(
     "--masking", is_flag=True, help="Also check for gradient masking: can the figures be trusted?"

@@ -51,7 +51,7 @@ dataset_option = click.option(
     "--dataset",
     metavar="NAME",
     help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
-    "npz:FILE or folder:DIR. See `soar-tf list datasets`.",
+    "npz:FILE or folder:DIR; see `soar-tf list datasets`. [default: a run's own; for train digits]",
 )
 data_dir_option = click.option(
     "--data-dir",
@@ -63,6 +63,46 @@ image_size_option = click.option(
     "--image-size", type=Size(), help="Resize images, in pixels. [default: as they are]"
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
+
+
+def attack_options(command):
+    """The options of every command that attacks images: which images, and how."""
+    options = (
+        dataset_option,
+        data_dir_option,
+        image_size_option,
+        click.option(
+            "--split",
+            type=click.Choice(["train", "validation", "test"]),
+            default="test",
+            show_default=True,
+            help="Split to attack.",
+        ),
+        click.option("--limit", type=POSITIVE, help="Use the first N images only. [default: all]"),
+        click.option(
+            "--epsilon",
+            type=Number(),
+            help="Radius of the linf attacks that set none, in units of pixels in [0, 1]. "
+            "[default: the data set's usual one, 8/255 for CIFAR-10]",
+        ),
+        click.option(
+            "--batch-size",
+            type=POSITIVE,
+            default=256,
+            show_default=True,
+            help="Images attacked together; the result does not depend on it.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Seed of the attacks.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def number_text(value):

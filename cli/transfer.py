@@ -34,33 +34,7 @@ from soar_tf.cli.startup import load_tensorflow
     metavar="NAME[:k=v,...]",
     help="Attack to craft with; see `soar-tf list attacks`.",
 )
-@params.dataset_option
-@params.data_dir_option
-@params.image_size_option
-@click.option(
-    "--split",
-    type=click.Choice(["train", "validation", "test"]),
-    default="test",
-    show_default=True,
-    help="Split to attack.",
-)
-@click.option("--limit", type=params.POSITIVE, help="Use the first N images only. [default: all]")
-@click.option(
-    "--epsilon",
-    type=params.Number(),
-    help="Radius, in units of pixels in [0, 1], if the attack sets none. "
-    "[default: the data set's usual one, 8/255 for CIFAR-10]",
-)
-@click.option(
-    "--batch-size",
-    type=params.POSITIVE,
-    default=256,
-    show_default=True,
-    help="Images attacked together; the result does not depend on it.",
-)
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the attack."
-)
+@params.attack_options
 @click.option(
     "--output",
     type=click.Path(),
