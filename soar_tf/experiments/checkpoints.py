@@ -7,6 +7,7 @@ last two are kept, so that the one before can be used.
 
 import hashlib
 import json
+import math
 import re
 import sys
 
@@ -70,7 +71,7 @@ def _checksum(path):
 
 
 class CheckpointEachEpoch(keras.callbacks.Callback):
-    """Saves a checkpoint and the log's rows after each epoch; stops the run when the loss is NaN.
+    """Saves a checkpoint and the log's rows after each epoch; ends a run whose loss is not finite.
 
     Args:
         folder: `pathlib.Path` of the checkpoints.
@@ -86,11 +87,9 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if logs["loss"] != logs["loss"]:
-            raise RunError(
-                f"The loss became NaN in epoch {epoch + 1} of phase {self.name!r}; the weights of "
-                "the last good epoch are kept. A smaller --learning-rate may help."
-            )
+        if not math.isfinite(logs["loss"]):
+            kind = "NaN" if math.isnan(logs["loss"]) else "infinite"
+            raise RunError(f"The loss became {kind} in epoch {epoch + 1} of phase {self.name!r}")
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"phase": self.name, "epoch": epoch + 1, "learning_rate": rate, **logs}
         self.rows.append(row)

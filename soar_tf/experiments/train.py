@@ -121,7 +121,7 @@ class Experiment:
 
         Raises:
             InputError: If the folder cannot be used.
-            RunError: If the loss becomes NaN.
+            RunError: If the loss becomes NaN or infinite.
         """
         with run_directory.RunDirectory(workdir, self.config) as folder:
             if folder.manifest().get("status") == "complete":
@@ -159,9 +159,10 @@ class Experiment:
             epoch = progress["epoch"] if phase.number == progress["phase"] else 0
             try:
                 self._train_phase(folder, phase, train, epoch, progress["rows"], resumed, verbose)
-            except RunError:
-                self._keep_last_good(folder, phase)
-                raise
+            except RunError as error:
+                kept = self._keep_last_good(folder, phase)
+                folder.update_manifest(status="failed")
+                raise RunError(f"{error}; {kept}. A smaller --learning-rate may help.") from None
             if phase.number + 1 < len(self.phases):
                 _save_network(self.network, folder / run_directory.STANDARD)
         _save_network(self.network, folder / run_directory.NETWORK)
@@ -219,15 +220,16 @@ class Experiment:
             )
 
     def _keep_last_good(self, folder, phase):
-        """Writes the network of the last checkpoint, after a run that failed."""
+        """After a run that failed, writes the phase's last good network; returns what is kept."""
         path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
-        if path is None or progress["phase"] != phase.number:
-            return
+        if path is None:
+            return "no epoch before it was good, so no weights are kept"
+        if progress["phase"] != phase.number:
+            return f"the phase before it is kept in {run_directory.STANDARD}"
         model = RobustModel(self.network, phase.method)
-        model.compile(schedules.optimizer(self.config.optimizer, 1e-3, self.config.weight_decay))
-        model.optimizer.build(model.trainable_variables)
         model.load_weights(path)
         _save_network(self.network, folder / run_directory.NETWORK)
+        return f"the network of epoch {progress['epoch']} is kept in {run_directory.NETWORK}"
 
 
 def write_log(path, rows):

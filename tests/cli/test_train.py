@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soar_tf.experiments import checkpoints
+from soar_tf.experiments import checkpoints, schedules
 
 
 def _rows(folder):
@@ -133,14 +133,32 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "damaged"))
 
 
-def test_a_nan_loss_stops_the_run_and_keeps_the_last_good_weights(tmp_path, run_cli):
+def test_a_nan_loss_in_the_first_epoch_stops_the_run(tiny, tmp_path, run_cli):
     result = run_cli(
-        "train", "--method", "standard", "--dataset", "digits", "--network", "mlp", "--limit",
-        "128", "--batch-size", "32", "--verbose", "0", "--epochs", "2", "--learning-rate", "1e30",
+        "train", "--method", "standard", *tiny, "--epochs", "2", "--learning-rate", "1e30",
         "--lr-schedule", "constant", "--workdir", tmp_path / "nan", expect=1,
     )  # fmt: skip
-    assert "The loss became NaN in epoch 1" in result.stderr
-    assert json.loads((tmp_path / "nan" / "manifest.json").read_text())["status"] == "running"
+    assert "The loss became NaN in epoch 1 of phase 'standard'; no epoch before" in result.stderr
+    assert json.loads((tmp_path / "nan" / "manifest.json").read_text())["status"] == "failed"
+    assert not (tmp_path / "nan" / "model.keras").exists()
+
+
+@pytest.mark.parametrize("method", ["standard", "soar"])
+def test_a_nan_loss_keeps_the_last_good_weights(method, tiny, tmp_path, run_cli, monkeypatch):
+    """The rate explodes in the method's third epoch (of 4 steps each), after two good ones."""
+    arguments = ["train", "--method", method, *tiny[:-2], "--evaluate", "0"]
+    arguments += ["--pretrain-epochs", "1"] if method == "soar" else []
+
+    def exploding(schedule, peak, total_steps, drops):
+        return keras.optimizers.schedules.PiecewiseConstantDecay([8], [0.01, 1e30])
+
+    monkeypatch.setattr(schedules, "learning_rate", exploding)
+    run_cli(*arguments, "--epochs", "2", "--workdir", tmp_path / "good")
+    result = run_cli(*arguments, "--epochs", "3", "--workdir", tmp_path / "nan", expect=1)
+    assert "in epoch 3" in result.stderr
+    assert "the network of epoch 2 is kept in model.keras" in result.stderr
+    assert _same(_weights(tmp_path / "good"), _weights(tmp_path / "nan"))
+    assert _rows(tmp_path / "good") == _rows(tmp_path / "nan")
 
 
 def test_a_config_file_and_flags_that_win_over_it(tmp_path, run_cli):
