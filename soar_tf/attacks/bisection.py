@@ -51,7 +51,7 @@ class Bisection(Attack):
             `(result, rows, succeeded)`: `succeeded` tells whether each row's c has given a
             misclassified point.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `_descend`.")
 
     def search(self, logits_fn, x, y, keys):
         aim = y

@@ -40,7 +40,7 @@ class Transformation(Attack):
 
     def transform(self, x, keys):
         """One random transformation of each image, `[B, ...]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `transform`.")
 
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
         best, best_values = None, None

@@ -114,7 +114,6 @@ def test_keras_callbacks_see_it(linear_model, threshold_data, script, tmp_path):
 
 
 def test_tensorboard_sees_it(linear_model, threshold_data, tmp_path):
-    pytest.importorskip("tensorboard")
     x, y = threshold_data
     board = keras.callbacks.TensorBoard(str(tmp_path))
     linear_model().fit(x, y, verbose=0, callbacks=[RobustAccuracy((x, y), ATTACK), board])
