@@ -4,12 +4,14 @@ import dataclasses
 import tomllib
 from pathlib import Path
 
-from soar_tf import model_files
+from soar_tf import datasets, model_files
 from soar_tf.errors import InputError
 from soar_tf.experiments import run_directory
 from soar_tf.model_files import LoadedModel, load_network
 
-__all__ = ["LoadedModel", "check_fits", "load", "load_network", "network_path"]
+__all__ = [
+    "LoadedModel", "check_fits", "examples_for", "load", "load_network", "network_path",
+]  # fmt: skip
 
 
 def load(path):
@@ -65,6 +67,35 @@ def check_fits(model, image_shape, num_classes, name):
         raise InputError(
             f"`model` {name} has {classes} classes. Received a data set of {num_classes}."
         )
+
+
+def examples_for(models, dataset, *, data_dir, image_size, split, limit):
+    """Loads the images to attack models with, after checking that they fit every model.
+
+    Args:
+        models: Mapping of names to `LoadedModel`s.
+        dataset: Data set's name.
+        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
+        image_size: `[height, width]`, or `None`.
+        split: The split.
+        limit: Number of images, or `None` for all.
+
+    Returns:
+        A `soar_tf.datasets.Split`.
+
+    Raises:
+        InputError: If the data cannot be loaded or does not fit.
+    """
+    folders = [model.config["data_dir"] for model in models.values() if "data_dir" in model.config]
+    data = datasets.load(
+        dataset,
+        data_dir=data_dir or (folders[0] if folders else None),
+        splits=(split,),
+        image_size=tuple(image_size) if image_size else None,
+    )
+    for name, model in models.items():
+        check_fits(model, data.image_shape, data.num_classes, name)
+    return data[split] if limit is None else data[split].take(limit)
 
 
 def network_path(path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
-from soar_tf import datasets, evaluation, files
+from soar_tf import evaluation, files
 from soar_tf.errors import InputError
 from soar_tf.experiments import masking as masking_section
 from soar_tf.experiments import models, run_directory
@@ -118,14 +118,14 @@ def evaluate_model(
         raise InputError("`dataset` is needed: only a run directory knows its own.")
     epsilon = config_room.recipe(dataset)["epsilon"] if epsilon is None else epsilon
     built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
-    data = datasets.load(
+    examples = models.examples_for(
+        {path: model},
         dataset,
-        data_dir=data_dir or model.config.get("data_dir"),
-        splits=(split,),
-        image_size=tuple(image_size) if image_size else None,
+        data_dir=data_dir,
+        image_size=image_size,
+        split=split,
+        limit=limit,
     )
-    models.check_fits(model, data.image_shape, data.num_classes, path)
-    examples = data[split] if limit is None else data[split].take(limit)
     source = masking_section.load_source(masking_source, model) if masking else None
     result = evaluation.evaluate(
         model.network or model.logits_fn,

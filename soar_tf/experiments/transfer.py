@@ -6,7 +6,7 @@ from pathlib import Path
 
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
-from soar_tf import datasets, evaluation, files
+from soar_tf import evaluation, files
 from soar_tf.errors import InputError
 from soar_tf.experiments import models
 from soar_tf.experiments.manifest import environment
@@ -62,17 +62,10 @@ def transfer_models(
     loaded = {name: models.load(name) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
     epsilon = config_room.recipe(dataset)["epsilon"] if epsilon is None else epsilon
-    folders = [model.config["data_dir"] for model in loaded.values() if "data_dir" in model.config]
-    data = datasets.load(
-        dataset,
-        data_dir=data_dir or (folders[0] if folders else None),
-        splits=(split,),
-        image_size=tuple(image_size) if image_size else None,
+    examples = models.examples_for(
+        loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit
     )
-    for name, model in loaded.items():
-        models.check_fits(model, data.image_shape, data.num_classes, name)
     networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
-    examples = data[split] if limit is None else data[split].take(limit)
     built = attacks_room.get(attack, epsilon=epsilon)
     matrix = evaluation.transfer_matrix(
         {str(path): networks[str(path)] for path in sources},
