@@ -13,6 +13,7 @@ from soar_tf.methods.jacobian import Jacobian
 from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.regularizer import Regularizer
 from soar_tf.methods.soar import SOAR
 from soar_tf.methods.standard import Standard
 from soar_tf.methods.sum import Sum
@@ -89,6 +90,7 @@ __all__ = [
     "GradientNorm",
     "Jacobian",
     "Method",
+    "Regularizer",
     "Standard",
     "Sum",
     "Terms",

@@ -3,11 +3,12 @@
 import tensorflow as tf
 
 from soar_tf.errors import check_boolean, check_number
-from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.method import Terms
+from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms
 
 
-class CURE(Method):
+class CURE(Regularizer):
     r"""Curvature regularization (Moosavi-Dezfooli et al. 2018, arXiv:1811.09716).
 
     Minimises $\ell(x) + \lambda R(x)$ per example, where
@@ -28,18 +29,18 @@ class CURE(Method):
         h: Length of z, an l2 distance in units of the pixel range, larger than 0. On 32x32x3
             images h = 3 moves every pixel by 14/255.
         squared: Whether to square the norm.
+        penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
+        penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
     """
 
-    has_penalty = True
-    second_order = True
     starts_from_standard = True
 
-    def __init__(self, lambda_=4.0, h=3.0, squared=False):
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+    def __init__(self, lambda_=4.0, h=3.0, squared=False, penalty_fraction=1.0, penalty_every=1):
+        super().__init__(lambda_, penalty_fraction, penalty_every)
         self.h = check_number(h, "h", minimum=0.0, exclusive=True)
         self.squared = check_boolean(squared, "squared")
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
+    def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []
 
         def values(inputs):
@@ -53,9 +54,4 @@ class CURE(Method):
         penalty = norms.norm(change, "l2")
         if self.squared:
             penalty = tf.reduce_sum(tf.square(change), axis=1)
-        logits = seen[0]
-        if forward.depends_on_training:
-            # The curvature is that of the inference network; the loss trains the other one.
-            logits = forward.training(x)
-            loss = loss_fn(y, logits)
-        return Terms(loss, logits, penalty, self.lambda_)
+        return Terms(loss, seen[0], penalty, self.lambda_)

@@ -17,6 +17,7 @@ class Forward:
     Args:
         network: A built `keras.Model` giving logits.
         xla: Whether the passes may be compiled by XLA.
+        step: The training step, from 0 on: int or integer scalar tensor.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
@@ -24,9 +25,10 @@ class Forward:
             pass may serve for both.
     """
 
-    def __init__(self, network, *, xla=False):
+    def __init__(self, network, *, xla=False, step=0):
         self.network = network
         self.xla = xla
+        self.step = step
         self.weights = [weight.value for weight in network.trainable_weights]
         self.depends_on_training = bool(training_dependent_layers(network))
         self._passes = []

@@ -3,14 +3,15 @@
 import tensorflow as tf
 
 from soar_tf.errors import check_choice, check_epsilon, check_number
-from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.method import Terms
+from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms
 
 MODES = ("double_backprop", "finite_difference")
 _DUAL = {"linf": "l1", "l2": "l2"}
 
 
-class GradientNorm(Method):
+class GradientNorm(Regularizer):
     r"""Input gradient regularization, first-order adversarial training (arXiv:1802.01421).
 
     To first order, the loss grows inside the ball by at most $\epsilon\|\nabla\ell(x)\|_q$, with q
@@ -35,20 +36,28 @@ class GradientNorm(Method):
         mode: `"double_backprop"` (the first form) or `"finite_difference"` (the second).
         h: Step of the finite difference: a distance in the threat model's norm, in units of the
             pixel range, larger than 0.
+        penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
+        penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
     """
 
-    has_penalty = True
-    second_order = True
-
-    def __init__(self, epsilon=8 / 255, lambda_=1.0, norm="linf", mode="double_backprop", h=0.01):
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        lambda_=1.0,
+        norm="linf",
+        mode="double_backprop",
+        h=0.01,
+        penalty_fraction=1.0,
+        penalty_every=1,
+    ):
+        super().__init__(lambda_, penalty_fraction, penalty_every)
         self.norm = check_choice(norm, "norm", _DUAL)
         self.epsilon = check_epsilon(epsilon, norm=norm)
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
         self.mode = check_choice(mode, "mode", MODES)
         self.h = check_number(h, "h", minimum=0.0, exclusive=True)
         self.second_order = mode == "double_backprop"
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
+    def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []
 
         def values(inputs):
@@ -62,9 +71,4 @@ class GradientNorm(Method):
             direction = tf.stop_gradient(norms.steepest_direction(gradient, self.norm))
             growth = self.epsilon * (values(x + self.h * direction) - loss) / self.h
             penalty = 0.5 * tf.square(growth)
-        logits = seen[0]
-        if forward.depends_on_training:
-            # The penalty is that of the inference network; the loss trains the other one.
-            logits = forward.training(x)
-            loss = loss_fn(y, logits)
-        return Terms(loss, logits, penalty, self.lambda_)
+        return Terms(loss, seen[0], penalty, self.lambda_)

@@ -3,11 +3,12 @@
 import tensorflow as tf
 
 from soar_tf.errors import check_integer, check_number
-from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.method import Terms
+from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms, random
 
 
-class Jacobian(Method):
+class Jacobian(Regularizer):
     r"""Jacobian regularization by random projections (Hoffman et al. 2019, arXiv:1908.02729).
 
     Minimises $\ell(x) + \lambda R(x)$ per example, where, for the logits $z \in \mathbb R^C$ and
@@ -24,16 +25,15 @@ class Jacobian(Method):
         lambda_: Weight $\lambda$ of the penalty, at least 0. The Jacobian is that of the pixels
             in [0, 1]; for pixels divided by a standard deviation s it would be s times larger.
         num_projections: Number m of random directions, at least 1; each costs a backward pass.
+        penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
+        penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
     """
 
-    has_penalty = True
-    second_order = True
-
-    def __init__(self, lambda_=0.01, num_projections=1):
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
+    def __init__(self, lambda_=0.01, num_projections=1, penalty_fraction=1.0, penalty_every=1):
+        super().__init__(lambda_, penalty_fraction, penalty_every)
         self.num_projections = check_integer(num_projections, "num_projections", minimum=1)
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
+    def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []
 
         def projected(inputs):
@@ -47,7 +47,4 @@ class Jacobian(Method):
         logits = seen[0]
         squares = [tf.reduce_sum(norms.flatten(tf.square(row)), axis=1) for row in rows]
         penalty = 0.5 * logits.shape[-1] / self.num_projections * tf.add_n(squares)
-        if forward.depends_on_training:
-            # The penalty is that of the inference network; the loss trains the other one.
-            logits = forward.training(x)
         return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)

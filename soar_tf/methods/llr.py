@@ -3,13 +3,14 @@
 import tensorflow as tf
 
 from soar_tf.errors import check_choice, check_epsilon, check_integer, check_number
-from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.method import Terms
+from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms, projections
 
 _BOUNDS = (0.0, 1.0)
 
 
-class LLR(Method):
+class LLR(Regularizer):
     r"""Local linearity regularization (Qin et al. 2019, arXiv:1907.02610).
 
     Minimises $\ell(x) + \lambda R(x)$ per example, where
@@ -30,20 +31,29 @@ class LLR(Method):
         steps: Number of Adam steps, at least 1.
         step_size: Adam's learning rate, in units of the pixel range, at least 0.
         norm: `"linf"` or `"l2"`.
+        penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
+        penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
     """
 
-    has_penalty = True
-    second_order = True
-
-    def __init__(self, epsilon=8 / 255, lambda_=4.0, mu=0.3, steps=10, step_size=0.1, norm="linf"):
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        lambda_=4.0,
+        mu=0.3,
+        steps=10,
+        step_size=0.1,
+        norm="linf",
+        penalty_fraction=1.0,
+        penalty_every=1,
+    ):
+        super().__init__(lambda_, penalty_fraction, penalty_every)
         self.norm = check_choice(norm, "norm", ("linf", "l2"))
         self.epsilon = check_epsilon(epsilon, norm=norm)
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
         self.mu = check_number(mu, "mu", minimum=0.0)
         self.steps = check_integer(steps, "steps", minimum=1)
         self.step_size = check_number(step_size, "step_size", minimum=0.0)
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
+    def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []
 
         def values(inputs):
@@ -65,12 +75,7 @@ class LLR(Method):
         )
         slope = tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
         penalty = tf.abs(values(x + delta) - loss - slope) + self.mu * tf.abs(slope)
-        logits = seen[0]
-        if forward.depends_on_training:
-            # R is that of the inference network; the loss trains the other one.
-            logits = forward.training(x)
-            loss = loss_fn(y, logits)
-        return Terms(loss, logits, penalty, self.lambda_)
+        return Terms(loss, seen[0], penalty, self.lambda_)
 
     def least_linear(self, values_fn, x, loss, gradient, start):
         r"""The perturbation $\delta$ with the largest $\gamma$ that Adam finds, `[B, ...]`.

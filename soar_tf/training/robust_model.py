@@ -108,7 +108,7 @@ class RobustModel(keras.Model):
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._checked_pixels(tf.cast(x, tf.float32))
-        forward = methods.Forward(self.network, xla=bool(self.jit_compile))
+        forward = methods.Forward(self.network, xla=bool(self.jit_compile), step=self.step.value)
         positions = replicas.global_positions(tf.shape(x)[0])
         keys = random.example_keys(self.seed, positions, step=self.step.value, purpose="training")
         with tf.GradientTape(persistent=True) as tape:
