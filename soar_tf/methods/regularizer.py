@@ -57,8 +57,6 @@ class Regularizer(Method):
         everywhere = self.penalty_fraction == 1.0 and self.penalty_every == 1
         if everywhere and not forward.depends_on_training:
             return self.curvature_terms(forward, point, y, loss_fn=loss_fn, keys=keys)
-        # The penalty is that of the inference network; the loss trains the other one.
-        logits = forward.training(point)
 
         def penalty():
             rows, counts = choose(keys, self.penalty_fraction)
@@ -73,6 +71,8 @@ class Regularizer(Method):
 
         values = self._when_due(forward.step, penalty, tf.shape(keys)[0])
         values = tf.ensure_shape(values, keys.shape[:1])
+        # The penalty is that of the inference network, as it is before the loss's pass updates it.
+        logits = forward.training(point)
         return Terms(loss_fn(y, logits), logits, values, self.lambda_)
 
     def _when_due(self, step, penalty, count):

@@ -133,7 +133,7 @@ def test_the_gradient_of_a_part_is_that_of_its_counted_penalties():
         )  # fmt: skip
         model.train_on_batch(x, y, sample_weight=sample_weight)
         steps.append(model.network.get_weights())
-    for start, first, second in zip(small_network().get_weights(), *steps, strict=True):
+    for first, second in zip(*steps, strict=True):
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-7)
     assert np.abs(steps[0][0] - small_network().get_weights()[0]).max() > 1e-4
 
