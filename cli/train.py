@@ -77,6 +77,17 @@ from soar_tf.errors import RunError
     "--optimizer", type=click.Choice(config_room.OPTIMIZERS), help="Optimizer. [default: sgd]"
 )
 @click.option("--weight-decay", type=params.Number(), help="Weight decay. [default: 2e-4]")
+@click.option(
+    "--label-smoothing",
+    type=params.Number(),
+    help="Share of the label's weight spread over all classes. [default: 0]",
+)
+@click.option(
+    "--ema",
+    type=params.Number(),
+    metavar="MOMENTUM",
+    help="Average the weights over steps, such as 0.999; the average is validated and kept.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
 @click.option("--limit", type=params.POSITIVE, help="Use the first N training images only.")
 @click.option(

@@ -11,7 +11,6 @@ from pathlib import Path
 from soar_tf.errors import (
     InputError,
     check_choice,
-    check_epsilon,
     check_integer,
     check_number,
     unknown,
@@ -65,6 +64,9 @@ class TrainConfig:
         lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (two drops) or `"constant"`.
         optimizer: `"sgd"` (momentum 0.9), `"adam"` or `"adamw"`.
         weight_decay: Decoupled weight decay.
+        label_smoothing: Share of the label's weight that is spread over all classes, in [0, 1);
+            `None`: none.
+        ema: Momentum of the weights' moving average, which is validated and kept; `None`: none.
         seed: Seed of weights, order, augmentation and noise.
         limit: Number of training images used, or `None` for all.
         augment: Whether to crop and flip; `None` for the data set's habit.
@@ -88,6 +90,8 @@ class TrainConfig:
     lr_schedule: str = "onecycle"
     optimizer: str = "sgd"
     weight_decay: float = 2e-4
+    label_smoothing: float | None = None
+    ema: float | None = None
     seed: int = 0
     limit: int | None = None
     augment: bool | None = None
@@ -143,9 +147,11 @@ class TrainConfig:
             value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
             setattr(self, name, value)
         self.weight_decay = check_number(self.weight_decay, "weight_decay", minimum=0.0)
-        if "epsilon" in self.method_args:
-            norm = self.method_args.get("norm", "linf")
-            self.method_args["epsilon"] = check_epsilon(self.method_args["epsilon"], norm=norm)
+        # At 1, labels say nothing, and an average never leaves its first value.
+        for name in ("label_smoothing", "ema"):
+            if getattr(self, name) is not None:
+                value = check_number(getattr(self, name), name, minimum=0.0, maximum=0.99999)
+                setattr(self, name, value)
 
     def to_dict(self):
         """The configuration without what is `None` (TOML has no null)."""

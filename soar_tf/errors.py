@@ -4,6 +4,8 @@ A user's mistake is answered by one sentence that names the argument, what came 
 allowed. The command line turns it into exit code 2; any other exception means that the run failed.
 """
 
+import contextlib
+import contextvars
 import difflib
 import math
 from collections.abc import Iterable
@@ -48,6 +50,23 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
     return InputError(f"Unknown {kind} {value!r}.{hint} Allowed: {', '.join(names)}.")
 
 
+_TENSORS = contextvars.ContextVar("tensors", default=False)
+
+
+@contextlib.contextmanager
+def tensors_as_numbers():
+    """Context in which scalar tensors pass for numbers: a schedule's, checked when it was made."""
+    token = _TENSORS.set(True)
+    try:
+        yield
+    finally:
+        _TENSORS.reset(token)
+
+
+def _is_tensor(value):
+    return _TENSORS.get() and hasattr(value, "dtype")
+
+
 def parse_number(value: object, argument: str) -> float:
     """Reads a finite number; fractions such as `"8/255"` are accepted.
 
@@ -67,6 +86,8 @@ def parse_number(value: object, argument: str) -> float:
     >>> round(parse_number("8/255", "epsilon"), 6)
     0.031373
     """
+    if _is_tensor(value):
+        return value
     try:
         number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
@@ -105,6 +126,8 @@ def check_number(
         InputError: If it is no finite number or lies outside the range.
     """
     number = parse_number(value, argument)
+    if _is_tensor(number) or _is_tensor(maximum):
+        return number
     too_small = minimum is not None and (number < minimum or (exclusive and number == minimum))
     if too_small or (maximum is not None and number > maximum):
         bounds = []
@@ -119,6 +142,8 @@ def check_number(
 
 def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
     """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
+    if _is_tensor(value):
+        raise InputError(f"`{argument}` must be an integer, which no schedule can change.")
     number = parse_number(value, argument)
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
@@ -149,6 +174,8 @@ def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") 
     """
     maximum = 1.0 if norm == "linf" else None
     hint = ""
+    if _is_tensor(value):
+        return value
     if maximum is not None and parse_number(value, argument) > maximum:
         hint = f"Pixels lie in [0, 1]: write {parse_number(value, argument):g}/255 for 0-255."
     return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)

@@ -31,9 +31,19 @@ def learning_rate(schedule, peak, total_steps, drops):
     )
 
 
-def optimizer(name, rate, weight_decay):
-    """An optimizer by name: `"sgd"` with momentum 0.9, `"adam"` or `"adamw"`."""
+def optimizer(name, rate, weight_decay, ema=None):
+    """An optimizer by name: `"sgd"` with momentum 0.9, `"adam"` or `"adamw"`.
+
+    Args:
+        name: The name.
+        rate: Learning rate or schedule.
+        weight_decay: Decoupled weight decay.
+        ema: Momentum of the weights' moving average, or `None` for none.
+    """
+    common = {"weight_decay": weight_decay}
+    if ema is not None:
+        common |= {"use_ema": True, "ema_momentum": ema}
     if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, weight_decay=weight_decay)
+        return keras.optimizers.SGD(rate, momentum=0.9, **common)
     cls = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
-    return cls(rate, weight_decay=weight_decay)
+    return cls(rate, **common)

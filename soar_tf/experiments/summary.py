@@ -5,7 +5,7 @@ from pathlib import Path
 
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
-from soar_tf import evaluation, files
+from soar_tf import evaluation, files, methods
 from soar_tf.errors import InputError
 from soar_tf.experiments import masking as masking_section
 from soar_tf.experiments import models, run_directory
@@ -38,7 +38,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
     """
     model = models.load(folder)
     epsilon = config_room.recipe(model.config["dataset"])["epsilon"]
-    epsilon = model.config.get("method_args", {}).get("epsilon", epsilon)
+    epsilon = methods.last_value(model.config.get("method_args", {}).get("epsilon", epsilon))
     built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
     split = "test" if "test" in dataset.splits else "validation"
     examples = dataset[split].take(limit)

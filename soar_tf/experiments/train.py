@@ -17,8 +17,16 @@ import keras
 from soar_tf import config as config_room
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
 from soar_tf.errors import InputError, RunError
-from soar_tf.experiments import checkpoints, manifest, models, run_directory, schedules
+from soar_tf.experiments import (
+    averaging,
+    checkpoints,
+    manifest,
+    models,
+    run_directory,
+    schedules,
+)
 from soar_tf.training import RobustModel
+from soar_tf.training.losses import default_loss
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
 # of 150 (arXiv:2004.01832, appendix C).
@@ -186,19 +194,23 @@ class Experiment:
             config.lr_schedule, phase.learning_rate, steps * phase.epochs, phase.drops
         )
         model.compile(
-            schedules.optimizer(config.optimizer, rate, config.weight_decay),
+            schedules.optimizer(config.optimizer, rate, config.weight_decay, config.ema),
+            loss=default_loss(config.label_smoothing),
             metrics=["accuracy"],
             jit_compile="auto" if config.jit is None else config.jit,
         )
         model.optimizer.build(model.trainable_variables)
+        self._model = model
         if resumed is not None:
             model.load_weights(resumed)
         if epoch >= phase.epochs:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
             return
         if verbose:
             print(f"Phase {phase.name}: epochs {epoch + 1} to {phase.epochs}", file=sys.stderr)
         callbacks = [
             keras.callbacks.TerminateOnNaN(),
+            *averaging.on_average(config.ema, []),
             checkpoints.CheckpointEachEpoch(
                 folder / run_directory.CHECKPOINTS,
                 (phase.number, phase.name),
@@ -226,8 +238,8 @@ class Experiment:
             return "no epoch before it was good, so no weights are kept"
         if progress["phase"] != phase.number:
             return f"the phase before it is kept in {run_directory.STANDARD}"
-        model = RobustModel(self.network, phase.method)
-        model.load_weights(path)
+        self._model.load_weights(path)
+        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
         _save_network(self.network, folder / run_directory.NETWORK)
         return f"the network of epoch {progress['epoch']} is kept in {run_directory.NETWORK}"
 

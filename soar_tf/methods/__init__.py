@@ -14,6 +14,7 @@ from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
 from soar_tf.methods.regularizer import Regularizer
+from soar_tf.methods.schedules import Ramp, Schedule, Stairs, last_value
 from soar_tf.methods.soar import SOAR
 from soar_tf.methods.standard import Standard
 from soar_tf.methods.sum import Sum
@@ -90,11 +91,15 @@ __all__ = [
     "GradientNorm",
     "Jacobian",
     "Method",
+    "Ramp",
     "Regularizer",
+    "Schedule",
+    "Stairs",
     "Standard",
     "Sum",
     "Terms",
     "deserialize",
     "get",
+    "last_value",
     "serialize",
 ]

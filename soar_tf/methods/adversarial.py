@@ -2,6 +2,7 @@
 
 from soar_tf.attacks import PGD
 from soar_tf.errors import check_boolean
+from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import Method, Terms, optional_number
 
 
@@ -17,17 +18,30 @@ class Adversarial(Method):
         step_size: Length of a step. Default: `epsilon / 4` for linf (2/255 at 8/255).
         norm: `"linf"` or `"l2"`.
         random_start: Whether PGD starts at a uniform point of the ball.
+        inner_loss: The loss that PGD climbs: `"training"` (the compiled one), `"cross_entropy"`,
+            `"margin"` (largest other logit minus the label's) or `"dlr"` (the margin relative to
+            the logits' range, arXiv:2003.01690).
     """
 
-    def __init__(self, epsilon=8 / 255, steps=7, step_size=None, norm="linf", random_start=True):
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        steps=7,
+        step_size=None,
+        norm="linf",
+        random_start=True,
+        inner_loss="training",
+    ):
         step_size = optional_number(step_size, "step_size", minimum=0.0)
         random_start = check_boolean(random_start, "random_start")
         self.attack = PGD(epsilon, norm, steps, step_size, random_start)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.steps, self.step_size = self.attack.steps, self.attack.step_size
         self.random_start = self.attack.random_start
+        self.inner_loss = inner.check(inner_loss, "inner_loss")
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        climbed = inner.choose(self.inner_loss, loss_fn)
+        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

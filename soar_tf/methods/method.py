@@ -1,10 +1,12 @@
 """The base class of every method: what is minimised, per example."""
 
 import dataclasses
+import types
 
 import tensorflow as tf
 
-from soar_tf.errors import check_number
+from soar_tf.errors import check_number, tensors_as_numbers
+from soar_tf.methods import schedules
 from soar_tf.serialization import Configurable
 
 
@@ -16,7 +18,7 @@ class Terms:
         loss: `[B]`, the per-example loss.
         logits: `[B, C]`, the logits that training metrics are computed from.
         penalty: `[B]`, the per-example regularizer before its weight, or `None`.
-        penalty_weight: The regularizer's weight: a float.
+        penalty_weight: The regularizer's weight: a float or a scalar tensor.
         loss_gradients: The gradient of `sum(loss)` by each of the network's trainable weights, if
             the method had it at no extra pass; `None` if it had not.
     """
@@ -24,7 +26,7 @@ class Terms:
     loss: tf.Tensor
     logits: tf.Tensor
     penalty: tf.Tensor | None = None
-    penalty_weight: float = 0.0
+    penalty_weight: float | tf.Tensor = 0.0
     loss_gradients: list | None = None
 
 
@@ -43,12 +45,49 @@ class Method(Configurable):
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
             way, so that the command line trains one first.
+        schedules: The arguments that change during training, by name; the attributes themselves
+            hold the last values. See `soar_tf.methods.Schedule`: any constructor takes them.
     """
 
     has_penalty = False
     second_order = False
     penalty_clipnorm = None
     starts_from_standard = False
+    schedules = types.MappingProxyType({})
+
+    def __init_subclass__(cls, takes_schedules=True, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if takes_schedules and "__init__" in vars(cls):
+            cls.__init__ = schedules.accepting(cls.__init__)
+
+    def get_config(self):
+        """The constructor's arguments as plain values; a schedule as its text."""
+        return {**super().get_config(), **{k: str(v) for k, v in self.schedules.items()}}
+
+    @property
+    def schedules_count_epochs(self):
+        """Whether a schedule has its length in epochs."""
+        return any(schedule.unit == "epochs" for schedule in self.schedules.values())
+
+    def scheduled_values(self, step, steps_per_epoch=None):
+        """The values that scheduled arguments have in a step, scalar tensors by name."""
+        return {k: v.at(step, steps_per_epoch) for k, v in self.schedules.items()}
+
+    def at(self, step, steps_per_epoch=None):
+        """The method as it is in a step: with its schedules' values for constants.
+
+        Args:
+            step: Steps done before it: int or integer scalar tensor.
+            steps_per_epoch: Steps of an epoch, for schedules that count epochs.
+
+        Returns:
+            A `Method` without schedules; this one itself if it has none.
+        """
+        values = self.scheduled_values(step, steps_per_epoch)
+        if not values:
+            return self
+        with tensors_as_numbers():
+            return type(self)(**{**self.get_config(), **values})
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         """Computes the objective's terms; called inside the train step's outer gradient tape.

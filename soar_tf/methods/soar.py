@@ -7,6 +7,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD
 from soar_tf.attacks.attack import random_start
 from soar_tf.errors import check_boolean, check_choice, check_integer, check_number
+from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import Terms, optional_number
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import curvature, gradients, random
@@ -50,6 +51,10 @@ class SOAR(Regularizer):
         preset: The reading of the paper's constants that `lambda_` and `norm_clip` default to:
             `"per_example"` (0.5 and 10, literally) or `"batch_mean"` (0.5/128 and 1280: gradients
             of a mean over 128 examples), which gives more robustness for less clean accuracy.
+        inner_loss: The loss that the PGD1 step climbs: `"training"` (the compiled one),
+            `"cross_entropy"`, `"margin"` or `"dlr"`, see `soar_tf.methods.Adversarial`.
+        penalty_loss: The loss whose growth R bounds, one of the same. With another one than
+            `"training"`, the loss's gradient by the weights takes a backward pass of its own.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on; see
             `soar_tf.methods.Regularizer`. A step costs about (5 + 12 f) / 3 standard ones.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
@@ -79,6 +84,8 @@ class SOAR(Regularizer):
         estimator="mean_norm",
         full_vector=False,
         preset="per_example",
+        inner_loss="training",
+        penalty_loss="training",
         penalty_fraction=1.0,
         penalty_every=1,
     ):
@@ -89,13 +96,15 @@ class SOAR(Regularizer):
         self.attack = PGD(epsilon, norm, 1, step_size)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.step_size = self.attack.step_size
-        lambda_ = constants["lambda_"] if lambda_ == "preset" else lambda_
+        if isinstance(lambda_, str) and lambda_ == "preset":
+            lambda_ = constants["lambda_"]
         super().__init__(lambda_, penalty_fraction, penalty_every)
         self.alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
         self.h_min = check_number(h_min, "h_min", minimum=0.0, maximum=self.alpha, exclusive=True)
         self.init = check_choice(init, "init", INITS)
         self.num_directions = check_integer(num_directions, "num_directions", minimum=1)
-        norm_clip = constants["norm_clip"] if norm_clip == "preset" else norm_clip
+        if isinstance(norm_clip, str) and norm_clip == "preset":
+            norm_clip = constants["norm_clip"]
         self.norm_clip = optional_number(norm_clip, "norm_clip", minimum=0.0, exclusive=True)
         self.penalty_clipnorm = optional_number(
             penalty_clipnorm, "penalty_clipnorm", minimum=0.0, exclusive=True
@@ -103,21 +112,27 @@ class SOAR(Regularizer):
         self.hvp = check_choice(hvp, "hvp", curvature.HVPS)
         self.estimator = check_choice(estimator, "estimator", curvature.ESTIMATORS)
         self.full_vector = check_boolean(full_vector, "full_vector")
+        self.inner_loss = inner.check(inner_loss, "inner_loss")
+        self.penalty_loss = inner.check(penalty_loss, "penalty_loss")
 
     def point(self, forward, x, y, *, loss_fn, keys):
-        return self.expansion_point(forward, x, y, loss_fn, random.derive(keys, "init"))
+        climbed = inner.choose(self.inner_loss, loss_fn)
+        return self.expansion_point(forward, x, y, climbed, random.derive(keys, "init"))
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []
+        bounded = inner.choose(self.penalty_loss, loss_fn)
 
         def values(inputs):
             seen.append(forward.curvature(inputs))
-            return loss_fn(y, seen[-1])
+            return bounded(y, seen[-1])
 
         loss, gradient, loss_gradients = gradients.input_and_weight_gradient(
             values, x, forward.weights
         )
         penalty = self.penalty(values, x, gradient, random.derive(keys, "curvature"))
+        if bounded is not loss_fn:
+            loss, loss_gradients = loss_fn(y, seen[0]), None
         return Terms(loss, seen[0], penalty, self.lambda_, loss_gradients)
 
     def expansion_point(self, forward, x, y, loss_fn, keys):

@@ -1,16 +1,20 @@
 """Several methods at once: a mean of their losses, and the sum of their penalties."""
 
+import copy
+import functools
+
 import keras
 import tensorflow as tf
 
 from soar_tf import methods, serialization
 from soar_tf.errors import InputError, check_epsilon, check_number
+from soar_tf.methods import schedules
 from soar_tf.methods.forward import Forward
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
 
 
-class Sum(Method):
+class Sum(Method, takes_schedules=False):
     r"""A combination of methods, for instance adversarial training with SOAR's penalty.
 
     With losses $\ell_i$, penalties $R_i$ and penalty weights $\lambda_i$ of its members, minimises
@@ -20,7 +24,8 @@ class Sum(Method):
 
     The weights w apply to losses only: `Sum(["adversarial", "soar"], weights=[1, 0])` is the
     adversarial loss plus SOAR's penalty. Members draw independent noise. Training metrics are
-    those of the first member's logits.
+    those of the first member's logits. Members' arguments may follow schedules, whose values `fit`
+    logs as `<member>_<argument>`.
 
     BatchNorm: the first pass in training mode updates the moving statistics, later ones use their
     own batch statistics and update nothing, so that a step is one update. Clipping: if members
@@ -47,8 +52,12 @@ class Sum(Method):
     """
 
     def __init__(self, methods="adversarial+soar", weights=None, epsilon=None):
-        absent = optional_number(epsilon, "epsilon") is None
-        self.epsilon = None if absent else check_epsilon(epsilon)
+        schedule = schedules.parse(epsilon)
+        if schedule is not None:  # which the members check, and follow
+            self.epsilon = str(schedule)
+        else:
+            absent = optional_number(epsilon, "epsilon") is None
+            self.epsilon = None if absent else check_epsilon(epsilon)
         entries = methods.split("+") if isinstance(methods, str) else list(methods)
         if not entries:
             raise InputError("`methods` must name at least one method. Received: none.")
@@ -57,13 +66,29 @@ class Sum(Method):
         self.has_penalty = any(member.has_penalty for member in self.members)
         self.second_order = any(member.second_order for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
-        limits = [member.penalty_clipnorm for member in self.members]
-        self.penalty_clipnorm = min((v for v in limits if v is not None), default=None)
+        self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
 
     @property
     def methods(self):
         """The members as plain values, for the config."""
         return [_plain(member) for member in self.members]
+
+    @property
+    def schedules_count_epochs(self):
+        return any(member.schedules_count_epochs for member in self.members)
+
+    def scheduled_values(self, step, steps_per_epoch=None):
+        return {
+            f"{type(member).__name__.lower()}_{name}": value
+            for member in self.members
+            for name, value in member.scheduled_values(step, steps_per_epoch).items()
+        }
+
+    def at(self, step, steps_per_epoch=None):
+        now = copy.copy(self)
+        now.members = [member.at(step, steps_per_epoch) for member in self.members]
+        now.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in now.members)
+        return now
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         forward = _OneUpdate(forward)
@@ -77,6 +102,14 @@ class Sum(Method):
             if terms.penalty is not None:
                 penalties.append(terms.penalty_weight * terms.penalty)
         return Terms(loss, logits, tf.add_n(penalties) if penalties else None, 1.0)
+
+
+def _smallest(limits):
+    """The smallest of numbers, scalar tensors and `None`s; `None` if there is no other."""
+    limits = [limit for limit in limits if limit is not None]
+    if any(tf.is_tensor(limit) for limit in limits):
+        return functools.reduce(tf.minimum, limits)
+    return min(limits, default=None)
 
 
 class _OneUpdate(Forward):

@@ -1,6 +1,7 @@
 """Keras training: one engine for every method."""
 
+from soar_tf.training.losses import SmoothedCrossentropy
 from soar_tf.training.robust_model import RobustModel
 from soar_tf.training.soar_model import SOARModel
 
-__all__ = ["RobustModel", "SOARModel"]
+__all__ = ["RobustModel", "SOARModel", "SmoothedCrossentropy"]

@@ -3,12 +3,61 @@
 import keras
 import tensorflow as tf
 
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, check_number
+from soar_tf.ops import losses
 
 
-def default_loss():
+def default_loss(label_smoothing=0.0):
     """Cross-entropy of integer labels from logits, what `compile` uses if no loss is given."""
+    if label_smoothing:
+        return SmoothedCrossentropy(label_smoothing)
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@keras.saving.register_keras_serializable(package="soar_tf")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy from logits with label smoothing, for integer or one-hot labels.
+
+    Keras's own label smoothing takes one-hot labels only. Every method's per-example loss, and so
+    what attacks inside training climb, is the smoothed one.
+
+    Args:
+        label_smoothing: Share s of the label's weight, in [0, 1], that is spread over all classes:
+            the target is 1 - s + s/C for the label and s/C for every other class.
+        name: The loss's name.
+        reduction, dtype: See `keras.losses.Loss`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> loss = soar_tf.training.SmoothedCrossentropy(0.1)
+    >>> round(float(loss([0], [[0.0, 0.0]])), 4)
+    0.6931
+    """
+
+    def __init__(
+        self,
+        label_smoothing=0.1,
+        name="smoothed_crossentropy",
+        reduction="sum_over_batch_size",
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.label_smoothing = check_number(
+            label_smoothing, "label_smoothing", minimum=0.0, maximum=1.0
+        )
+
+    def call(self, y_true, y_pred):
+        classes = losses.class_indices(y_true, y_pred)
+        return keras.losses.categorical_crossentropy(
+            tf.one_hot(classes, y_pred.shape[-1], dtype=y_pred.dtype),
+            y_pred,
+            from_logits=True,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
 def per_example(loss):

@@ -11,7 +11,7 @@ from soar_tf import methods, networks
 from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
 from soar_tf.ops import random
 from soar_tf.ops.second_order_check import check_second_order
-from soar_tf.training import losses, replicas
+from soar_tf.training import epochs, losses, replicas
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
@@ -65,6 +65,7 @@ class RobustModel(keras.Model):
             aggregation="only_first_replica",
             name="step",
         )
+        self._steps_per_epoch = None
         if self.method.has_penalty:
             self.penalty_tracker = keras.metrics.Mean(name="penalty")
         self.built = True
@@ -98,8 +99,19 @@ class RobustModel(keras.Model):
         if self.method.second_order:
             xla = bool(self.jit_compile)
             check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
+        self._count_steps(x, y, *args, **kwargs)
         with _assertions_as_input_errors():
             return super().fit(x, y, *args, **kwargs)
+
+    def _count_steps(self, *args, **kwargs):
+        """Finds the number of steps in an epoch of `fit`, which schedules in epochs need."""
+        known, self._steps_per_epoch = self._steps_per_epoch, epochs.steps_per_epoch(args, kwargs)
+        if self._steps_per_epoch != known and self.method.schedules_count_epochs:
+            self.train_function = None  # it holds the other number
+
+    def _method_now(self):
+        """The method in this step: its schedules' values for constants."""
+        return self.method.at(self.step.value, self._steps_per_epoch)
 
     def export(self, filepath, **kwargs):
         """Exports the network alone: see `keras.Model.export` and `soar_tf.export`."""
@@ -112,7 +124,9 @@ class RobustModel(keras.Model):
         positions = replicas.global_positions(tf.shape(x)[0])
         keys = random.example_keys(self.seed, positions, step=self.step.value, purpose="training")
         with tf.GradientTape(persistent=True) as tape:
-            terms = self.method.terms(forward, x, y, loss_fn=self._per_example_loss, keys=keys)
+            terms = self._method_now().terms(
+                forward, x, y, loss_fn=self._per_example_loss, keys=keys
+            )
             objective = _weighted_mean(terms.loss, sample_weight)
             added = forward.added_losses(terms.logits)
             regularization = tf.add_n(added) if added else None
@@ -122,11 +136,14 @@ class RobustModel(keras.Model):
             if terms.penalty is not None:
                 penalty = terms.penalty_weight * _weighted_mean(terms.penalty, sample_weight)
             parts = self._scaled_parts(objective, penalty)
+        # Before the counter moves: the values of the step that is being taken.
+        scheduled = self.method.scheduled_values(self.step.value, self._steps_per_epoch)
         gradients = self._gradients(tape, parts, terms, regularization, sample_weight)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.step.assign_add(1)
         self._track(objective, penalty, terms)
-        return self.compute_metrics(x, y, terms.logits, sample_weight=sample_weight)
+        logs = self.compute_metrics(x, y, terms.logits, sample_weight=sample_weight)
+        return {**logs, **scheduled}
 
     def test_step(self, data):
         logs = super().test_step(data)
@@ -156,7 +173,7 @@ class RobustModel(keras.Model):
         """The gradient by each trainable weight, the penalty's clipped by itself if asked for."""
         objective, penalty, total, factor = parts
         weights = [weight.value for weight in self.network.trainable_weights]
-        clipnorm = self.method.penalty_clipnorm
+        clipnorm = self._method_now().penalty_clipnorm
         if penalty is None or clipnorm is None:
             return tape.gradient(total, weights)
         penalty_gradients = replicas.sum_gradients(tape.gradient(penalty, weights))

@@ -1,0 +1,33 @@
+"""The loss that an inner step climbs or bends by, where it need not be the training loss."""
+
+from soar_tf.errors import check_choice
+from soar_tf.ops import losses
+
+TRAINING = "training"
+_LOSSES = {"cross_entropy": losses.cross_entropy, "margin": losses.margin, "dlr": losses.dlr}
+NAMES = (TRAINING, *_LOSSES)
+
+
+def check(name, argument):
+    """Checks the name of an inner loss: `"training"`, `"cross_entropy"`, `"margin"`, `"dlr"`."""
+    return check_choice(name, argument, NAMES)
+
+
+def choose(name, loss_fn):
+    """The inner loss as a function `(y, logits [B, C]) -> [B]`.
+
+    Args:
+        name: One of `NAMES`.
+        loss_fn: The training loss, which `"training"` stands for.
+
+    Returns:
+        `loss_fn`, or a classification loss that takes integer or one-hot labels.
+    """
+    if name == TRAINING:
+        return loss_fn
+    inner = _LOSSES[name]
+
+    def values(y, logits):
+        return inner(losses.class_indices(y, logits), logits)
+
+    return values

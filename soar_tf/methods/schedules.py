@@ -1,0 +1,219 @@
+"""Method arguments that change during training, as functions of the step counter."""
+
+import ast
+import functools
+import inspect
+import re
+
+import keras
+import tensorflow as tf
+
+from soar_tf.errors import InputError, check_number, tensors_as_numbers, unknown
+
+_TEXT = re.compile(r"\s*([a-z]+)\s*\(.*\)\s*", re.S)
+
+
+class Schedule:
+    """A number that changes during training: a pure function of the training step.
+
+    Give one instead of a number to any numeric argument of a method that is not an integer:
+    `SOAR(lambda_=Ramp(0, 0.5, epochs=5))`, or as text, `"ramp(0, 0.5, epochs=5)"`, which is also
+    how it stands in configurations and on the command line. `fit` logs its value in the last step
+    of each epoch under the argument's name. A resumed run goes on where it was, since the step
+    counter is all there is; nothing is traced again.
+
+    Args:
+        epochs: Length of the schedule's span in epochs, larger than 0, or `None`.
+        steps: The same in steps. Exactly one of the two is given.
+        after: Where it starts, in the same unit; before that it has its first value.
+    """
+
+    def __init__(self, epochs, steps, after=0):
+        if (epochs is None) == (steps is None):
+            raise InputError(f"`{self.name}` needs one of `epochs` and `steps`.")
+        self.unit = "epochs" if steps is None else "steps"
+        length = epochs if steps is None else steps
+        self.length = check_number(length, self.unit, minimum=0.0, exclusive=True)
+        self.after = check_number(after, "after", minimum=0.0)
+
+    @property
+    def values(self):
+        """Every value at which the schedule starts, turns or ends; it stays between them."""
+        raise NotImplementedError
+
+    def at(self, step, steps_per_epoch=None):
+        """The value in a step.
+
+        Args:
+            step: Steps done before it: int or integer scalar tensor.
+            steps_per_epoch: Steps of an epoch, for schedules in epochs.
+
+        Returns:
+            float32 scalar tensor.
+
+        Raises:
+            InputError: If `steps_per_epoch` is needed and not known.
+        """
+        scale = 1
+        if self.unit == "epochs":
+            if steps_per_epoch is None:
+                raise InputError(
+                    f"`{self}` counts epochs, whose number of steps is not known here: pass "
+                    "`steps_per_epoch` to fit, or write the schedule with steps=."
+                )
+            scale = steps_per_epoch
+        begun = tf.maximum(tf.cast(step, tf.float32) - self.after * scale, 0.0)
+        return tf.cast(self._keras(max(1, round(self.length * scale)))(begun), tf.float32)
+
+    def __str__(self):
+        arguments = [*map(_plain, self.values), f"{self.unit}={_plain(self.length)}"]
+        if self.after:
+            arguments.append(f"after={_plain(self.after)}")
+        return f"{self.name}({', '.join(arguments)})"
+
+    __repr__ = __str__
+
+    def __eq__(self, other):
+        return isinstance(other, Schedule) and str(self) == str(other)
+
+    def __hash__(self):
+        return hash(str(self))
+
+
+class Ramp(Schedule):
+    """A straight line from one value to another; then it stays. A warm-up starts at 0.
+
+    Args:
+        start: First value.
+        end: Last value.
+        epochs, steps, after: See `Schedule`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> ramp = soar_tf.methods.Ramp(0, "8/255", steps=100)
+    >>> [round(255 * float(ramp.at(step)), 3) for step in (0, 50, 1000)]
+    [0.0, 4.0, 8.0]
+    """
+
+    name = "ramp"
+
+    def __init__(self, start, end, epochs=None, steps=None, after=0):
+        super().__init__(epochs, steps, after)
+        self.start, self.end = check_number(start, "start"), check_number(end, "end")
+
+    @property
+    def values(self):
+        return [self.start, self.end]
+
+    def _keras(self, length):
+        return keras.optimizers.schedules.PolynomialDecay(self.start, length, self.end, power=1.0)
+
+
+class Stairs(Schedule):
+    """One value after the other, each for a span (an epoch, unless told otherwise); the last stays.
+
+    Args:
+        *levels: The values, at least one.
+        epochs, steps, after: Length of one value's span and the first one's start; see `Schedule`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> h = soar_tf.methods.Stairs(0.1, 0.4, 0.8, 1.8, 3)  # CURE's, on CIFAR-10
+    >>> [round(float(h.at(step, steps_per_epoch=10)), 2) for step in (0, 9, 10, 39, 99)]
+    [0.1, 0.1, 0.4, 1.8, 3.0]
+    """
+
+    name = "stairs"
+
+    def __init__(self, *levels, epochs=None, steps=None, after=0):
+        super().__init__(1 if epochs is None and steps is None else epochs, steps, after)
+        if not levels:
+            raise InputError("`stairs` needs at least one value.")
+        self.levels = [check_number(level, "stairs") for level in levels]
+
+    @property
+    def values(self):
+        return list(self.levels)
+
+    def _keras(self, length):
+        if len(self.levels) == 1:
+            return lambda step: self.levels[0]
+        # Keras's pieces include their right boundary.
+        boundaries = [float(length * k - 1) for k in range(1, len(self.levels))]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, self.levels)
+
+
+SCHEDULES = {cls.name: cls for cls in (Ramp, Stairs)}
+
+
+def parse(value):
+    """The `Schedule` that `value` is or spells, or `None` if it is something else.
+
+    Args:
+        value: Anything; text such as `"ramp(0, 8/255, epochs=5)"` spells a schedule.
+
+    Raises:
+        InputError: If it looks like a schedule and is none.
+    """
+    if isinstance(value, Schedule) or not isinstance(value, str):
+        return value if isinstance(value, Schedule) else None
+    match = _TEXT.fullmatch(value)
+    if match is None:
+        return None
+    if match[1] not in SCHEDULES:
+        raise unknown("schedule", match[1], SCHEDULES)
+    try:
+        call = ast.parse(value.strip(), mode="eval").body
+        source = functools.partial(ast.get_source_segment, value.strip())
+        arguments = [source(item) for item in call.args]
+        named = {item.arg: source(item.value) for item in call.keywords}
+        return SCHEDULES[match[1]](*arguments, **named)
+    except (SyntaxError, TypeError, AttributeError):
+        raise InputError(
+            "A schedule is written ramp(START, END, epochs=N) or stairs(A, B, ..., epochs=N), with "
+            f"steps= or after= where wanted. Received: {value!r}."
+        ) from None
+
+
+def last_value(value):
+    """The last value of a schedule, or of what spells one; anything else as it is."""
+    schedule = parse(value)
+    return value if schedule is None else schedule.values[-1]
+
+
+def accepting(init):
+    """A method's `__init__` that takes schedules for numbers, and then holds their last values.
+
+    Each of a schedule's values goes through the constructor's own checks. The schedules themselves
+    end up in the instance's `schedules`.
+    """
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def construct(self, *args, **kwargs):
+        try:
+            given = signature.bind(self, *args, **kwargs).arguments
+        except TypeError:
+            return init(self, *args, **kwargs)  # which says what is wrong
+        found = {name: parse(value) for name, value in given.items() if name != "self"}
+        found = {name: schedule for name, schedule in found.items() if schedule is not None}
+        if not found:
+            return init(self, *args, **kwargs)
+        last = {name: schedule.values[-1] for name, schedule in found.items()}
+        plain = {k: v for k, v in given.items() if k not in ("self", "kwargs")}
+        plain |= given.get("kwargs", {})
+        for name, schedule in found.items():
+            for value in schedule.values:
+                init(self, **{**plain, **last, name: value})
+            with tensors_as_numbers():
+                init(self, **{**plain, **last, name: tf.constant(schedule.values[-1])})
+        init(self, **{**plain, **last})
+        self.schedules = found
+
+    return construct
+
+
+def _plain(number):
+    return repr(int(number)) if number == int(number) else repr(number)
