@@ -9,15 +9,16 @@ import click
 from soar_tf.cli import params
 from soar_tf.cli.startup import load_tensorflow
 
-_ROOMS = ("methods", "attacks", "datasets", "networks")
+_ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
 
 
-@click.command("list", short_help="List methods, attacks, data sets or networks.")
+@click.command("list", short_help="List methods, attacks, data sets, networks or presets.")
 @click.argument("kind", type=click.Choice(_ROOMS))
 @params.json_option
 def list_names(kind, as_json):
-    """List what is registered: methods, attacks, datasets or networks, with their arguments."""
-    entries = _datasets() if kind == "datasets" else _objects(kind)
+    """List what is registered, with its arguments; installed plugins are included."""
+    others = {"datasets": _datasets, "presets": _presets}
+    entries = others[kind]() if kind in others else _objects(kind)
     if as_json:
         click.echo(json.dumps(entries, indent=2))
         return
@@ -34,14 +35,34 @@ def _datasets():
     return {name: {"summary": summary} for name, summary in datasets.describe().items()}
 
 
+def _presets():
+    from soar_tf import presets
+
+    return {
+        name: {
+            "summary": f"{preset.summary} Figures: {preset.evidence}",
+            "arguments": {k: _setting(v) for k, v in preset.settings.items()},
+        }
+        for name, preset in presets.PRESETS.items()
+    }
+
+
+def _setting(value):
+    return " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
+
+
 def _objects(kind):
     load_tensorflow()
     room = importlib.import_module(f"soar_tf.{kind}")
     entries = {}
-    for name, item in room.ALL_OBJECTS.items():
+    objects, problems = room.available()
+    for problem in problems.values():
+        click.echo(problem, err=True)
+    for name, item in objects.items():
         signature = inspect.signature(item).parameters.values()
         arguments = {p.name: _default(p) for p in signature}
-        entries[name] = {"summary": inspect.getdoc(item).splitlines()[0], "arguments": arguments}
+        summary = (inspect.getdoc(item) or "").partition("\n")[0]
+        entries[name] = {"summary": summary, "arguments": arguments}
     for name in getattr(room, "EXAMPLES", ()):
         config = room.get(name).get_config()
         entries[name] = {

@@ -5,6 +5,7 @@ import json
 import click
 
 from soar_tf import config as config_room
+from soar_tf import presets
 from soar_tf.cli import params
 from soar_tf.cli.evaluate import progress
 from soar_tf.cli.startup import load_tensorflow
@@ -19,11 +20,18 @@ from soar_tf.errors import RunError
     "[default: soar]",
 )
 @click.option(
+    "--preset",
+    metavar="NAME",
+    help="A method with arguments and settings that proved good; see `soar-tf list presets`. "
+    "Other flags win.",
+)
+@click.option(
     "--method-arg",
     "method_args",
     type=params.KeyValue(),
     multiple=True,
-    help="Argument of the method, such as epsilon=8/255 or steps=7. Repeatable.",
+    help="Argument of the method, such as epsilon=8/255 or steps=7, or a schedule, such as "
+    "'lambda_=ramp(0, 0.5, epochs=5)' or 'h=stairs(.1, .4, .8, 1.8, 3)'. Repeatable.",
 )
 @params.dataset_option
 @params.data_dir_option
@@ -131,7 +139,7 @@ from soar_tf.errors import RunError
 @click.option("--verbose", type=click.IntRange(0, 2), default=1, show_default=True,
               help="0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
 @params.json_option
-def train(config_file, workdir, evaluate_limit, attacks, verbose, as_json, **flags):
+def train(config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json, **flags):
     """Train a network with a method, and attack the result.
 
     A method that fine-tunes, such as soar, first trains a standard network (--pretrain-epochs),
@@ -146,7 +154,7 @@ def train(config_file, workdir, evaluate_limit, attacks, verbose, as_json, **fla
             values[name] = {**values.get(name, {}), **dict(value)}
         elif value is not None:
             values[name] = value
-    config = config_room.TrainConfig(**values)
+    config = config_room.TrainConfig(**presets.merged(preset, values))
 
     load_tensorflow()
     from soar_tf import attacks as attacks_room

@@ -5,6 +5,7 @@ import inspect
 import keras
 from keras import layers
 
+from soar_tf import plugins
 from soar_tf.errors import InputError, check_choice, check_integer, check_number, unknown
 
 
@@ -110,7 +111,9 @@ def get(name, *, input_shape, num_classes, **arguments):
     """Builds a registered network.
 
     Args:
-        name: `"cnn4"`, `"cnn2"`, `"mlp"` or `"resnet18"`.
+        name: `"cnn4"`, `"cnn2"`, `"mlp"`, `"resnet18"`, or the name of an installed plugin
+            (entry point group `soar_tf.networks`): a function of `input_shape`, `num_classes` and
+            further arguments that returns a `keras.Model` giving logits.
         input_shape: `(height, width, channels)` of the images.
         num_classes: Number of classes.
         **arguments: The network's further arguments, such as `width`; numbers may be strings.
@@ -121,9 +124,7 @@ def get(name, *, input_shape, num_classes, **arguments):
     Raises:
         InputError: For an unknown name or argument, or a value out of range.
     """
-    if name not in ALL_OBJECTS:
-        raise unknown("network", name, ALL_OBJECTS)
-    builder = ALL_OBJECTS[name]
+    builder = plugins.find("networks", name, ALL_OBJECTS, _is_builder, "network")
     allowed = [p for p in inspect.signature(builder).parameters if p not in _SHAPE_ARGUMENTS]
     for argument in arguments:
         if argument not in allowed:
@@ -132,6 +133,19 @@ def get(name, *, input_shape, num_classes, **arguments):
 
 
 _SHAPE_ARGUMENTS = ("input_shape", "num_classes")
+
+
+def available():
+    """All networks' builders by name, plugins (entry point group `soar_tf.networks`) included.
+
+    Returns:
+        `(builders, problems)`: names to functions, and for plugins that cannot be used a sentence.
+    """
+    return plugins.available("networks", ALL_OBJECTS, _is_builder)
+
+
+def _is_builder(found):
+    return callable(found) and set(_SHAPE_ARGUMENTS) <= set(inspect.signature(found).parameters)
 
 
 def check_gives_logits(network):

@@ -8,7 +8,7 @@ import re
 
 import keras
 
-from soar_tf import serialization
+from soar_tf import plugins, serialization
 from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, as_logits_fn
 from soar_tf.attacks.autoattack import AutoAttack
@@ -20,7 +20,7 @@ from soar_tf.attacks.mifgsm import MIFGSM
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
 from soar_tf.attacks.square import Square
 from soar_tf.attacks.transforms import GaussianNoise, Spatial
-from soar_tf.errors import InputError, unknown
+from soar_tf.errors import InputError
 
 # The registry: a new attack is one file and one line here.
 ALL_OBJECTS = {
@@ -110,7 +110,20 @@ def _resolve(name):
     for pattern, base, arguments in _PATTERNS:
         if match := pattern.fullmatch(name):
             return ALL_OBJECTS[base], arguments(match)
-    raise unknown("attack", name, [*ALL_OBJECTS, *EXAMPLES])
+    return plugins.find("attacks", name, ALL_OBJECTS, _is_attack, "attack", EXAMPLES), {}
+
+
+def available():
+    """All attacks by name, plugins (entry point group `soar_tf.attacks`) included.
+
+    Returns:
+        `(classes, problems)`: names to classes, and for plugins that cannot be used a sentence.
+    """
+    return plugins.available("attacks", ALL_OBJECTS, _is_attack)
+
+
+def _is_attack(found):
+    return isinstance(found, type) and issubclass(found, Attack)
 
 
 def serialize(attack):
@@ -126,5 +139,5 @@ def deserialize(config):
 __all__ = [
     "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FAB", "FABT", "FGSM", "LBFGS", "MIFGSM", "PGD",
     "Attack", "AutoAttack", "CarliniWagner", "DeepFool", "GaussianNoise", "Spatial", "Square",
-    "as_logits_fn", "deserialize", "get", "serialize",
+    "as_logits_fn", "available", "deserialize", "get", "serialize",
 ]  # fmt: skip

@@ -78,9 +78,8 @@ class Experiment:
     @staticmethod
     def _method_arguments(config):
         """The method's arguments; its epsilon is the data set's unless it is given."""
-        cls = methods.ALL_OBJECTS.get(config.method)
         arguments = dict(config.method_args)
-        takes = serialization.argument_names(cls) if cls is not None else []
+        takes = serialization.argument_names(methods.find(config.method))
         if "epsilon" in takes and arguments.get("norm", "linf") == "linf":
             arguments.setdefault("epsilon", config_room.recipe(config.dataset)["epsilon"])
         return arguments

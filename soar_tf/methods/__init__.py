@@ -2,8 +2,8 @@
 
 import keras
 
-from soar_tf import serialization
-from soar_tf.errors import InputError, unknown
+from soar_tf import plugins, serialization
+from soar_tf.errors import InputError
 from soar_tf.methods.adversarial import Adversarial
 from soar_tf.methods.cure import CURE
 from soar_tf.methods.fast import Fast
@@ -42,7 +42,8 @@ def get(identifier, **arguments):
     """Builds a method.
 
     Args:
-        identifier: A `Method` (returned as it is) or a registered name such as `"soar"`.
+        identifier: A `Method` (returned as it is), a registered name such as `"soar"`, or the
+            name of an installed plugin (entry point group `soar_tf.methods`).
         **arguments: The method's hyper-parameters; strings are read as numbers where a number is
             meant, `"8/255"` included.
 
@@ -62,10 +63,25 @@ def get(identifier, **arguments):
         return identifier
     if not isinstance(identifier, str):
         raise InputError(f"`method` must be a name or a Method. Received: {identifier!r}.")
-    if identifier not in ALL_OBJECTS:
-        raise unknown("method", identifier, ALL_OBJECTS)
-    cls = ALL_OBJECTS[identifier]
-    return serialization.construct("method", cls, identifier, arguments)
+    return serialization.construct("method", find(identifier), identifier, arguments)
+
+
+def find(name):
+    """The class of a registered name, or of a plugin's; an `InputError` if there is none."""
+    return plugins.find("methods", name, ALL_OBJECTS, _is_method, "method")
+
+
+def available():
+    """All methods by name, plugins included, and the plugins that cannot be used.
+
+    Returns:
+        `(classes, problems)`: names to classes, and names to a sentence each.
+    """
+    return plugins.available("methods", ALL_OBJECTS, _is_method)
+
+
+def _is_method(found):
+    return isinstance(found, type) and issubclass(found, Method)
 
 
 def serialize(method):
@@ -98,7 +114,9 @@ __all__ = [
     "Standard",
     "Sum",
     "Terms",
+    "available",
     "deserialize",
+    "find",
     "get",
     "last_value",
     "serialize",

@@ -18,8 +18,8 @@ class CURE(Regularizer):
 
     with z held fixed. The paper's formula has the square of R, its source code R itself: see
     `squared`. The difference is not divided by h. It fine-tunes a network that was trained in the
-    standard way; the source raises h from epoch to epoch (.1, .4, .8, 1.8, 3 on CIFAR-10), which
-    takes one run an h here, until a callback for such schedules exists.
+    standard way; the source raises h from epoch to epoch on CIFAR-10: here that is
+    `h="stairs(0.1, 0.4, 0.8, 1.8, 3)"`.
 
     BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
     penalty in inference mode.

@@ -142,7 +142,7 @@ def _member(entry, epsilon):
     arguments = dict(entry) if isinstance(entry, dict) else {"method": entry}
     name = arguments.pop("method", None)
     name = name.strip() if isinstance(name, str) else name
-    takes = serialization.argument_names(methods.ALL_OBJECTS.get(name, Method))
+    takes = serialization.argument_names(methods.find(name)) if isinstance(name, str) else ()
     if epsilon is not None and "epsilon" in takes:
         arguments.setdefault("epsilon", epsilon)
     return methods.get(name, **arguments)
@@ -150,7 +150,7 @@ def _member(entry, epsilon):
 
 def _plain(member):
     """What `_member` takes, in values that TOML and JSON can hold."""
-    name = next((k for k, cls in methods.ALL_OBJECTS.items() if cls is type(member)), None)
+    name = next((k for k, cls in methods.available()[0].items() if cls is type(member)), None)
     if name is None:
         return methods.serialize(member)
     config = {k: "none" if v is None else v for k, v in member.get_config().items()}

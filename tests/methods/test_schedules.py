@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from linear_oracle import terms
+from linear_oracle import network, terms
 
 import soar_tf
 from soar_tf import methods
@@ -88,10 +88,11 @@ def test_any_number_may_follow_a_schedule(name):
     numbers.pop("penalty_fraction", None)
     scheduled = cls(**{k: Ramp(v, v, steps=1) for k, v in numbers.items()})
     assert set(scheduled.schedules) == set(numbers)
+    net = network()
 
     @tf.function(autograph=False)
     def in_graph(step):
-        found = terms(scheduled.at(step))
+        found = terms(scheduled.at(step), net=net)
         return found.loss, 0.0 if found.penalty is None else found.penalty_weight * found.penalty
 
     loss, penalty = in_graph(tf.constant(3))

@@ -1,0 +1,76 @@
+"""SOAR's variants with equal budgets: `python -m benchmarks.soar_search --init-from NETWORK ...`.
+
+Every variant fine-tunes the given standard network by the same schedule; then one table: clean,
+PGD-20, AutoAttack, accuracy on PGD-20 examples crafted against `--source`, and the train step's
+time relative to Standard's. Adversarial training with 7 steps and plain training stand beside it.
+"""
+
+from pathlib import Path
+
+from benchmarks import study
+
+
+def soar(**arguments):
+    """The flags of a SOAR variant."""
+    return method("soar", **arguments)
+
+
+def method(name, **arguments):
+    """The flags of a method with arguments."""
+    flags = [part for k, v in arguments.items() for part in ("--method-arg", f"{k}={v}")]
+    return ["--method", name, *flags]
+
+
+MEAN = {"preset": "batch_mean"}
+VARIANTS = {
+    "standard": method("standard"),
+    "adversarial-7": method("adversarial"),
+    "per-example": soar(),
+    "batch-mean": soar(**MEAN),
+    "rms-estimator": soar(**MEAN, estimator="root_mean_square"),
+    "full-vector": soar(**MEAN, full_vector="true"),
+    "exact-hvp": soar(**MEAN, hvp="exact"),
+    "4-directions": soar(**MEAN, num_directions=4),
+    "4-directions-rms": soar(**MEAN, num_directions=4, estimator="root_mean_square"),
+    "norm-clip-100": soar(**MEAN, norm_clip=100),
+    "norm-clip-10000": soar(**MEAN, norm_clip=10000),
+    "no-clip": soar(**MEAN, norm_clip="none"),
+    "lambda-half": soar(**MEAN, lambda_="1/512"),
+    "lambda-double": soar(**MEAN, lambda_="1/128"),
+    "lambda-4": soar(**MEAN, lambda_="4/256"),
+    "lambda-ramp": soar(**MEAN, lambda_="ramp(0, 1/256, epochs=2)"),
+    "epsilon-10": soar(**MEAN, epsilon="10/255"),
+    "epsilon-12": soar(**MEAN, epsilon="12/255"),
+    "epsilon-ramp": soar(**MEAN, epsilon="ramp(2/255, 8/255, epochs=2)"),
+    "step-size-8": soar(**MEAN, step_size="8/255"),
+    "alpha-0.3": soar(**MEAN, alpha=0.3),
+    "alpha-1": soar(**MEAN, alpha=1),
+    "margin-crafting": soar(**MEAN, inner_loss="margin"),
+    "dlr-crafting": soar(**MEAN, inner_loss="dlr"),
+    "margin-penalty": soar(**MEAN, inner_loss="margin", penalty_loss="margin"),
+    "fraction-0.25": soar(**MEAN, penalty_fraction=0.25),
+    "fraction-0.5": soar(**MEAN, penalty_fraction=0.5),
+    "every-4": soar(**MEAN, penalty_every=4),
+    "ema-0.99": [*soar(**MEAN), "--ema", "0.99"],
+    "label-smoothing": [*soar(**MEAN), "--label-smoothing", "0.1"],
+    "adversarial-7+soar": method("sum", methods="adversarial+soar", weights="1+0"),
+    "fast+soar": method("sum", methods="fast+soar", weights="1+0"),
+    "fast": method("fast"),
+}
+
+
+def main(argv=None):
+    """Runs the search."""
+    parser = study.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--init-from", type=Path, required=True, help="the standard network")
+    parser.add_argument("--source", type=Path, help="model that transferred examples come from")
+    options = parser.parse_args(argv)
+    found = study.Study(options, options.init_from, options.source)
+    for name, arguments in VARIANTS.items():
+        found.add(name, arguments)
+    found.write()
+    print(study.table(found.report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""What the training benchmarks share: rows that train, attack and time one variant each.
+
+A variant is trained and attacked by the command line, as a user would, in processes of its own. Its
+row is written as soon as it is done; the same command goes on where it was stopped.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import soar_tf
+from soar_tf import config as config_room
+from soar_tf import files
+from soar_tf.experiments import manifest
+
+COLUMNS = {
+    "clean": "clean",
+    "pgd20": "PGD-20",
+    "autoattack": "AutoAttack",
+    "transfer": "transfer",
+}
+
+
+def arguments(description):
+    """The options that both benchmarks have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--network", help="default: by data set")
+    parser.add_argument("--network-arg", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--limit", type=int, help="training images; default: all")
+    parser.add_argument("--epochs", type=int, default=5, help="of each variant")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--attack-limit", type=int, default=500, help="test images attacked")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+    parser.add_argument("--workdir", type=Path, help="runs; default: FILE.runs")
+    parser.add_argument("--only", action="append", help="a variant's name; repeatable")
+    parser.add_argument("--step-rounds", type=int, default=10, help="timed steps of each kind")
+    return parser
+
+
+class Study:
+    """A result file that grows by a row a variant.
+
+    Args:
+        options: The parsed options.
+        init_from: Run directory or `.keras` file that every variant starts from.
+        source: Model for the transfer column, or `None` for none.
+    """
+
+    def __init__(self, options, init_from, source=None):
+        self.options, self.init_from, self.source = options, init_from, source
+        self.runs = options.workdir or options.output.with_suffix(".runs")
+        names = ("dataset", "limit", "epochs", "batch_size", "attack_limit", "network")
+        settings = {name: getattr(options, name) for name in names}
+        self.report = {"settings": settings, "environment": manifest.environment(), "rows": {}}
+        if options.output.exists():
+            stored = json.loads(options.output.read_text())
+            if stored["settings"] != settings:
+                sys.exit(f"{options.output} holds a study of other settings; use another --output.")
+            self.report["rows"] = stored["rows"]
+        self._standard = None
+
+    def add(self, name, train_arguments, *, starts_from=True):
+        """Trains, attacks and times a variant, unless its row is there already."""
+        if self.options.only and name not in self.options.only:
+            return
+        known = self.report["rows"].get(name)
+        if known is not None and known["arguments"] == train_arguments:
+            return
+        print(f"== {name}: {' '.join(train_arguments)}", file=sys.stderr, flush=True)
+        folder = self.runs / name
+        start = ["--init-from", str(self.init_from)] if starts_from else []
+        begun = time.monotonic()
+        failed = train(self.options, folder, [*start, *train_arguments])
+        row = {"arguments": train_arguments, "seconds": round(time.monotonic() - begun, 1)}
+        if failed:
+            row["failed"] = failed
+        else:
+            row |= self.attacked(folder)
+            row["step_cost"] = self.step_cost(folder)
+        self.report["rows"][name] = row
+        self.write()
+
+    def attacked(self, folder):
+        """Clean accuracy, accuracy under each attack, and under transferred examples."""
+        options, report = self.options, folder / "report.json"
+        common = ["--dataset", options.dataset, "--limit", str(options.attack_limit)]
+        common += ["--data-dir", options.data_dir] if options.data_dir else []
+        attacks = ["--attack", "pgd20", "--attack", "autoattack"]
+        command_line("evaluate", folder, *attacks, *common, "--output", report)
+        found = json.loads(report.read_text())
+        row = {"clean": found["clean_accuracy"], "n": found["n"]}
+        row |= {attack["name"]: attack["robust_accuracy"] for attack in found["attacks"]}
+        if self.source is not None:
+            result = command_line(
+                "transfer", "--source", self.source, "--target", folder, "--attack", "pgd20",
+                *common, "--json",
+            )  # fmt: skip
+            accuracy = json.loads(result)["accuracy"][str(self.source)]
+            row["transfer"] = accuracy[str(folder)]
+        return row
+
+    def step_cost(self, folder):
+        """A train step's time relative to Standard's: the median over interleaved steps."""
+        config = tomllib.loads((folder / "config.toml").read_text())
+        if self._standard is None:
+            self._standard = _timed_model(folder, {**config, "method": "standard"}, {})
+        own = _timed_model(folder, config, config.get("method_args", {}))
+        ratios = [own() / self._standard() for _ in range(self.options.step_rounds)]
+        return round(statistics.median(ratios), 3)
+
+    def write(self):
+        """Writes the result file, and the table beside it."""
+        files.write_json(self.options.output, self.report)
+        files.write_text(self.options.output.with_suffix(".md"), table(self.report))
+
+
+def train(options, folder, more):
+    """Runs `soar-tf train`; returns what it said if it failed, `None` if it did not."""
+    command = ["train", "--dataset", options.dataset, "--epochs", options.epochs]
+    for flag in ("data_dir", "limit", "batch_size"):
+        if (value := getattr(options, flag)) is not None:
+            command += [f"--{flag.replace('_', '-')}", value]
+    if "--init-from" not in more:
+        command += ["--network", options.network] if options.network else []
+        command += [part for item in options.network_arg for part in ("--network-arg", item)]
+    command += [*more, "--evaluate", 0, "--verbose", 0, "--workdir", folder]
+    try:
+        command_line(*command)
+    except subprocess.CalledProcessError as error:
+        if error.returncode != 1:
+            sys.exit(f"soar-tf {' '.join(map(str, command))}\n{error.stderr}")
+        return error.stderr.strip().splitlines()[-1]
+
+
+def command_line(*arguments):
+    """Runs `soar-tf ARGUMENTS` in a process of its own; returns its stdout."""
+    command = [sys.executable, "-m", "soar_tf.cli", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _timed_model(folder, config, method_args):
+    """A function that takes one train step on random images, and returns its seconds."""
+    network = keras.saving.load_model(folder / "model.keras")
+    method = soar_tf.methods.get(config["method"], **method_args)
+    model = soar_tf.RobustModel(network, method)
+    model.compile(keras.optimizers.SGD(1e-6))
+    model._steps_per_epoch = 1
+    generator, size = np.random.default_rng(0), config["batch_size"]
+    x = generator.uniform(0, 1, (size, *network.input_shape[1:])).astype("float32")
+    y = generator.integers(0, network.output_shape[-1], size)
+
+    def step():
+        begun = time.perf_counter()
+        # A penalty in every k-th step only: the mean of a whole period.
+        period = getattr(method, "penalty_every", 1)
+        for _ in range(period):
+            model.train_on_batch(x, y)
+        return (time.perf_counter() - begun) / period
+
+    step(), step()
+    return step
+
+
+def table(report):
+    """The rows as a Markdown table."""
+    rows = report["rows"]
+    columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
+    lines = [
+        "| variant | " + " | ".join(COLUMNS[key] for key in columns) + " | step, Standard = 1 |",
+        "|" + " --- |" + " ---: |" * (len(columns) + 1),
+    ]
+    for name, row in rows.items():
+        shares = [f"{100 * row[key]:.1f} %" if key in row else "-" for key in columns]
+        cost = f"{row['step_cost']:.2f}" if "step_cost" in row else row.get("failed", "-")
+        lines.append("| " + " | ".join([name, *shares, cost]) + " |")
+    settings = report["settings"]
+    epsilon = config_room.recipe(settings["dataset"])["epsilon"]
+    images = settings["limit"] or "all"
+    n = max((row["n"] for row in rows.values() if "n" in row), default=0)
+    lines += [
+        "",
+        f"{settings['dataset']}, {images} training images, {settings['epochs']} epochs each from "
+        f"one standard network; {n} test images, Linf {epsilon:.4g}, one seed. Step: the median "
+        "over interleaved train steps.",
+        "",
+    ]
+    return "\n".join(lines)
