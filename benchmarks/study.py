@@ -6,6 +6,7 @@ row is written as soon as it is done; the same command goes on where it was stop
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -13,14 +14,19 @@ import time
 import tomllib
 from pathlib import Path
 
-import keras
-import numpy as np
+from soar_tf.cli.startup import load_tensorflow
 
-import soar_tf
-from soar_tf import config as config_room
-from soar_tf import files
-from soar_tf.experiments import manifest
+load_tensorflow()
 
+import keras  # noqa: E402 (after the quiet import of TensorFlow)
+import numpy as np  # noqa: E402
+
+import soar_tf  # noqa: E402
+from soar_tf import config as config_room  # noqa: E402
+from soar_tf import files  # noqa: E402
+from soar_tf.experiments import manifest  # noqa: E402
+
+SECONDS = 0.3  # of one timing
 COLUMNS = {
     "clean": "clean",
     "pgd20": "PGD-20",
@@ -149,26 +155,28 @@ def command_line(*arguments):
 
 
 def _timed_model(folder, config, method_args):
-    """A function that takes one train step on random images, and returns its seconds."""
+    """A function that takes some train steps on random images, and returns a step's seconds."""
     network = keras.saving.load_model(folder / "model.keras")
-    method = soar_tf.methods.get(config["method"], **method_args)
+    method = soar_tf.methods.get(config["method"], **method_args).at(0, steps_per_epoch=1)
     model = soar_tf.RobustModel(network, method)
     model.compile(keras.optimizers.SGD(1e-6))
-    model._steps_per_epoch = 1
     generator, size = np.random.default_rng(0), config["batch_size"]
     x = generator.uniform(0, 1, (size, *network.input_shape[1:])).astype("float32")
     y = generator.integers(0, network.output_shape[-1], size)
 
-    def step():
-        begun = time.perf_counter()
-        # A penalty in every k-th step only: the mean of a whole period.
-        period = getattr(method, "penalty_every", 1)
-        for _ in range(period):
-            model.train_on_batch(x, y)
-        return (time.perf_counter() - begun) / period
+    # A penalty in every k-th step only: the mean of whole periods.
+    period = getattr(method, "penalty_every", 1)
 
-    step(), step()
-    return step
+    def steps(periods):
+        begun = time.perf_counter()
+        for _ in range(periods * period):
+            model.train_on_batch(x, y)
+        return (time.perf_counter() - begun) / (periods * period)
+
+    steps(2)
+    # Long enough for the clock: single steps of small networks are mostly noise.
+    enough = math.ceil(SECONDS / (steps(1) * period))
+    return lambda: steps(enough)
 
 
 def table(report):

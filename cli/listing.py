@@ -6,8 +6,9 @@ import json
 
 import click
 
-from soar_tf.cli import params
+from soar_tf.cli import params, reference
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.errors import InputError
 
 _ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
 
@@ -15,10 +16,16 @@ _ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
 @click.command("list", short_help="List methods, attacks, data sets, networks or presets.")
 @click.argument("kind", type=click.Choice(_ROOMS))
 @params.json_option
-def list_names(kind, as_json):
+@click.option("--markdown", is_flag=True, help="Print a reference in Markdown, with the docs.")
+def list_names(kind, as_json, markdown):
     """List what is registered, with its arguments; installed plugins are included."""
     others = {"datasets": _datasets, "presets": _presets}
     entries = others[kind]() if kind in others else _objects(kind)
+    if markdown:
+        if kind == "presets" or kind == "datasets":
+            raise InputError(f"`--markdown` is for methods, attacks and networks, not {kind}.")
+        click.echo(reference.markdown(kind, *_room(kind).available()[:1]), nl=False)
+        return
     if as_json:
         click.echo(json.dumps(entries, indent=2))
         return
@@ -51,9 +58,13 @@ def _setting(value):
     return " ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else value
 
 
-def _objects(kind):
+def _room(kind):
     load_tensorflow()
-    room = importlib.import_module(f"soar_tf.{kind}")
+    return importlib.import_module(f"soar_tf.{kind}")
+
+
+def _objects(kind):
+    room = _room(kind)
     entries = {}
     objects, problems = room.available()
     for problem in problems.values():

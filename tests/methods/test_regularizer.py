@@ -112,6 +112,14 @@ def test_a_part_in_some_steps_trains_as_it_does_eagerly(xla, batchnorm):
         np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
 
 
+def test_the_train_step_counts_its_steps():
+    x, y = images()
+    model = soar_tf.RobustModel(small_network(), methods.Jacobian(penalty_every=3))
+    model.compile(keras.optimizers.SGD(0.01))
+    penalties = model.fit(x, y, batch_size=8, epochs=4, verbose=0).history["penalty"]
+    assert [value > 0 for value in penalties] == [True, False, False, True]
+
+
 def test_the_gradient_of_a_part_is_that_of_its_counted_penalties():
     """One step of SGD against float64 differences would repeat SOAR's own test; here the engine's
     step with a part equals a step whose sample weights pick the same examples, and count them."""
