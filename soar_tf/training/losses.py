@@ -29,8 +29,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     Example:
 
-    >>> import soar_tf
-    >>> loss = soar_tf.training.SmoothedCrossentropy(0.1)
+    >>> from soar_tf.training import SmoothedCrossentropy
+    >>> loss = SmoothedCrossentropy(0.1)
     >>> round(float(loss([0], [[0.0, 0.0]])), 4)
     0.6931
     """
