@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from soar_tf import __version__, files
+import soar_tf
+from soar_tf import files
 from soar_tf.errors import InputError
 
 _MAGIC = b"soar-tf evaluation state 1 "
@@ -74,7 +75,7 @@ class State:
         Raises:
             InputError: If a value differs from the stored one; the state is not changed.
         """
-        identity = json.loads(json.dumps({"soar_tf": __version__, **identity}))
+        identity = json.loads(json.dumps({"soar_tf": soar_tf.__version__, **identity}))
         for name, value in identity.items():
             stored = self._identity.get(name, value)
             if stored != value:
