@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "soar_tf"
 
 # Leaves may be used by every room; then each room may use the rooms before it.
-LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks", "model_files")
+LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks", "model_files",
+          "formatting")  # fmt: skip
 ORDER = (
     "ops", "datasets", "attacks", "methods", "training", "evaluation", "callbacks", "saved_model",
-    "experiments", "cli",
+    "plots", "reports", "experiments", "cli",
 )  # fmt: skip
 
 

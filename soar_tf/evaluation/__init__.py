@@ -1,5 +1,6 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
+from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
@@ -10,6 +11,6 @@ from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
-    "AttackResult", "Check", "Evaluation", "Evaluator", "Examples", "MaskingReport", "PerExample",
-    "Progress", "State", "TransferMatrix", "evaluate", "masking_report", "transfer_matrix",
+    "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples", "MaskingReport", "PerExample",
+    "Progress", "State", "TransferMatrix", "accuracy_curve", "evaluate", "masking_report", "transfer_matrix",
 ]  # fmt: skip

@@ -50,6 +50,7 @@ def accuracy_curve(
     attack="pgd20",
     epsilons=None,
     *,
+    name: str | None = None,
     seed: int = 0,
     batch_size: int = 256,
     progress: Callable | None = None,
@@ -69,6 +70,7 @@ def accuracy_curve(
             default `epsilons`.
         epsilons: Radii in units of the pixel range, numbers or `"8/255"`. Default: 1/4, 1/2, 1,
             3/2, 2 and 4 times the attack's own.
+        name: What the attack shall be called. Default: as it was asked for.
         seed: Seed of the attack's noise.
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch.
@@ -89,7 +91,8 @@ def accuracy_curve(
     >>> curve.epsilons, curve.accuracy[0] >= curve.accuracy[1] >= curve.accuracy[2]
     ((0.0, 0.1, 0.2), True)
     """
-    name, attack = robustness.attack_name(attack), attacks_room.get(attack)
+    name = name or robustness.attack_name(attack)
+    attack = attacks_room.get(attack)
     radii = curve_radii(attack, epsilons)
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)

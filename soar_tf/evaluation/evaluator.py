@@ -1,6 +1,6 @@
 """Accuracy under attack, and the pointwise worst case over all attacks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -41,7 +41,8 @@ def evaluate(
         network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
         x: float32 `[N, ...]`, pixels in [0, 1].
         y: int `[N]`, labels.
-        attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`.
+        attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
+            what they shall be called to either.
         seed: Seed of the attacks' noise; the result does not depend on `batch_size`.
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch, and about twice a second within one.
@@ -82,7 +83,8 @@ class Evaluator:
 
     Args:
         network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
-        attacks: Attacks, or names such as `"pgd20"`.
+        attacks: Attacks, or names such as `"pgd20"`; or a mapping of what they shall be called to
+            either.
         seed: Seed of the attacks' noise.
         batch_size: Examples attacked together.
         allow_non_finite: Whether NaN and infinite logits count as misclassified (the outcome of a
@@ -108,9 +110,11 @@ class Evaluator:
         keep=0,
     ):  # fmt: skip
         self.seed = check_integer(seed, "seed", minimum=0)
-        self.attacks = [
-            (robustness.attack_name(attack), attacks_room.get(attack)) for attack in attacks
-        ]
+        if isinstance(attacks, Mapping):
+            named = attacks.items()
+        else:
+            named = [(robustness.attack_name(attack), attack) for attack in attacks]
+        self.attacks = [(name, attacks_room.get(attack)) for name, attack in named]
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)

@@ -97,6 +97,7 @@ class Session:
             keys = random.example_keys(self.seed, tf.constant(batch), purpose="attack")
             x_adv = part.graph(tf.constant(x), tf.constant(y, tf.int64), keys).numpy()
             robustness.check_threat_model(part.attack, part.name, x_adv, x)
+            self.state.advanced = True
             table[batch] = self._judge(table[batch], x_adv, x, y)
             self._keep(batch[table["broken"][batch]], x_adv[table["broken"][batch]])
             seconds = self.state.seconds.get(part.key, 0.0)

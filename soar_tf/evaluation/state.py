@@ -37,6 +37,7 @@ class State:
 
     Attributes:
         resumed: Whether it came from a file.
+        advanced: Whether anything has been found since.
         seconds: Maps each part's key to the time spent on it, over all runs.
         sections: JSON values that an evaluation keeps beside the tables.
         kept: Maps positions of examples to their adversarial images.
@@ -59,7 +60,7 @@ class State:
 
     def __init__(self, path=None):
         self.path = None if path is None else Path(path)
-        self.resumed = False
+        self.resumed = self.advanced = False
         self.seconds, self.sections, self.kept = {}, {}, {}
         self._tables, self._identity, self._outputs = {}, {}, None
         self._written, self._cost = -np.inf, 0.0
@@ -111,6 +112,12 @@ class State:
                 table[name] = np.nan
             self._tables[key] = table
         return self._tables[key]
+
+    def set_section(self, name, value):
+        """Keeps a JSON value beside the tables, and writes the file."""
+        self.sections[name] = json.loads(json.dumps(value))
+        self.advanced = True
+        self.save(always=True)
 
     def save(self, *, always=False):
         """Writes the file, unless that would take too large a share of the time."""

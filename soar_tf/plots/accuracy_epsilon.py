@@ -30,9 +30,7 @@ def accuracy_epsilon(curves, *, points=None):
     for number, (name, curve) in enumerate(curves.items()):
         style = figures.style(number)
         scaled = [255 * epsilon for epsilon in curve["epsilons"]]
-        axes.plot(
-            scaled, _percent(curve["accuracy"]), label=f"{name}, {curve['attack']}", **style
-        )
+        axes.plot(scaled, _percent(curve["accuracy"]), label=f"{name}, {curve['attack']}", **style)
         if "low" in curve:
             axes.fill_between(
                 scaled, _percent(curve["low"]), _percent(curve["high"]),

@@ -25,7 +25,9 @@ def new_figure(width, height):
         InputError: If matplotlib is not installed.
     """
     if not available():
-        raise InputError("Plots need matplotlib, which is not installed: pip install 'soar-tf[plots]'.")
+        raise InputError(
+            "Plots need matplotlib, which is not installed: pip install 'soar-tf[plots]'."
+        )
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

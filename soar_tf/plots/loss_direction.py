@@ -3,7 +3,9 @@
 from soar_tf.plots import figures
 
 
-def loss_direction(distances, losses, *, epsilon=None, xlabel="distance in 1/255 of the pixel range"):
+def loss_direction(
+    distances, losses, *, epsilon=None, xlabel="distance in 1/255 of the pixel range"
+):
     """Draws the loss along a direction, a line a network or an approximation of it.
 
     Args:

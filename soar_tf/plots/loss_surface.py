@@ -3,7 +3,9 @@
 from soar_tf.plots import figures
 
 
-def loss_surface(first, second, losses, *, epsilon=None, labels=("gradient's signs", "random signs")):
+def loss_surface(
+    first, second, losses, *, epsilon=None, labels=("gradient's signs", "random signs")
+):
     """Draws the loss over the plane of two directions as filled contours.
 
     Args:
