@@ -8,6 +8,7 @@ import click
 
 from soar_tf.cli import params
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.formatting import radius_text
 
 _ROOMS = ("methods", "attacks", "datasets", "networks")
 
@@ -59,5 +60,5 @@ def _default(parameter):
 
 def _value(value):
     if isinstance(value, float):
-        return params.number_text(value)
+        return radius_text(value)
     return list(value) if isinstance(value, tuple) else value

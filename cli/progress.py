@@ -1,6 +1,7 @@
 """Progress of attacks on stderr."""
 
 import shutil
+import sys
 import time
 
 import click
@@ -22,7 +23,7 @@ def drawer(verbose=1, prefix=""):
 class _Drawer:
     def __init__(self, prefix):
         self.prefix = prefix
-        self.terminal = click.get_text_stream("stderr").isatty()
+        self.terminal = sys.stderr.isatty()
         self.drawn = time.monotonic()
 
     def __call__(self, progress):

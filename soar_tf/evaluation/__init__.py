@@ -2,6 +2,7 @@
 
 from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
+from soar_tf.evaluation.loss_surface import LossSurface, loss_surface
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
 from soar_tf.evaluation.per_example import PerExample
@@ -11,6 +12,7 @@ from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
-    "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples", "MaskingReport", "PerExample",
-    "Progress", "State", "TransferMatrix", "accuracy_curve", "evaluate", "masking_report", "transfer_matrix",
+    "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
+    "LossSurface", "MaskingReport", "PerExample", "Progress", "State", "TransferMatrix",
+    "accuracy_curve", "evaluate", "loss_surface", "masking_report", "transfer_matrix",
 ]  # fmt: skip

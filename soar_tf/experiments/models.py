@@ -10,7 +10,8 @@ from soar_tf.experiments import run_directory
 from soar_tf.model_files import LoadedModel, load_network
 
 __all__ = [
-    "LoadedModel", "check_fits", "dataset_for", "examples_for", "load", "load_network", "network_path",
+    "LoadedModel", "check_fits", "dataset_for", "examples_for", "load", "load_network",
+    "network_path",
 ]  # fmt: skip
 
 

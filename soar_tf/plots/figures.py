@@ -1,6 +1,6 @@
 """What all plots share: how a figure is made and written, and colours everybody can tell apart."""
 
-import importlib.util
+import importlib
 import io
 
 from soar_tf import files
@@ -15,7 +15,11 @@ _DPI = 120
 
 def available():
     """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError:
+        return False
+    return True
 
 
 def new_figure(width, height):

@@ -3,16 +3,14 @@
 from soar_tf.plots import figures
 
 
-def loss_direction(
-    distances, losses, *, epsilon=None, xlabel="distance in 1/255 of the pixel range"
-):
+def loss_direction(distances, losses, *, epsilon=None, direction="the direction"):
     """Draws the loss along a direction, a line a network or an approximation of it.
 
     Args:
         distances: Distances from the image in units of the pixel range, ascending.
         losses: Maps names to the losses at these distances, in nats.
         epsilon: Radius to mark, in units of the pixel range; or `None`.
-        xlabel: Label of the distances.
+        direction: What the direction is.
 
     Returns:
         A matplotlib `Figure`.
@@ -37,7 +35,7 @@ def loss_direction(
         axes.plot([255 * distance for distance in distances], values, label=name, **style)
     if epsilon is not None:
         axes.axvline(255 * epsilon, color="#555555", linewidth=1, label="epsilon")
-    axes.set_xlabel(xlabel)
+    axes.set_xlabel(f"distance along {direction}, in 1/255 of the pixel range")
     axes.set_ylabel("cross-entropy in nats")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")

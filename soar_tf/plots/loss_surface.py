@@ -3,9 +3,7 @@
 from soar_tf.plots import figures
 
 
-def loss_surface(
-    first, second, losses, *, epsilon=None, labels=("gradient's signs", "random signs")
-):
+def loss_surface(first, second, losses, *, epsilon=None, labels=("gradient signs", "random signs")):
     """Draws the loss over the plane of two directions as filled contours.
 
     Args:
@@ -27,7 +25,7 @@ def loss_surface(
     >>> from soar_tf import plots
     >>> figure = plots.loss_surface([0, 0.1], [0, 0.1], [[0.1, 1.0], [0.2, 1.1]])
     >>> figure.axes[0].get_xlabel()
-    "gradient's signs, in 1/255 of the pixel range"
+    'gradient signs, in 1/255 of the pixel range'
     """
     figure = figures.new_figure(6.0, 4.8)
     axes = figure.subplots()

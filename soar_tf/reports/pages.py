@@ -50,7 +50,7 @@ def html(report, gallery=()):
     Args:
         report: The report.
         gallery: Dictionaries of images that broke: `index`, `image` and `adversarial` (float
-            `[H, W, C]` in [0, 1]), `label`, `clean`, `predicted` (texts), `broken_by`, `linf`, `l2`.
+            `[H, W, C]` in [0, 1]); as texts `clean`, `predicted`, `broken_by`, `linf`, `l2`.
 
     Returns:
         The text.
