@@ -107,8 +107,8 @@ def accuracy_curve(
     if state.path is not None:
         evaluator_room.bind(state, network, x, y, logits, seed)
     meter = None if progress is None else progress_room.Meter(progress)
-    session = Session(x, y, predict, seed, batch_size, state, meter=meter)
     counted = progress_room.Counted(logits_fn)
+    session = Session(x, y, predict, seed, batch_size, state, meter=meter, run=counted.run)
     parts = [
         _parts(name, attack, radius, logits_fn if meter is None else counted, x.shape[1:])
         for radius in radii

@@ -135,7 +135,7 @@ class Evaluator:
         self._bind(state, x, y, logits)
         session = Session(
             x, y, predict, self.seed, self.batch_size, state, self.uint8, self.keep,
-            None if progress is None else progress_room.Meter(progress),
+            None if progress is None else progress_room.Meter(progress), self._counted.run,
         )  # fmt: skip
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)

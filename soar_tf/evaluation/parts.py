@@ -51,6 +51,7 @@ class Session:
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial examples to keep, those found first.
         meter: The `Meter`, or `None`.
+        run: Calls a graph function, see `progress.Counted.run`.
     """
 
     x: np.ndarray
@@ -62,6 +63,7 @@ class Session:
     uint8: bool = False
     keep: int = 0
     meter: progress_room.Meter | None = None
+    run: object = None
 
     def withstood(self, parts, rows, *, later=0.0):
         """Runs the parts on the examples in `rows`; bool `[N]`, whether each withstood them all.
@@ -95,7 +97,8 @@ class Session:
             begun = time.perf_counter()
             x, y = self.x[batch], self.y[batch]
             keys = random.example_keys(self.seed, tf.constant(batch), purpose="attack")
-            x_adv = part.graph(tf.constant(x), tf.constant(y, tf.int64), keys).numpy()
+            graph = part.graph if self.run is None else functools.partial(self.run, part.graph)
+            x_adv = graph(tf.constant(x), tf.constant(y, tf.int64), keys).numpy()
             robustness.check_threat_model(part.attack, part.name, x_adv, x)
             self.state.advanced = True
             table[batch] = self._judge(table[batch], x_adv, x, y)
@@ -155,6 +158,6 @@ def attack_all(attack, name, logits_fn, predict, x, y, rows, seed, batch_size, p
     counted = progress_room.Counted(logits_fn)
     meter = None if progress is None else progress_room.Meter(progress)
     graph = search_graph(attack, logits_fn if meter is None else counted, x.shape[1:])
-    session = Session(x, y, predict, seed, batch_size, meter=meter)
+    session = Session(x, y, predict, seed, batch_size, meter=meter, run=counted.run)
     with counted.by(meter):
         return session.withstood([Part(name, name, name, attack, graph)], rows)

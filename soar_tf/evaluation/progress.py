@@ -1,5 +1,6 @@
 """How far an evaluation is, and how long it may still take."""
 
+import concurrent.futures
 import contextlib
 import time
 import typing
@@ -94,7 +95,8 @@ class Counted:
     """
 
     def __init__(self, logits_fn):
-        self.logits_fn, self.meter, self._error = logits_fn, None, None
+        self.logits_fn, self.meter = logits_fn, None
+        self._error, self._stop = None, False
 
     def __call__(self, x):
         tf.numpy_function(self._count, [tf.shape(x)[0]], [])
@@ -106,7 +108,7 @@ class Counted:
 
         An exception of the meter's callback ends the graph, and comes out as it was.
         """
-        self.meter, self._error = meter, None
+        self.meter, self._error, self._stop = meter, None, False
         try:
             yield
         except tf.errors.OpError:
@@ -116,7 +118,25 @@ class Counted:
         finally:
             self.meter = None
 
+    def run(self, graph, *tensors):
+        """Calls a graph so that Ctrl-C ends it at its next pass, and not minutes later.
+
+        Python handles signals between two of the main thread's own instructions, so that thread
+        must not be the one that waits in the graph.
+        """
+        if self.meter is None:
+            return graph(*tensors)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            future = pool.submit(graph, *tensors)
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                self._stop = True
+                raise
+
     def _count(self, examples):
+        if self._stop:
+            raise KeyboardInterrupt
         if self.meter is not None:
             try:
                 self.meter.count(examples)

@@ -44,7 +44,7 @@ def test_the_headline_is_the_same_everywhere(report):
     low, high = found["worst_case_interval"]
     assert low < found["worst_case_accuracy"] < high
     texts = [f"{100 * found['worst_case_accuracy']:.1f} %", f"{100 * low:.1f} %", "n = 40",
-             f"{100 * high:.1f} %", "Linf 0.2", found["note"]]  # fmt: skip
+             f"{100 * high:.1f} %", "Linf 51/255", found["note"]]  # fmt: skip
     for page in ((folder / "report.md").read_text(), (folder / "report.html").read_text(),
                  result.stdout):  # fmt: skip
         for text in texts:

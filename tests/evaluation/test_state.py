@@ -1,7 +1,9 @@
 """Evaluations that are stopped and go on: equal bits, and what is refused."""
 
 import dataclasses
+import os
 import shutil
+import signal
 
 import keras
 import numpy as np
@@ -211,6 +213,20 @@ def test_a_callback_that_raises_within_a_batch_ends_it(network, data, monkeypatc
     with pytest.raises(Killed):
         soar_tf.evaluate(network, *data, ["pgd20:epsilon=0"], progress=kill)
     assert [call.done for call in seen] == [0, 0, 0]
+
+
+def test_ctrl_c_ends_a_batch_at_its_next_pass(network, data, monkeypatch):
+    monkeypatch.setattr(progress, "_WITHIN_A_BATCH", 0.0)
+    seen = []
+
+    def interrupt(call):
+        seen.append(call)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):  # a million steps would take minutes
+        soar_tf.evaluate(network, *data, ["pgd1000000:epsilon=0"], progress=interrupt)
+    assert {call.done for call in seen} == {0}
 
 
 def test_rounding_to_uint8_is_counted_for_what_was_found():
