@@ -1,12 +1,15 @@
 """`soar-tf evaluate`."""
 
 import json
+from pathlib import Path
 
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, RunError
+from soar_tf.formatting import percent, radius_text, threat_text
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
@@ -29,63 +32,143 @@ from soar_tf.errors import InputError
     metavar="MODEL",
     help="Model for the transfer check of --masking, best one trained without a defence.",
 )
-@click.option("--output", type=click.Path(), metavar="FILE", help="Write the report as JSON.")
+@click.option(
+    "--curve", is_flag=True, help="Also measure accuracy against the radius of the perturbation."
+)
+@click.option(
+    "--curve-attack",
+    metavar="NAME[:k=v,...]",
+    help="Attack of the curve; autoattack takes long. [default: pgd20]",
+)
+@click.option(
+    "--curve-epsilon",
+    "curve_epsilons",
+    type=params.Number(),
+    multiple=True,
+    help="Radius of the curve, in units of pixels in [0, 1]. Repeatable. [default: 1/4, 1/2, 1, "
+    "3/2, 2 and 4 times the attack's]",
+)
+@click.option(
+    "--uint8",
+    is_flag=True,
+    help="Also classify the adversarial images rounded to 8 bits: how many still fool?",
+)
+@click.option(
+    "--output",
+    type=click.Path(),
+    metavar="DIR|FILE.json",
+    help="Folder for report.json, report.md, report.html, examples.npz and examples.csv; the same "
+    "command goes on where it was stopped. A name that ends in .json is that file alone.",
+)
+@click.option(
+    "--save-adversarial",
+    is_flag=True,
+    help="Also write every adversarial image into the folder, adversarial.npz.",
+)
+@click.option(
+    "--state",
+    type=click.Path(),
+    metavar="FILE",
+    help="File that keeps what was found, after each batch: the same command goes on where it was "
+    "stopped. [default: evaluation.state in the folder of --output]",
+)
+@params.verbose_option
 @params.json_option
-def evaluate(model, attacks, epsilon, output, as_json, **options):
+def evaluate(model, attacks, verbose, as_json, **options):
     """Attack MODEL: a run directory, a .keras file or a SavedModel folder.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
     did not break; the worst case counts, per image, every attack. Each figure is an upper bound:
     a stronger attack can only lower it.
 
-    Example: soar-tf evaluate runs/digits --attack pgd20 --attack l2pgd100
+    Example: soar-tf evaluate runs/digits --attack pgd20 --attack autoattack --output reports/digits
     """
-    if options["masking_source"] is not None and not options["masking"]:
-        raise InputError("--masking-source needs --masking.")
+    _check_options(options)
     load_tensorflow()
-    from soar_tf.experiments import summary
+    from soar_tf.experiments import evaluate as experiment
 
-    report = summary.evaluate_model(
-        model,
-        attacks=attacks or ("fgsm", "pgd20"),
-        epsilon=epsilon,
-        output=output,
-        progress=progress,
-        **options,
-    )
+    try:
+        report = experiment.evaluate_model(
+            model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
+        )
+    except KeyboardInterrupt:
+        if options["state"] is None and not _is_folder(options["output"]):
+            raise
+        raise RunError("interrupted; the same command goes on after the last batch.") from None
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
-    rows = [["clean", "", params.percent(report["clean_accuracy"]), "", ""]]
+    click.echo("\n".join(_lines(report)))
+    if _is_folder(options["output"]):
+        click.echo(f"Report: {Path(options['output']) / 'report.html'}")
+
+
+def _check_options(options):
+    """Refuses options that would do nothing; the curve's attack gets its default."""
+    if options["masking_source"] is not None and not options["masking"]:
+        raise InputError("--masking-source needs --masking.")
+    for name in ("curve_attack", "curve_epsilons"):
+        if options[name] and not options["curve"]:
+            raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")
+    if options["save_adversarial"] and not _is_folder(options["output"]):
+        raise InputError("--save-adversarial needs --output DIR.")
+    options["curve_attack"] = options["curve_attack"] or "pgd20"
+
+
+def _is_folder(output):
+    return output is not None and not output.endswith(".json")
+
+
+def _lines(report):
+    """The report as lines of text."""
+    rounded = "uint8_worst_case_accuracy" in report
+    rows = [["clean", "", percent(report["clean_accuracy"]), "", "", ""]]
     for attack in report["attacks"]:
-        norm = attack["norm"]  # None for transformations, which no ball bounds
-        radius = f"{norm.capitalize()} {params.number_text(attack['epsilon'])}" if norm else "-"
-        speed = f"{attack['images_per_second']:.0f}"
-        rows.append([attack["name"], radius, params.percent(attack["robust_accuracy"]),
-                     f"{attack['seconds']:.1f}", speed])  # fmt: skip
-    rows.append(["worst case", "", params.percent(report["worst_case_accuracy"]), "", ""])
-    click.echo(params.table(rows, ["attack", "threat model", "accuracy", "seconds", "images/s"]))
-    click.echo(
-        f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}."
-    )
+        rows.append([
+            attack["name"], threat_text(attack["norm"], attack["epsilon"]),
+            percent(attack["robust_accuracy"]),
+            percent(attack["uint8_accuracy"]) if rounded else "",
+            f"{attack['seconds']:.1f}", f"{attack['images_per_second']:.0f}",
+        ])  # fmt: skip
+    unreliable = " (unreliable)" if report["reliability"] == "unreliable" else ""
+    as_uint8 = percent(report["uint8_worst_case_accuracy"]) if rounded else ""
+    worst = percent(report["worst_case_accuracy"])
+    rows.append(["worst case" + unreliable, "", worst, as_uint8, "", ""])
+    header = ["attack", "threat model", "accuracy", "as uint8", "seconds", "images/s"]
+    if not rounded:
+        header, *rows = (row[:3] + row[4:] for row in (header, *rows))
+    low, high = report["worst_case_interval"]
+    lines = [
+        params.table(rows, header),
+        f"Worst case: 95 % interval {percent(low)} to {percent(high)}, n = {report['n']}.",
+        f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}.",
+    ]
+    if rounded:
+        lines.append("{still_fool} of the {found} images that broke still fool after rounding to "
+                     "8 bits.".format(**report["uint8"]))  # fmt: skip
+    if "curve" in report:
+        lines += ["", curve_table(report["curve"]), ""]
     if "masking" in report:
-        click.echo("\n" + masking_table(report["masking"]) + "\n")
-    click.echo(report["note"])
+        lines += ["", masking_table(report["masking"]), ""]
+    return [*lines, report["note"]]
+
+
+def curve_table(curve):
+    """Accuracy against the radius as text."""
+    rows = [
+        [radius_text(epsilon), percent(accuracy)]
+        for epsilon, accuracy in zip(curve["epsilons"], curve["accuracy"], strict=True)
+    ]
+    return params.table(rows, [f"{curve['norm'].capitalize()} radius", curve["attack"]])
 
 
 def masking_table(masking):
     """The masking checks as text: name, verdict and figure, then a sentence each."""
     rows = [
-        [check["name"], check["verdict"], params.percent(check["figure"]), check["sentence"]]
+        [check["name"], check["verdict"], percent(check["figure"]), check["sentence"]]
         for check in masking["checks"]
     ]
     lines = params.table([row[:3] for row in rows], ["check", "verdict", "figure"]).splitlines()
     sentences = [f"  {row[3]}" for row in rows]
     body = [line + sentence for line, sentence in zip(lines[2:], sentences, strict=True)]
     return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}."])
-
-
-def progress(name, done, total):
-    """Draws an attack's progress on stderr."""
-    end = "\n" if done >= total else ""
-    click.echo(f"\r{name}: {done}/{total} images{end}", err=True, nl=False)

@@ -9,6 +9,7 @@ import click
 from soar_tf.cli import params, reference
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
+from soar_tf.formatting import radius_text
 
 _ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
 
@@ -91,5 +92,5 @@ def _default(parameter):
 
 def _value(value):
     if isinstance(value, float):
-        return params.number_text(value)
+        return radius_text(value)
     return list(value) if isinstance(value, tuple) else value

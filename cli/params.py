@@ -62,6 +62,13 @@ data_dir_option = click.option(
 image_size_option = click.option(
     "--image-size", type=Size(), help="Resize images, in pixels. [default: as they are]"
 )
+verbose_option = click.option(
+    "--verbose",
+    type=click.IntRange(0, 1),
+    default=1,
+    show_default=True,
+    help="0: silent, 1: progress and time left on stderr.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 
@@ -105,15 +112,6 @@ def attack_options(command):
     return command
 
 
-def number_text(value):
-    """A radius as people write it: `8/255` where it is a multiple of 1/255, else decimals."""
-    if value == 0:
-        return "0"
-    if value < 0.5 and abs(value * 255 - round(value * 255)) < 1e-6:
-        return f"{round(value * 255)}/255"
-    return f"{value:.4g}"
-
-
 def table(rows, header):
     """A plain text table; the first column is left-aligned, the others right."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
@@ -126,8 +124,3 @@ def table(rows, header):
         lines.append("  ".join([first, *rest]).rstrip())
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
-
-
-def percent(share):
-    """A share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"

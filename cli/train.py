@@ -7,9 +7,10 @@ import click
 from soar_tf import config as config_room
 from soar_tf import presets
 from soar_tf.cli import params
-from soar_tf.cli.evaluate import progress
+from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import RunError
+from soar_tf.formatting import percent, radius_text
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -173,7 +174,11 @@ def train(config_file, preset, workdir, evaluate_limit, attacks, verbose, as_jso
         from soar_tf.experiments import summary
 
         result |= summary.attack_run(
-            folder, experiment.dataset, limit=evaluate_limit, attacks=attacks, progress=progress
+            folder,
+            experiment.dataset,
+            limit=evaluate_limit,
+            attacks=attacks,
+            progress=drawer(verbose),
         )
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -186,10 +191,10 @@ def train(config_file, preset, workdir, evaluate_limit, attacks, verbose, as_jso
 def summary_table(result):
     """The table that `train` prints, from its result as a dictionary."""
     rows = [
-        [row["phase"], *(params.percent(row[column]) for column in result["columns"])]
+        [row["phase"], *(percent(row[column]) for column in result["columns"])]
         for row in result["rows"]
     ]
-    threat = f"Linf {params.number_text(result['epsilon'])}"
+    threat = f"Linf {radius_text(result['epsilon'])}"
     return "\n".join(
         [
             params.table(rows, ["accuracy", *result["columns"]]),

@@ -5,7 +5,9 @@ import json
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.formatting import percent, threat_text
 
 
 @click.command(short_help="Attack models through the adversarial examples of other models.")
@@ -42,8 +44,9 @@ from soar_tf.cli.startup import load_tensorflow
     metavar="DIR",
     help="Folder for transfer.json, transfer.md and transfer.png.",
 )
+@params.verbose_option
 @params.json_option
-def transfer(sources, targets, as_json, **options):
+def transfer(sources, targets, verbose, as_json, **options):
     """Attack each --target with adversarial examples crafted against each --source.
 
     A MODEL is a run directory, a .keras file or a SavedModel folder. Beside the figures stands the
@@ -55,22 +58,18 @@ def transfer(sources, targets, as_json, **options):
     load_tensorflow()
     from soar_tf.experiments import transfer as experiment
 
-    report = experiment.transfer_models(sources, targets, progress=_progress, **options)
+    progress = drawer(verbose, "crafting against ")
+    report = experiment.transfer_models(sources, targets, progress=progress, **options)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
     header, rows = experiment.table(report)
-    click.echo(params.table([[name, *map(params.percent, row)] for name, *row in rows], header))
+    click.echo(params.table([[name, *map(percent, row)] for name, *row in rows], header))
     radius = ""
     if report["epsilon"] is not None:
-        radius = f", {report['norm'].capitalize()} {params.number_text(report['epsilon'])}"
+        radius = f", {threat_text(report['norm'], report['epsilon'])}"
     click.echo(
         f"{report['attack']}{radius}, {report['n']} images of {report['dataset']} "
         f"({report['split']}), seed {report['seed']}."
     )
     click.echo(report["note"])
-
-
-def _progress(name, done, total):
-    end = "\n" if done >= total else ""
-    click.echo(f"\rcrafting against {name}: {done}/{total} images{end}", err=True, nl=False)

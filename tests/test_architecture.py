@@ -12,19 +12,12 @@ PACKAGE = ROOT / "soar_tf"
 
 # Leaves may be used by every room; then each room may use the rooms before it.
 LEAVES = (
-    "_lazy",
-    "errors",
-    "serialization",
-    "files",
-    "config",
-    "networks",
-    "model_files",
-    "plugins",
-    "presets",
-)
+    "_lazy", "errors", "serialization", "files", "formatting", "config", "networks",
+    "model_files", "plugins", "presets",
+)  # fmt: skip
 ORDER = (
     "ops", "datasets", "attacks", "methods", "training", "evaluation", "callbacks", "saved_model",
-    "experiments", "cli",
+    "plots", "reports", "experiments", "cli",
 )  # fmt: skip
 
 

@@ -66,6 +66,14 @@ class Attack(Configurable):
         """
         return self.perturb(logits_fn, x, y, keys)
 
+    def stages(self):
+        """The parts that an evaluation runs one by one, each on what the ones before it left.
+
+        Returns:
+            List of `(name, Attack)`: here the attack itself.
+        """
+        return [(type(self).__name__.lower(), self)]
+
     def __call__(self, network, x, y, *, seed=0, indices=None):
         """Attacks a batch. Examples that are misclassified already come back unchanged.
 

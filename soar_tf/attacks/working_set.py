@@ -10,6 +10,8 @@ import tensorflow as tf
 from soar_tf.attacks.attack import gather
 from soar_tf.ops import gradients
 
+_STEEPEST = 1e15
+
 
 def open_rows(rows):
     """The shape invariants of a loop in which the number of rows changes."""
@@ -46,6 +48,8 @@ def retire(result, index, points, done, rows):
 def evaluate(logits_fn, loss_fn, x):
     """Logits, per-example loss and its input gradient, from one pass.
 
+    Coordinates of the gradient that are NaN count as 0, infinite ones as very steep.
+
     Args:
         logits_fn: Callable `[n, ...] -> [n, C]`.
         loss_fn: Callable `[n, C] -> [n]`.
@@ -61,7 +65,10 @@ def evaluate(logits_fn, loss_fn, x):
         return loss_fn(seen[0])
 
     values, gradient = gradients.input_gradient(values_fn, x)
-    return seen[0], values, gradient
+    # One NaN would spread over the image and end the attack on it: a network could hide behind a
+    # square root at 0. Infinite slopes keep their direction, at a size whose square is finite.
+    slopes = tf.clip_by_value(gradient, -_STEEPEST, _STEEPEST)
+    return seen[0], values, tf.where(tf.math.is_nan(slopes), 0.0, slopes)
 
 
 def ranked_targets(y, logits, count):

@@ -1,12 +1,18 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
+from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve
+from soar_tf.evaluation.evaluator import Evaluator, evaluate
+from soar_tf.evaluation.loss_surface import LossSurface, loss_surface
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
 from soar_tf.evaluation.per_example import PerExample
-from soar_tf.evaluation.robustness import AttackResult, Evaluation, Evaluator, evaluate
+from soar_tf.evaluation.progress import Progress
+from soar_tf.evaluation.results import AttackResult, Evaluation, Examples
+from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
-    "AttackResult", "Check", "Evaluation", "Evaluator", "MaskingReport", "PerExample",
-    "TransferMatrix", "evaluate", "masking_report", "transfer_matrix",
+    "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
+    "LossSurface", "MaskingReport", "PerExample", "Progress", "State", "TransferMatrix",
+    "accuracy_curve", "evaluate", "loss_surface", "masking_report", "transfer_matrix",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from soar_tf import attacks as attacks_room
 from soar_tf.errors import InputError, check_choice, check_epsilon, check_integer
-from soar_tf.evaluation import masking_checks, robustness
+from soar_tf.evaluation import masking_checks, parts, robustness
 from soar_tf.ops import random
 
 _ORDER = ("pass", "warn", "fail")
@@ -86,7 +86,7 @@ def masking_report(
         steps: PGD steps; the check for more steps takes 5 times as many.
         queries: Queries of the Square attack.
         batch_size: Examples attacked together.
-        progress: Called with (check's name, examples done, examples in all) after each batch.
+        progress: Called with a `Progress` after each batch.
 
     Returns:
         A `MaskingReport`.
@@ -166,7 +166,7 @@ class Subject:
 
     def withstood(self, name, attack, rows, seed_offset=0):
         """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether they withstood it."""
-        return robustness.attack_all(
+        return parts.attack_all(
             attack, name, self.logits_fn, self.predict, self.x, self.y, rows,
             self.seed + seed_offset, self.batch_size, self.progress,
         )  # fmt: skip

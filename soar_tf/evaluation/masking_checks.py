@@ -15,6 +15,7 @@ from soar_tf import attacks as attacks_room
 from soar_tf.attacks import APGDT, FGSM, PGD, Square
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness, transfer
+from soar_tf.evaluation.intervals import Z95, wilson
 from soar_tf.ops import gradients as gradients_room
 from soar_tf.ops import losses, norms
 
@@ -37,7 +38,6 @@ GRADIENTS_WARN, GRADIENTS_FAIL = 0.01, 0.10
 CONFIDENCE_WARN = 0.99
 # Two passes of a deterministic network differ by rounding at most; relative to the logits' range.
 RANDOMNESS_TOLERANCE = 1e-4
-_Z = 1.96  # normal quantile of 95 % intervals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _single_step(fgsm, pgd, steps):
     lead = (ahead - behind) / n
     verdict = "warn" if lead > SINGLE_STEP_WARN else "pass"
     # McNemar's test: only images that one of the two breaks can tell them apart.
-    if lead > SINGLE_STEP_FAIL and ahead - behind > _Z * math.sqrt(ahead + behind):
+    if lead > SINGLE_STEP_FAIL and ahead - behind > Z95 * math.sqrt(ahead + behind):
         verdict = "fail"
     return Check(
         "single_step",
@@ -234,7 +234,7 @@ def black_box(subject, options, queries):
 def _black_box(name, what, subject, left):
     count, n = int((subject.robust & ~left).sum()), len(left)
     verdict = "warn" if count / n > transfer.BLACK_BOX_MARGIN else "pass"
-    if _wilson_lower(count, n) > transfer.BLACK_BOX_MARGIN:
+    if wilson(count, n)[0] > transfer.BLACK_BOX_MARGIN:
         verdict = "fail"
     return Check(
         name,
@@ -251,15 +251,8 @@ def _check(name, failed, figure, sentence, subject):
 
 
 def _graded(count, n, warn, fail):
-    lower = _wilson_lower(count, n)
+    lower = wilson(count, n)[0]
     return "fail" if lower > fail else "warn" if lower > warn else "pass"
-
-
-def _wilson_lower(count, n):
-    """Lower end of the Wilson 95 % interval of a share."""
-    share = count / n
-    spread = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    return (share + _Z**2 / (2 * n) - spread) / (1 + _Z**2 / n)
 
 
 def _percent(share):

@@ -10,6 +10,7 @@ from soar_tf import attacks as attacks_room
 from soar_tf.attacks.attack import Attack, attack_survivors
 from soar_tf.errors import InputError, check_integer, check_pixels
 from soar_tf.evaluation import robustness
+from soar_tf.evaluation.progress import Progress
 from soar_tf.ops import norms, random
 
 # AutoAttack's rule: if a black-box attack lowers the white-box figure by more than 0.2 points,
@@ -116,7 +117,7 @@ def transfer_matrix(
         attack: An attack, or a name such as `"pgd20"`, see `soar_tf.attacks.get`.
         seed: Seed of the attack's noise; the result does not depend on `batch_size`.
         batch_size: Examples attacked together.
-        progress: Called with (network's name, examples done, examples in all) after each batch.
+        progress: Called with a `Progress`, by network's name, after each batch.
 
     Returns:
         A `TransferMatrix`.
@@ -250,7 +251,7 @@ def _attack_from(source, judges, attack, name, x, y, seed, batch_size, progress)
         for withstood, judge in zip(robust, judges, strict=True):
             withstood[rows] &= robustness.correct(judge.predict(x_adv), y[rows])
         if progress is not None:
-            progress(source.name, rows.stop, len(x))
+            progress(Progress(source.name, rows.stop, len(x)))
     return robust
 
 

@@ -2,6 +2,7 @@
 
 from soar_tf import evaluation
 from soar_tf.errors import InputError
+from soar_tf.evaluation.state import fingerprint
 from soar_tf.experiments import models
 
 UNRELIABLE = "The figures are unreliable: they fail the masking checks {}."
@@ -32,7 +33,7 @@ def load_source(path, model):
     return source
 
 
-def add(report, model, source, examples, epsilon, batch_size, progress):
+def add(report, model, source, examples, epsilon, batch_size, progress, state):
     """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
 
     Args:
@@ -42,8 +43,29 @@ def add(report, model, source, examples, epsilon, batch_size, progress):
         examples: The data set's split.
         epsilon: Radius of the linf attacks.
         batch_size, progress: See `soar_tf.evaluation.masking_report`.
+        state: The evaluation's `State`, which keeps the finished checks.
     """
-    found = evaluation.masking_report(
+    belongs = {"epsilon": epsilon, "source": source and [source.name, _weights(source)]}
+    stored = state.sections.get("masking", {})
+    if stored.get("belongs") != belongs:
+        found = _checks(report, model, source, examples, epsilon, batch_size, progress)
+        stored = {"belongs": belongs, "report": found.to_dict()}
+        state.set_section("masking", stored)
+    report["masking"] = stored["report"]
+    report["reliability"] = "no masking check failed"
+    checks = report["masking"]["checks"]
+    failed = [check["name"] for check in checks if check["verdict"] == "fail"]
+    if failed:
+        report["reliability"] = "unreliable"
+        report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
+
+
+def _weights(source):
+    return fingerprint(*source.network.get_weights()) if source.network else None
+
+
+def _checks(report, model, source, examples, epsilon, batch_size, progress):
+    return evaluation.masking_report(
         model.network or model.logits_fn,
         examples.float_images(),
         examples.labels,
@@ -53,7 +75,3 @@ def add(report, model, source, examples, epsilon, batch_size, progress):
         batch_size=batch_size,
         progress=progress,
     )
-    report["masking"] = found.to_dict()
-    failed = [check.name for check in found.checks if check.verdict == "fail"]
-    if failed:
-        report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"

@@ -10,7 +10,8 @@ from soar_tf.experiments import run_directory
 from soar_tf.model_files import LoadedModel, load_network
 
 __all__ = [
-    "LoadedModel", "check_fits", "examples_for", "load", "load_network", "network_path",
+    "LoadedModel", "check_fits", "dataset_for", "examples_for", "load", "load_network",
+    "network_path",
 ]  # fmt: skip
 
 
@@ -86,6 +87,12 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
     Raises:
         InputError: If the data cannot be loaded or does not fit.
     """
+    data = dataset_for(models, dataset, data_dir=data_dir, image_size=image_size, split=split)
+    return data[split] if limit is None else data[split].take(limit)
+
+
+def dataset_for(models, dataset, *, data_dir, image_size, split):
+    """Loads a data set with this one split; for its arguments see `examples_for`."""
     folders = [model.config["data_dir"] for model in models.values() if "data_dir" in model.config]
     data = datasets.load(
         dataset,
@@ -95,7 +102,7 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
     )
     for name, model in models.items():
         check_fits(model, data.image_shape, data.num_classes, name)
-    return data[split] if limit is None else data[split].take(limit)
+    return data
 
 
 def network_path(path):

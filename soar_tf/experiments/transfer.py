@@ -1,15 +1,15 @@
 """`soar-tf transfer`: the source x target matrix from stored models, and its files."""
 
 import sys
-import tempfile
 from pathlib import Path
 
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
-from soar_tf import evaluation, files
+from soar_tf import evaluation, files, plots
 from soar_tf.errors import InputError
 from soar_tf.experiments import models
 from soar_tf.experiments.manifest import environment
+from soar_tf.experiments.report_files import check_folder
 
 NOTE = (
     "Transfer accuracy: share of all images that the target classifies correctly, both clean and "
@@ -46,7 +46,7 @@ def transfer_models(
         dataset: Data set's name; `None` takes the run directories' own, if it is one.
         attack: The attack as a string.
         data_dir, image_size, split, limit, epsilon, batch_size, seed: As for
-            `soar_tf.experiments.summary.evaluate_model`.
+            `soar_tf.experiments.evaluate.evaluate_model`.
         output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
         progress: See `soar_tf.evaluation.transfer_matrix`.
 
@@ -57,7 +57,8 @@ def transfer_models(
         InputError: If a model, the data, the attack or `output` cannot be used.
     """
     attacks_room.get(attack, epsilon=8 / 255 if epsilon is None else epsilon)
-    _check_output(output)
+    if output is not None:
+        check_folder(output, (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
     loaded = {name: models.load(name) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
@@ -113,40 +114,27 @@ def _common_dataset(loaded):
     raise InputError(f"`dataset` is needed: the runs are of {' and '.join(sorted(known))}.")
 
 
-def _check_output(output):
-    """Refuses a folder that cannot be written before hours of attacks, not after."""
-    if output is None:
-        return
-    place = Path(output).absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"`output` {output} must be a folder. Received: the file {place}.")
-    for name in (JSON, MARKDOWN, PICTURE):
-        if (Path(output) / name).is_dir():
-            raise InputError(f"`output` {output} holds a folder named {name}.")
-    try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
-            pass
-    except OSError as error:
-        raise InputError(f"`output` {output} cannot be written: {error.strerror}.") from None
-
-
 def _write(folder, report):
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / JSON, report)
     files.write_text(folder / MARKDOWN, _markdown(report))
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
+    if not plots.available():
         print(
             f"matplotlib is not installed, so there is no {PICTURE}; run: pip install "
             "'soar-tf[plots]'.",
             file=sys.stderr,
         )
         return
-    with files.replacing(folder / PICTURE) as temporary:
-        _heat_map(Figure, report).savefig(temporary, dpi=150)
+    plots.save(heat_map(report), folder / PICTURE)
+
+
+def heat_map(report):
+    """The report's matrix as a figure: targets down, white-box and sources across."""
+    header, rows = table(report)
+    title = f"accuracy in %, {report['attack']}, {report['n']} images"
+    return plots.transfer_heat_map(
+        [row[0] for row in rows], header[2:], [row[2:] for row in rows], title=title
+    )
 
 
 def _markdown(report):
@@ -173,22 +161,3 @@ def _markdown(report):
         "",
     ]
     return "\n".join(lines)
-
-
-def _heat_map(figure_class, report):
-    """The matrix as a picture: targets down, white-box and sources across."""
-    header, rows = table(report)
-    columns, names = header[2:], [row[0] for row in rows]
-    shares = [row[2:] for row in rows]
-    figure = figure_class(figsize=(3 + 1.2 * len(columns), 2.5 + 0.6 * len(names)))
-    axes = figure.subplots()
-    axes.imshow(shares, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    for i, row in enumerate(shares):
-        for j, share in enumerate(row):
-            color = "white" if share < 0.5 else "black"
-            axes.text(j, i, f"{100 * share:.1f}", ha="center", va="center", color=color)
-    axes.set_title(f"accuracy in %, {report['attack']}, {report['n']} images")
-    figure.tight_layout()
-    return figure

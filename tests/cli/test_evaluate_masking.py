@@ -35,8 +35,18 @@ def test_the_checks_stand_in_the_report_and_below_the_table(tiny_run, tmp_path, 
     assert f"Gradient masking: {masking['verdict']}." in result.stdout
 
 
-def test_a_report_that_fails_says_unreliable(masking_network, run_cli):
-    report = run_cli("evaluate", masking_network, *BASE, "--masking", "--json").json
+def test_a_report_that_fails_says_unreliable(masking_network, tmp_path, run_cli):
+    arguments = ("evaluate", masking_network, *BASE, "--masking", "--output", tmp_path / "out")
+    result = run_cli(*arguments)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["reliability"] == "unreliable"
+    headline = f"{100 * report['worst_case_accuracy']:.1f} %"
+    assert "worst case (unreliable)" in result.stdout
+    markdown, page = ((tmp_path / "out" / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert f"**{headline} robust accuracy** (**UNRELIABLE**)" in markdown
+    assert f'<strong>{headline}</strong><span class="badge">unreliable</span>' in page
+    again = run_cli(*arguments, "--json")  # the finished checks are not run again
+    assert "complete already" in again.stderr and again.json["masking"] == report["masking"]
     assert report["masking"]["verdict"] == "fail"
     assert report["note"].startswith("The figures are unreliable") and "gradients" in report["note"]
     assert "transfer" not in [check["name"] for check in report["masking"]["checks"]]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from soar_tf.errors import InputError
-from soar_tf.evaluation import masking_checks, masking_report
+from soar_tf.evaluation import intervals, masking_checks, masking_report
 from soar_tf.evaluation.masking import Subject
 
 # The mean of the first three pixels decides, at 0.5. The fourth counts for nothing.
@@ -158,7 +158,7 @@ def test_restarts_that_find_what_one_start_does_not():
 def test_verdicts_allow_for_sampling_error():
     graded = masking_checks._graded
     # 2 of 20 are 10 %, but 3.4 % would not be unlikely to show that; 100 of 1000 are sure.
-    assert masking_checks._wilson_lower(2, 20) == pytest.approx(0.0279, abs=1e-3)
+    assert intervals.wilson(2, 20)[0] == pytest.approx(0.0279, abs=1e-3)
     assert graded(2, 20, 0.01, 0.05) == "warn"
     assert graded(100, 1000, 0.01, 0.05) == "fail"
     assert graded(0, 20, 0.0, 0.05) == "pass"

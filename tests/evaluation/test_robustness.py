@@ -84,12 +84,18 @@ def test_progress_and_batches(smooth_network):
     results = [
         soar_tf.evaluate(
             smooth_network, x, y, ["pgd7:epsilon=0.2"], batch_size=size, seed=3,
-            progress=lambda *a: seen.append(a),
+            progress=seen.append,
         )
         for size in (4, 11)
     ]  # fmt: skip
     np.testing.assert_array_equal(results[0].attacks[0].robust, results[1].attacks[0].robust)
-    assert seen == [("pgd7:epsilon=0.2", done, 11) for done in (4, 8, 11, 11)]
+    assert {(call.name, call.total) for call in seen} == {("pgd7:epsilon=0.2", 11)}
+    # A batch that takes long reports in between, with `done` as it was.
+    finished = [call for call in seen if call.done and call.seconds_left is not None]
+    assert [call.done for call in finished] == [4, 8, 11, 11]
+    robust = results[0].attacks[0].robust
+    assert [call.robust for call in finished[:3]] == [robust[:n].sum() for n in (4, 8, 11)]
+    assert finished[2].seconds_left == finished[3].seconds_left == 0.0
 
 
 def test_an_evaluator_compiles_once_and_draws_equal_noise(smooth_network, images):

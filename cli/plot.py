@@ -1,0 +1,44 @@
+"""`soar-tf plot`."""
+
+import click
+
+from soar_tf.cli import params
+from soar_tf.cli.startup import load_tensorflow
+from soar_tf.errors import InputError
+
+
+@click.command(short_help="Draw runs and reports: training curves, accuracy, transfer, images.")
+@click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--output", type=click.Path(), required=True, metavar="DIR", help="Folder for the pictures."
+)
+@click.option(
+    "--loss-surface",
+    "surface_images",
+    type=params.POSITIVE,
+    metavar="N",
+    help="Also draw the loss around the first N test images of each run, their mean: along the "
+    "gradient's signs, and over the plane of these and random signs.",
+)
+@click.option(
+    "--epsilon",
+    type=params.Number(),
+    help="Radius to mark in the loss surface, in units of pixels in [0, 1]; it reaches twice as "
+    "far. [default: the data set's usual one, 8/255 for CIFAR-10]",
+)
+def plot(sources, output, surface_images, epsilon):
+    """Draw what each RUN holds: a run directory, a log.csv, a report.json or its folder, a
+    transfer.json or its folder.
+
+    Runs share one picture of training curves, and reports with a curve one of accuracy against the
+    radius. Reports with an adversarial.npz give a grid of images. Prints the files it wrote.
+
+    Example: soar-tf plot runs/standard runs/soar reports/soar --output pictures
+    """
+    if epsilon is not None and surface_images is None:
+        raise InputError("--epsilon needs --loss-surface.")
+    load_tensorflow()
+    from soar_tf.experiments import plotting
+
+    for path in plotting.plot(sources, output, surface_images=surface_images, epsilon=epsilon):
+        click.echo(str(path))

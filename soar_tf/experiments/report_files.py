@@ -1,0 +1,156 @@
+"""Where `soar-tf evaluate` writes: a folder of reports, one JSON file, or nothing."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from soar_tf import files, plots, reports
+from soar_tf.errors import InputError
+from soar_tf.formatting import radius_text
+
+JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
+TABLE, CSV = "examples.npz", "examples.csv"
+ADVERSARIAL, PICTURE, STATE = "adversarial.npz", "accuracy-epsilon.png", "evaluation.state"
+_NAMES = (JSON, MARKDOWN, HTML, TABLE, CSV, ADVERSARIAL, PICTURE, STATE)
+GALLERY = 12  # images that broke, in the page
+
+
+class ReportPlace:
+    """The place of a report, checked before hours of attacks, not after.
+
+    Args:
+        output: A folder, which is made if it does not exist; or a path that ends in `.json`, for
+            the JSON report alone; or `None`.
+        state: The state file; `None` takes `evaluation.state` in the folder, if there is one.
+
+    Attributes:
+        folder: The folder as a `pathlib.Path`, or `None`.
+        state: The state file's path, or `None`.
+
+    Raises:
+        InputError: If it cannot be written, or holds another evaluation's report.
+    """
+
+    def __init__(self, output, state=None):
+        path = None if output is None else Path(output)
+        self.file = path if path is not None and path.suffix == ".json" else None
+        self.folder = None if self.file else path
+        self.state = None if state is None else Path(state)
+        if self.file is not None:
+            _check_file(self.file, "output")
+        if self.state is not None:
+            _check_file(self.state, "state")
+        if self.folder is not None:
+            check_folder(self.folder, _NAMES)
+            if self.state is None:
+                if (self.folder / JSON).exists() and not (self.folder / STATE).exists():
+                    raise InputError(
+                        f"`output` {output} holds a report without its {STATE}, so it cannot go "
+                        "on; use another folder."
+                    )
+                self.state = self.folder / STATE
+
+    @contextlib.contextmanager
+    def made(self):
+        """Context in which the folder exists; bad input found in it leaves no empty one behind."""
+        new = self.folder is not None and not self.folder.exists()
+        if new:
+            self.folder.mkdir(parents=True)
+        try:
+            yield
+        except InputError:
+            if new:
+                self.folder.rmdir()
+            raise
+
+    def write(self, report, result, examples, class_names, *, everything):
+        """Writes the report.
+
+        Args:
+            report: The report as a dictionary.
+            result: The `soar_tf.evaluation.Evaluation`.
+            examples: The `soar_tf.datasets.Split`.
+            class_names: Names of the classes, or `None`.
+            everything: Whether to write all adversarial images.
+        """
+        if self.file is not None:
+            files.write_json(self.file, report)
+        if self.folder is None:
+            return
+        columns = result.examples.columns()
+        reports.write_npz(self.folder / TABLE, columns)
+        reports.write_csv(self.folder / CSV, columns)
+        if everything:
+            reports.write_npz(self.folder / ADVERSARIAL, _adversarial(result, examples))
+        pictures = []
+        for _, figure in reports.figures(report):
+            plots.save(figure, self.folder / PICTURE)
+            pictures.append(PICTURE)
+        gallery = _gallery(result, examples, class_names)
+        files.write_text(self.folder / MARKDOWN, reports.markdown(report, pictures))
+        files.write_text(self.folder / HTML, reports.html(report, gallery))
+        files.write_json(self.folder / JSON, report)  # last: whoever waits for it finds the rest
+
+
+def check_folder(folder, names):
+    """Refuses a folder that cannot be made or written, or that holds folders of these names."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"`output` {folder} must be a folder. Received: the file {place}.")
+    for name in names:
+        if (Path(folder) / name).is_dir():
+            raise InputError(f"`output` {folder} holds a folder named {name}.")
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
+            pass
+    except OSError as error:
+        raise InputError(f"`output` {folder} cannot be written: {error.strerror}.") from None
+
+
+def _check_file(path, argument):
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"`{argument}` {path}: the folder {path.parent} does not exist.")
+    if path.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"`{argument}` {path} cannot be written.")
+
+
+def _adversarial(result, examples):
+    """Every example that broke: position, label, clean and adversarial image."""
+    rows = np.array(sorted(result.kept), np.int64)
+    images = examples.select(rows).float_images()
+    return {
+        "index": rows,
+        "label": examples.labels[rows],
+        "x": images,
+        "x_adv": np.stack([result.kept[row] for row in rows]) if len(rows) else images,
+        "adversarial_prediction": result.examples.adversarial_prediction[rows],
+        "broken_by": result.examples.broken_by[rows],
+    }
+
+
+def _gallery(result, examples, class_names):
+    """The images that broke for the page, see `soar_tf.reports.html`."""
+    found = result.examples
+
+    def name(label):
+        return class_names[label] if class_names else f"class {label}"
+
+    return [
+        {
+            "index": row,
+            "image": examples.select([row]).float_images()[0],
+            "adversarial": image,
+            "clean": name(found.label[row]),
+            "predicted": name(found.adversarial_prediction[row]),
+            "broken_by": str(found.broken_by[row]),
+            "linf": radius_text(round(float(found.linf[row]), 6)),
+            "l2": f"{found.l2[row]:.3g}",
+        }
+        for row, image in sorted(list(result.kept.items())[:GALLERY])
+    ]

@@ -1,0 +1,44 @@
+"""Figures as people write them."""
+
+
+def percent(share):
+    """A share as a percentage with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def radius_text(value):
+    """A radius as people write it: `8/255` where it is a multiple of 1/255, else decimals.
+
+    Example:
+
+    >>> from soar_tf.formatting import radius_text
+    >>> radius_text(8 / 255), radius_text(0.15), radius_text(0)
+    ('8/255', '0.15', '0')
+    """
+    if value == 0:
+        return "0"
+    if value < 0.5 and abs(value * 255 - round(value * 255)) < 1e-6:
+        return f"{round(value * 255)}/255"
+    return f"{value:.4g}"
+
+
+def threat_text(norm, epsilon):
+    """A threat model such as `Linf 8/255`; transformations, which have none, give `-`."""
+    return f"{norm.capitalize()} {radius_text(epsilon)}" if norm else "-"
+
+
+def duration_text(seconds):
+    """A time such as `45 s`, `3:07` (minutes) or `2:15:00` (hours).
+
+    Example:
+
+    >>> from soar_tf.formatting import duration_text
+    >>> duration_text(45.2), duration_text(187), duration_text(8100)
+    ('45 s', '3:07', '2:15:00')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

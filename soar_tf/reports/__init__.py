@@ -1,0 +1,6 @@
+"""Reports of an evaluation as files: JSON, Markdown, HTML, and a table with a row an example."""
+
+from soar_tf.reports.examples import write_csv, write_npz
+from soar_tf.reports.pages import figures, html, markdown
+
+__all__ = ["figures", "html", "markdown", "write_csv", "write_npz"]

@@ -1,0 +1,108 @@
+"""The report as Markdown and as one self-contained HTML page."""
+
+import base64
+
+import jinja2
+import numpy as np
+import tensorflow as tf
+
+from soar_tf import plots
+from soar_tf.evaluation.intervals import wilson
+from soar_tf.formatting import duration_text, percent, radius_text, threat_text
+from soar_tf.plots.adversarial_examples import magnified
+
+_SMALLEST_SIDE = 96  # pixels of a picture in the page
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("soar_tf.reports"),
+    autoescape=jinja2.select_autoescape(["html.j2"]),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "percent": percent,
+    "radius": radius_text,
+    "duration": duration_text,
+    "cell": lambda value: str(value).replace("|", "\\|").replace("\n", " "),
+}
+_ENVIRONMENT.globals |= {"threat": threat_text}
+
+
+def markdown(report, pictures=()):
+    """The report as Markdown.
+
+    Args:
+        report: The report, see `soar_tf.experiments.evaluate.evaluate_model`.
+        pictures: File names of pictures beside it.
+
+    Returns:
+        The text.
+    """
+    return _ENVIRONMENT.get_template("report.md.j2").render(
+        report=report, threats=_threats(report), pictures=pictures
+    )
+
+
+def html(report, gallery=()):
+    """The report as one HTML page that needs nothing from anywhere.
+
+    Args:
+        report: The report.
+        gallery: Dictionaries of images that broke: `index`, `image` and `adversarial` (float
+            `[H, W, C]` in [0, 1]); as texts `clean`, `predicted`, `broken_by`, `linf`, `l2`.
+
+    Returns:
+        The text.
+    """
+    return _ENVIRONMENT.get_template("report.html.j2").render(
+        report=report,
+        threats=_threats(report),
+        plots=[(title, data_uri(plots.to_png(figure))) for title, figure in figures(report)],
+        plots_missing=not plots.available(),
+        gallery=[_shown(entry) for entry in gallery if entry["image"].shape[-1] in (1, 3)],
+    )
+
+
+def figures(report):
+    """The report's plots, `(title, Figure)`; none without matplotlib."""
+    if "curve" not in report or not plots.available():
+        return []
+    curve, n = report["curve"], report["n"]
+    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
+    low, high = zip(*ends, strict=True)
+    name = f"{report['dataset']} ({report['split']}, n = {n})"
+    same = [a["epsilon"] for a in report["attacks"] if a["norm"] == curve["norm"]]
+    points = {}
+    if len(set(same)) == 1 and len(same) == len(report["attacks"]):
+        points["worst case over all attacks"] = (same[0], report["worst_case_accuracy"])
+    figure = plots.accuracy_epsilon({name: curve | {"low": low, "high": high}}, points=points)
+    return [("Accuracy against the radius", figure)]
+
+
+def data_uri(png):
+    """A PNG's bytes as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def _threats(report):
+    """The threat models of all attacks, each once."""
+    texts = [threat_text(attack["norm"], attack["epsilon"]) for attack in report["attacks"]]
+    named = list(dict.fromkeys(text for text in texts if text != "-"))
+    if "-" in texts:
+        named.append("transformations")
+    return " and ".join(named)
+
+
+def _shown(entry):
+    picture, factor = magnified(entry["image"], entry["adversarial"])
+    images = (entry["image"], entry["adversarial"], picture)
+    pictures = [data_uri(_png(image)) for image in images]
+    return {**entry, "pictures": pictures, "factor": f"{factor:.3g}"}
+
+
+def _png(image):
+    """A picture as PNG, enlarged by whole pixels: adversarial images must not be smoothed."""
+    times = -(-_SMALLEST_SIDE // min(image.shape[:2]))
+    pixels = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return tf.io.encode_png(pixels.repeat(times, axis=0).repeat(times, axis=1)).numpy()

@@ -1,0 +1,278 @@
+"""Evaluations that are stopped and go on: equal bits, and what is refused."""
+
+import dataclasses
+import os
+import shutil
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import soar_tf
+from soar_tf.attacks import autoattack
+from soar_tf.errors import InputError
+from soar_tf.evaluation import State, progress
+
+SHORT = tuple(
+    (name, cls, {**own, ("queries" if name == "square" else "steps"): 4})
+    for name, cls, own in autoattack.VERSIONS["standard"]
+)
+ATTACKS = ("fgsm:epsilon=0.04", "autoattack:epsilon=0.06")
+OPTIONS = {"batch_size": 5, "seed": 2, "uint8": True, "keep": 3}
+
+
+class Killed(BaseException):
+    """Like a signal: nothing may catch it."""
+
+
+@pytest.fixture(autouse=True)
+def short_and_batch_by_batch(monkeypatch):
+    monkeypatch.setitem(autoattack.VERSIONS, "standard", SHORT)
+    monkeypatch.setattr(progress, "_WITHIN_A_BATCH", np.inf)
+
+
+@pytest.fixture
+def network():
+    keras.utils.set_random_seed(4)
+    return keras.Sequential([
+        keras.Input((6, 4, 1)), keras.layers.Flatten(),
+        keras.layers.Dense(12, "tanh", kernel_initializer="he_normal"),
+        keras.layers.Dense(5, kernel_initializer="he_normal"),
+    ])  # fmt: skip
+
+
+@pytest.fixture
+def data(network):
+    x = np.random.default_rng(4).uniform(0, 1, (17, 6, 4, 1)).astype("float32")
+    y = np.argmax(network(x), axis=1)
+    y[3] = (y[3] + 1) % 5
+    return x, y
+
+
+def same(one, two):
+    """Every figure and array but the times, bit for bit."""
+    for name in ("n", "clean_accuracy", "worst_case_accuracy", "uint8_worst_case_accuracy"):
+        assert getattr(one, name) == getattr(two, name)
+    for first, second in zip(one.attacks, two.attacks, strict=True):
+        np.testing.assert_array_equal(first.robust, second.robust)
+        assert [s["robust_accuracy"] for s in first.stages] == [
+            s["robust_accuracy"] for s in second.stages
+        ]
+    for field in dataclasses.fields(one.examples):
+        a, b = getattr(one.examples, field.name), getattr(two.examples, field.name)
+        np.testing.assert_array_equal(a, b)
+    assert list(one.kept) == list(two.kept)
+    for row, image in one.kept.items():
+        np.testing.assert_array_equal(image, two.kept[row])
+
+
+def test_killed_at_every_batch_it_ends_with_the_same_bits(network, data, tmp_path):
+    evaluator = soar_tf.evaluation.Evaluator(network, ATTACKS, **OPTIONS)
+    whole = evaluator(*data)
+    assert 0 < whole.worst_case_accuracy < whole.clean_accuracy < 1
+    assert len(whole.kept) == 3
+    copies = []
+
+    def copy(call):
+        copies.append(tmp_path / f"{len(copies)}.state")
+        shutil.copy(tmp_path / "whole.state", copies[-1])
+
+    state = State(tmp_path / "whole.state")
+    state.save(always=True)
+    write = state.save  # the throttle would leave batches out
+    state.save = lambda always=False: write(always=True)
+    same(evaluator(*data, progress=copy, state=state), whole)
+    assert len(copies) >= 10
+    for path in copies:
+        batches = []
+        same(evaluator(*data, progress=batches.append, state=path), whole)
+        assert len(batches) < len(copies)
+    again = []
+    same(evaluator(*data, progress=again.append, state=path), whole)
+    assert again == []  # complete: nothing is attacked
+
+
+def test_what_ends_an_evaluation_costs_no_finished_batch(network, data, tmp_path):
+    def kill(call):
+        raise Killed
+
+    path = tmp_path / "killed.state"
+    for done in (5, 10, 15):
+        with pytest.raises(Killed):
+            soar_tf.evaluate(network, *data, ATTACKS, progress=kill, state=path, **OPTIONS)
+        table = State(path).table(f"0 {ATTACKS[0]}", 17)
+        assert table["done"].sum() == done
+
+
+def test_another_batch_size_may_go_on(network, data, tmp_path):
+    def kill(call):
+        raise Killed
+
+    attacks = ["fgsm:epsilon=0.04", "pgd5:epsilon=0.05"]
+    arguments = {"seed": 2, "state": tmp_path / "s"}
+    with pytest.raises(Killed):
+        soar_tf.evaluate(network, *data, attacks, progress=kill, batch_size=5, **arguments)
+    other = soar_tf.evaluate(network, *data, attacks, batch_size=16, **arguments)
+    whole = soar_tf.evaluate(network, *data, attacks, batch_size=5, seed=2)
+    for one, two in zip(other.attacks, whole.attacks, strict=True):
+        np.testing.assert_array_equal(one.robust, two.robust)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"x": 0.5}, "images differs"),
+        ({"y": 1}, "labels differs"),
+        ({"network": 1}, "network differs"),
+        ({"attacks": ["fgsm:epsilon=0.06"]}, "attacks differs .*epsilon=0.05.*epsilon=0.06"),
+        ({"seed": 3}, r"seed differs \(2 there, 3 here\)"),
+        ({"uint8": False}, "rounding to uint8 differs"),
+        ({"keep": 0}, "images kept differs"),
+        ({"tensorflow": "1.0"}, "tensorflow differs"),
+    ],
+)
+def test_a_foreign_state_is_refused(change, sentence, network, data, tmp_path, monkeypatch):
+    (x, y), attacks, options = data, ["fgsm:epsilon=0.05"], dict(OPTIONS)
+    soar_tf.evaluate(network, x, y, attacks, state=tmp_path / "s", **options)
+    before = (tmp_path / "s").read_bytes()
+    if "x" in change:
+        x = np.concatenate([x[:-1], x[-1:] * 0.5])
+    elif "y" in change:
+        y = np.concatenate([y[:-1], (y[-1:] + 1) % 5])
+    elif "network" in change:
+        head = network.layers[-1]
+        head.set_weights([w * 1.001 for w in head.get_weights()])
+    elif "tensorflow" in change:
+        monkeypatch.setattr(tf, "__version__", "1.0")
+    else:
+        attacks = change.pop("attacks", attacks)
+        options |= change
+    with pytest.raises(
+        InputError, match=f"belongs to another evaluation: {sentence}.*another file"
+    ):
+        soar_tf.evaluate(network, x, y, attacks, state=tmp_path / "s", **options)
+    assert (tmp_path / "s").read_bytes() == before
+
+
+def test_a_network_without_weights_is_told_apart_by_its_outputs(data, tmp_path):
+    x, y = data
+    y = y % 2
+    for scale, refused in ((1.0, False), (1.0, False), (1.1, True)):
+
+        def network(x, scale=scale):
+            margin = scale * (tf.reduce_mean(tf.reshape(x, [tf.shape(x)[0], -1]), axis=1) - 0.5)
+            return tf.stack([-margin, 3 * margin], axis=1)
+
+        if refused:
+            with pytest.raises(InputError, match="the network's outputs differ"):
+                soar_tf.evaluate(network, x, y, ["fgsm"], state=tmp_path / "s")
+        else:
+            soar_tf.evaluate(network, x, y, ["fgsm"], state=tmp_path / "s")
+
+
+def test_damaged_files_are_refused(network, data, tmp_path):
+    soar_tf.evaluate(network, *data, ["fgsm"], state=tmp_path / "s")
+    good = (tmp_path / "s").read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 1
+    cases = {
+        "damaged: its checksum is wrong": (good[:-1], good[: len(good) // 2], bytes(flipped)),
+        "is no state file": (b"", b"PK\x03\x04", good[50:], b"soar-tf evaluation state 9 x\n"),
+    }
+    for sentence, contents in cases.items():
+        for content in contents:
+            (tmp_path / "s").write_bytes(content)
+            with pytest.raises(InputError, match=sentence):
+                State(tmp_path / "s")
+    with pytest.raises(InputError, match="cannot be read"):
+        State(tmp_path)
+    with pytest.raises(InputError, match="its folder does not exist"):
+        State(tmp_path / "none" / "s")
+
+
+def test_state_files_hold_no_pickles(network, data, tmp_path):
+    soar_tf.evaluate(network, *data, ["fgsm"], state=tmp_path / "s", keep=2)
+    content = (tmp_path / "s").read_bytes().partition(b"\n")[2]
+    (tmp_path / "s.npz").write_bytes(content)
+    with np.load(tmp_path / "s.npz", allow_pickle=False) as arrays:
+        for name in arrays:
+            assert arrays[name].dtype.kind in "Vufi"
+
+
+def test_a_callback_that_raises_within_a_batch_ends_it(network, data, monkeypatch):
+    monkeypatch.setattr(progress, "_WITHIN_A_BATCH", 0.0)
+    seen = []
+
+    def kill(call):
+        seen.append(call)
+        if len(seen) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        soar_tf.evaluate(network, *data, ["pgd20:epsilon=0"], progress=kill)
+    assert [call.done for call in seen] == [0, 0, 0]
+
+
+def test_ctrl_c_ends_a_batch_at_its_next_pass(network, data, monkeypatch):
+    monkeypatch.setattr(progress, "_WITHIN_A_BATCH", 0.0)
+    seen = []
+
+    def interrupt(call):
+        seen.append(call)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):  # a million steps would take minutes
+        soar_tf.evaluate(network, *data, ["pgd1000000:epsilon=0"], progress=interrupt)
+    assert {call.done for call in seen} == {0}
+
+
+def test_rounding_to_uint8_is_counted_for_what_was_found():
+    # One pixel, two classes, split at 0.5 + 0.25/255: an image at 127/255 is broken by moving
+    # beyond the threshold; rounding moves the result back or not.
+    threshold = (127 + 0.75) / 255
+
+    def split(x):
+        margin = 1000.0 * (tf.reshape(x, [-1]) - threshold)
+        return tf.stack([-margin, margin], axis=1)
+
+    x = np.full((1, 1, 1, 1), 127 / 255, "float32")
+    for epsilon, rounded in ((0.8 / 255, 0.0), (0.4 / 255, 1.0)):
+        result = soar_tf.evaluate(
+            split, x, np.zeros(1, int), [f"fgsm:epsilon={epsilon}"], uint8=True
+        )
+        broken = epsilon > 0.75 / 255
+        assert result.worst_case_accuracy == (0.0 if broken else 1.0)
+        assert result.uint8_worst_case_accuracy == rounded
+    # Broken before rounding (127.9 is above 127.75), and 127.7 beyond a threshold of 127.6 is not
+    # what 8 bits can hold: 128 is. Below half a step the image rounds back to where it was.
+    threshold = (127 + 0.3) / 255
+    result = soar_tf.evaluate(split, x, np.zeros(1, int), [f"fgsm:epsilon={0.4 / 255}"], uint8=True)
+    assert result.worst_case_accuracy == 0.0 and result.uint8_worst_case_accuracy == 1.0
+    assert result.attacks[0].uint8_accuracy == 1.0 and result.to_dict()["uint8_worst_case_accuracy"]
+
+
+def test_the_examples_say_who_broke_each(network, data):
+    result = soar_tf.evaluate(network, *data, ATTACKS, **OPTIONS)
+    table = result.examples.columns()
+    fgsm, auto = (attack.robust for attack in result.attacks)
+    np.testing.assert_array_equal(table["index"], np.arange(17))
+    np.testing.assert_array_equal(table["clean_correct"], result.clean)
+    np.testing.assert_array_equal(table["broken_by"] == "clean", ~result.clean)
+    np.testing.assert_array_equal(table["broken_by"] == ATTACKS[0], result.clean & ~fgsm)
+    np.testing.assert_array_equal(table["broken_by"] == "", fgsm & auto)
+    late = np.char.startswith(table["broken_by"], ATTACKS[1] + "/")
+    np.testing.assert_array_equal(late, fgsm & ~auto)
+    withstood = table["broken_by"] == ""
+    assert np.isnan(table["linf"][withstood]).all()
+    assert (table["adversarial_prediction"][withstood] == -1).all()
+    for row, image in result.kept.items():
+        change = image - data[0][row]
+        assert table["linf"][row] == pytest.approx(np.abs(change).max(), abs=1e-7)
+        assert table["l2"][row] == pytest.approx(np.linalg.norm(change), rel=1e-5)
+        logits = network(image[None]).numpy()[0]
+        assert table["adversarial_prediction"][row] == logits.argmax() != data[1][row]
+        loss = np.log(np.exp(logits.astype(float)).sum()) - logits[data[1][row]]
+        assert table["adversarial_loss"][row] == pytest.approx(loss, rel=1e-4)

@@ -1,0 +1,75 @@
+"""Plots show the data that they were given, with units, and write real PNGs."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from soar_tf import plots
+from soar_tf.errors import InputError
+from soar_tf.plots.adversarial_examples import magnified
+
+
+def lines(axes):
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines
+    }
+
+
+def test_training_curves_of_two_runs_with_phases_and_gaps():
+    one = [
+        {"phase": "standard", "epoch": 1, "loss": 2.0, "val_accuracy": 0.25},
+        {"phase": "soar", "epoch": 1, "loss": 1.0, "val_accuracy": 0.5, "val_pgd_accuracy": 0.125},
+    ]
+    loss, accuracy = plots.training_curves({"one": one, "two": [{"loss": 3.0}]}).axes
+    drawn = lines(loss)
+    assert drawn["one: loss"] == ([1, 2], [2.0, 1.0]) and drawn["two: loss"] == ([1], [3.0])
+    assert lines(accuracy)["one: val_accuracy"] == ([1, 2], [25.0, 50.0])
+    assert lines(accuracy)["one: val_pgd_accuracy"] == ([2], [12.5])
+    starts = [line for line in loss.lines if line.get_linestyle() == ":"]
+    assert [line.get_xdata()[0] for line in starts] == [1.5]
+    assert (loss.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy in %")
+
+
+def test_accuracy_against_epsilon():
+    curve = {"epsilons": [0, 8 / 255], "accuracy": [0.9, 0.3], "norm": "linf", "attack": "pgd20",
+             "low": [0.8, 0.2], "high": [0.95, 0.4]}  # fmt: skip
+    (axes,) = plots.accuracy_epsilon({"net": curve}, points={"worst": (8 / 255, 0.2)}).axes
+    drawn = lines(axes)
+    np.testing.assert_allclose(drawn["net, pgd20"], ([0, 8], [90, 30]))
+    np.testing.assert_allclose(drawn["worst"], ([8], [20]))
+    assert axes.get_xlabel() == "Linf radius in 1/255 of the pixel range"
+    assert len(axes.collections) == 1  # the band
+
+
+def test_heat_map_surface_and_direction():
+    axes, bar = plots.transfer_heat_map(
+        ["a", "b"], ["white-box", "from a"], [[0, 1], [0.5, 0.25]]
+    ).axes
+    assert [text.get_text() for text in axes.texts] == ["0.0", "100.0", "50.0", "25.0"]
+    assert bar.get_ylabel() == "accuracy in %"
+    axes = plots.loss_surface([-0.1, 0, 0.1], [-0.1, 0, 0.1], np.eye(3), epsilon=0.05).axes[0]
+    corners = lines(axes)["the ball"]
+    np.testing.assert_allclose(np.abs(corners[0]) + np.abs(corners[1]), 12.75)
+    axes = plots.loss_direction([0, 0.2], {"net": [1.0, 2.0]}, epsilon=0.1).axes[0]
+    assert lines(axes)["net"] == ([0, 51.0], [1.0, 2.0]) and lines(axes)["epsilon"][0][0] == 25.5
+
+
+def test_the_grid_of_images_says_how_much_it_magnifies():
+    x = np.full((2, 3, 4, 3), 0.5)
+    x_adv = x + np.array([0.1, -0.05])[:, None, None, None]
+    figure = plots.adversarial_examples(x, x_adv, [("cat", "dog"), ("dog", "cat")])
+    assert figure.axes[4].get_ylabel() == "change x 5" and figure.axes[2].get_title() == "dog"
+    pictures, factor = magnified(x, x_adv)
+    assert factor == pytest.approx(5)
+    np.testing.assert_allclose(pictures[:, 0, 0, 0], [1.0, 0.25])
+    assert magnified(x, x)[0].max() == 0.5  # nothing changed: grey
+    png = plots.to_png(figure)
+    assert png.startswith(b"\x89PNG")
+
+
+def test_a_missing_matplotlib_is_one_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not plots.available()
+    with pytest.raises(InputError, match=r"pip install 'soar-tf\[plots\]'"):
+        plots.training_curves({"run": [{"loss": 1.0}]})
