@@ -99,6 +99,11 @@ def attack_options(command):
             show_default=True,
             help="Seed of the attacks.",
         ),
+        click.option(
+            "--trust",
+            is_flag=True,
+            help="Load SavedModels whatever operations they hold: they can run any program.",
+        ),
     )
     for option in reversed(options):
         command = option(command)

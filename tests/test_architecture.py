@@ -11,7 +11,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "soar_tf"
 
 # Leaves may be used by every room; then each room may use the rooms before it.
-LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks", "model_files")
+LEAVES = (
+    "_lazy",
+    "errors",
+    "serialization",
+    "files",
+    "config",
+    "networks",
+    "untrusted",
+    "model_files",
+)
 ORDER = (
     "ops", "datasets", "attacks", "methods", "training", "evaluation", "callbacks", "saved_model",
     "experiments", "cli",

@@ -81,6 +81,7 @@ def evaluate_model(
     output=None,
     masking=False,
     masking_source=None,
+    trust=False,
     progress=None,
 ):
     """Attacks a model and, if asked to, writes the report.
@@ -99,6 +100,7 @@ def evaluate_model(
         output: Path of the JSON report, or `None`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
+        trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
 
     Returns:
@@ -112,7 +114,7 @@ def evaluate_model(
     for name in attacks:
         attacks_room.get(name, epsilon=8 / 255 if epsilon is None else epsilon)
     _check_output(output)
-    model = models.load(path)
+    model = models.load(path, trust=trust)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only a run directory knows its own.")
@@ -126,7 +128,7 @@ def evaluate_model(
         split=split,
         limit=limit,
     )
-    source = masking_section.load_source(masking_source, model) if masking else None
+    source = masking_section.load_source(masking_source, model, trust=trust) if masking else None
     result = evaluation.evaluate(
         model.network or model.logits_fn,
         examples.float_images(),
