@@ -6,6 +6,7 @@ allowed. The command line turns it into exit code 2; any other exception means t
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -68,7 +69,7 @@ def parse_number(value: object, argument: str) -> float:
     0.031373
     """
     try:
-        number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+        number = _fraction(value) if isinstance(value, str) else float(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
@@ -77,6 +78,15 @@ def parse_number(value: object, argument: str) -> float:
             f"Received: {value!r}."
         )
     return number
+
+
+# Fraction("1e999999999") would write out a billion digits.
+_NUMBER = re.compile(r"[-+]?[\d.]{1,40}(e[-+]?\d{1,3})?(/\d{1,40})?", re.ASCII | re.IGNORECASE)
+
+
+def _fraction(text):
+    text = text.replace(" ", "")
+    return float(Fraction(text)) if _NUMBER.fullmatch(text) else math.nan
 
 
 def check_number(

@@ -1,6 +1,7 @@
 """Reading model files back, `.keras` files and SavedModels, as logits functions."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -95,10 +96,10 @@ def load_network(path, argument="model"):
     except InputError:
         raise
     except Exception as error:  # Keras, h5py and zipfile raise anything on a foreign file
-        reason = str(error).strip().splitlines()
+        sentence = re.split(r"(?<=\.)\s|\n", str(error).strip())[0][:300] or "no reason given"
         raise InputError(
             f"`{argument}` {path} cannot be read as a Keras model: {type(error).__name__}: "
-            f"{reason[0][:200] if reason else 'no reason given'}"
+            f"{sentence}"
         ) from None
     network = getattr(network, "network", network)
     if (head := networks.softmax_head(network)) is not None:

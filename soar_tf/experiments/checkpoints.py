@@ -8,11 +8,13 @@ last two are kept, so that the one before can be used, and so is the best one, i
 import hashlib
 import json
 import math
+import os
 import re
 import sys
 
 import h5py
 import keras
+import tensorflow as tf
 
 from soar_tf import files
 from soar_tf.errors import InputError, RunError
@@ -25,6 +27,7 @@ class DivergedError(RunError):
 KEPT = 2
 _NAME = re.compile(r"(\d{3,})-(\d{6,})\.([0-9a-f]{16})\.weights\.h5", re.ASCII)
 _SUFFIX = ".weights.h5"
+_HEADER_BYTES = 4096  # what HDF5 adds for each array, generously
 _ATTRIBUTE = "soar_tf_progress"
 
 
@@ -41,6 +44,7 @@ def save(folder, model, progress, best_epoch=None):
     stem = f"{progress['phase']:03d}-{progress['epoch']:06d}"
     temporary = files.unfinished(folder / f"{stem}{_SUFFIX}")
     try:
+        _reserve(temporary, model, progress)
         model.save_weights(temporary, overwrite=True)
         with h5py.File(temporary, "r+") as file:
             file.attrs[_ATTRIBUTE] = json.dumps(progress)
@@ -53,6 +57,18 @@ def save(folder, model, progress, best_epoch=None):
     for order, _, path in _found(folder)[:-KEPT]:
         if order not in kept:
             path.unlink()
+
+
+def _reserve(path, model, progress):
+    """Fails unless a checkpoint fits on the disk.
+
+    HDF5 crashes the whole process where a disk fills up under it, so that is found out before.
+    """
+    arrays = [*model.variables, *model.optimizer.variables]
+    content = sum(math.prod(v.shape) * tf.as_dtype(v.dtype).size for v in arrays)
+    needed = content + _HEADER_BYTES * (len(arrays) + 8) + 2 * len(json.dumps(progress))
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, needed)
 
 
 def newest(folder):

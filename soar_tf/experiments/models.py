@@ -99,15 +99,19 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
     return data[split] if limit is None else data[split].take(limit)
 
 
-def network_path(path):
-    """The `.keras` file of a run directory, or `path` itself."""
+def network_path(path, argument="init_from"):
+    """The `.keras` file of a run directory, or `path` itself.
+
+    Raises:
+        InputError: If there is no such file or run; it calls the path `argument`.
+    """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"`init_from` {path} does not exist.")
+        raise InputError(f"`{argument}` {path} does not exist.")
     if path.is_dir():
         if not run_directory.is_run(path):
             raise InputError(
-                f"`init_from` must be a run directory or a .keras file. Received: {path}."
+                f"`{argument}` must be a run directory or a .keras file. Received: {path}."
             )
         return _finished(path)
     return path

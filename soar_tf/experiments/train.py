@@ -68,6 +68,8 @@ class Experiment:
             data_dir=config.data_dir,
             image_size=tuple(config.image_size) if config.image_size else None,
         )
+        for split in ("train", "validation"):
+            self.dataset[split]  # refuses a data set without one
         self.network = self._network()
         self.phases = self._phases(method)
         validation_callbacks(self.config, self.dataset)  # refuses a bad attack before training
@@ -94,7 +96,8 @@ class Experiment:
             )
         if config.network_args:
             raise InputError("`network_args` are for registered networks, not for a loaded one.")
-        network = models.load_network(models.network_path(path))
+        argument = "network" if config.init_from is None else "init_from"
+        network = models.load_network(models.network_path(path, argument), argument)
         models.check_fits(network, dataset.image_shape, dataset.num_classes, path)
         return network
 

@@ -124,8 +124,13 @@ def reachable_nodes(graph):
             continue
         seen.add(name)
         for node in functions[name].node_def:
-            yield f"its function {name}", node
+            yield f"its function {_short(name)}", node
             waiting.extend(_callees(node, functions))
+
+
+def _short(name):
+    """A function's name as it was written, without what TensorFlow puts around it."""
+    return re.sub(r"^__(inference|forward|backward)_|_\d+$", "", name)[:100]
 
 
 def _called_nodes(graph, functions):
