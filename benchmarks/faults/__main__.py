@@ -5,7 +5,7 @@
 Each try trains a tiny network in a process of its own, hits it, repeats the command and compares
 the weights and the log, bit by bit, with those of an uninterrupted run. Two kinds need to mount a
 small file system, and are left out where that is not allowed. Takes about 20 minutes on two cores;
-`--quick` tries each kind once or not at all.
+`--quick` tries each kind once or not at all. A table that exists is completed.
 """
 
 import argparse
@@ -33,36 +33,49 @@ def main():
     from benchmarks.faults.kinds import KINDS, Bench
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="soar-tf-faults-"))
-    bench, rows = Bench(folder, arguments.seed), []
+    bench, table = Bench(folder, arguments.seed), _read(arguments.output)
     mounts = _may_mount(folder)
     for kind, function, full, quick, needs_mount in KINDS:
-        if arguments.only and not any(word in kind for word in arguments.only):
-            continue
         tries = 0 if needs_mount and not mounts else quick if arguments.quick else full
-        trials = function(bench, tries) if tries else []
-        rows.append(
-            {
-                "kind": kind,
-                "tried": len(trials),
-                "refused": sum(trial.refused for trial in trials),
-                "resumed_equal": sum(trial.equal for trial in trials),
-                "lost": sum(trial.lost is not None for trial in trials),
-            }
-        )
-        print(rows[-1], file=sys.stderr, flush=True)
-        for trial in trials:
-            if trial.lost is not None:
-                print(f"  lost: {trial.lost}", file=sys.stderr, flush=True)
+        wanted = not arguments.only or any(word in kind for word in arguments.only)
+        if not wanted or not tries or kind in [row["kind"] for row in table["faults"]]:
+            continue
+        table["faults"].append(_row(kind, function(bench, tries)))
+        print(table["faults"][-1], file=sys.stderr, flush=True)
+        if arguments.output is not None:  # the next call goes on here
+            arguments.output.write_text(json.dumps(table, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     from soar_tf.experiments.manifest import environment
 
-    table = {"faults": rows, "seed": arguments.seed, "environment": environment()}
+    names = [kind for kind, *_ in KINDS]
+    table["faults"].sort(key=lambda row: names.index(row["kind"]))
+    table |= {"seed": arguments.seed, "environment": environment()}
     text = json.dumps(table, indent=2) + "\n"
     if arguments.output is None:
         print(text, end="")
     else:
         arguments.output.write_text(text)
-    sys.exit(any(row["lost"] for row in rows))
+    sys.exit(any(row["lost"] for row in table["faults"]))
+
+
+def _row(kind, trials):
+    for trial in trials:
+        if trial.lost is not None:
+            print(f"  lost: {trial.lost}", file=sys.stderr, flush=True)
+    return {
+        "kind": kind,
+        "tried": len(trials),
+        "refused": sum(trial.refused for trial in trials),
+        "resumed_equal": sum(trial.equal for trial in trials),
+        "lost": sum(trial.lost is not None for trial in trials),
+    }
+
+
+def _read(output):
+    """The table so far."""
+    if output is None or not output.is_file():
+        return {"faults": []}
+    return {"faults": json.loads(output.read_text())["faults"]}
 
 
 def _may_mount(folder):

@@ -143,19 +143,20 @@ def killed_while_writing(bench, tries):
 def signalled(bench, tries, number):
     """A signal that asks to stop: one sentence, then the same command goes on."""
     trials = []
-    for _ in range(tries):
-        arguments = RUNS[len(trials) % len(RUNS)]
+    for attempt in range(4 * tries):
+        arguments = RUNS[attempt % len(RUNS)]
         run = bench.new(arguments)
         child = run.start()
         wait_until((run.folder / "config.toml").is_file, child)
-        time.sleep(bench.random.uniform(0, 0.7 * bench.reference(arguments)[1]))
+        time.sleep(bench.random.uniform(0, 0.5 * bench.reference(arguments)[1]))
         os.kill(child, number)
-        code, before = wait(child), run.epochs()
-        if code == 0:  # it had just ended
-            trials.append(bench.resume(run, before=before))
+        if (code := wait(child)) == 0:  # it had just ended
             continue
+        before = run.epochs()
         refusal = one_sentence(run, code, "nterrupted")
         trials.append(refusal if refusal.lost else bench.resume(run, True, before))
+        if len(trials) == tries:
+            break
     return trials
 
 
@@ -341,17 +342,17 @@ def _kill_after_epoch(bench, run, prepare=None):
 
 # Kind, function, tries in the full table, tries in the default test, needs a mount.
 KINDS = (
-    ("kill -9 at a random moment", killed_at_random, 60, 3, False),
-    ("kill -9 at a sync or rename", killed_while_writing, 40, 2, False),
-    ("SIGTERM", terminated, 6, 1, False),
-    ("Ctrl-C", interrupted, 6, 1, False),
-    ("full disk", full_disk, 12, 1, True),
-    ("limit on file sizes", file_size_limit, 4, 1, False),
-    ("read-only file system", read_only, 3, 1, True),
-    ("two processes, one folder", two_processes, 3, 1, False),
-    ("clock set back", clock_jump, 3, 0, False),
-    ("NaN or infinite loss", not_finite, 2, 0, False),
-    ("damaged checkpoint", damaged_checkpoint, 12, 1, False),
-    ("damaged data file", damaged_data, 12, 0, False),
-    ("other environment", other_environment, 2, 1, False),
+    ("kill -9 at a random moment", killed_at_random, 54, 3, False),
+    ("kill -9 at a sync or rename", killed_while_writing, 24, 2, False),
+    ("SIGTERM", terminated, 3, 1, False),
+    ("Ctrl-C", interrupted, 3, 1, False),
+    ("full disk", full_disk, 6, 1, True),
+    ("limit on file sizes", file_size_limit, 3, 1, False),
+    ("read-only file system", read_only, 2, 1, True),
+    ("two processes, one folder", two_processes, 2, 1, False),
+    ("clock set back", clock_jump, 2, 0, False),
+    ("NaN or infinite loss", not_finite, 1, 0, False),
+    ("damaged checkpoint", damaged_checkpoint, 6, 1, False),
+    ("damaged data file", damaged_data, 6, 0, False),
+    ("other environment", other_environment, 1, 1, False),
 )
