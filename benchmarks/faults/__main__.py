@@ -10,9 +10,9 @@ small file system, and are left out where that is not allowed. Takes about 20 mi
 
 import argparse
 import json
-import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -79,8 +79,14 @@ def _read(output):
 
 
 def _may_mount(folder):
-    command = "mount -t tmpfs -o size=64k none . && umount ."
-    return os.geteuid() == 0 and os.system(f"cd {folder} && mkdir m && cd m && {command}") == 0
+    """Whether this process may mount a small file system."""
+    place = folder / "mount"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(place)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        return False
+    subprocess.run(["umount", str(place)], check=True)
+    return True
 
 
 main()
