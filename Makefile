@@ -19,6 +19,8 @@ test-slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive soar_tf cli benchmarks tools
+	$(BIN)/python tools/audit.py
 
 # Installed again whenever pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml

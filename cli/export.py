@@ -19,5 +19,5 @@ def export(model, out):
     from soar_tf import saved_model
     from soar_tf.experiments import models
 
-    saved_model.export(models.load_network(models.network_path(model)), out)
+    saved_model.export(models.load_network(models.network_path(model, "model")), out)
     click.echo(out)

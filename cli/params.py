@@ -1,5 +1,7 @@
 """Parameter types and options that several commands share."""
 
+import re
+
 import click
 
 from soar_tf.errors import InputError, parse_number
@@ -40,7 +42,7 @@ class Size(click.ParamType):
         if isinstance(value, list):
             return value
         sides = value.lower().split("x")
-        if not all(side.isdigit() and int(side) > 0 for side in sides) or len(sides) > 2:
+        if len(sides) > 2 or not all(re.fullmatch(r"0*[1-9][0-9]{0,5}", side) for side in sides):
             self.fail(f"{value!r} is not of the form HxW, such as 32x32.", param, ctx)
         return [int(sides[0]), int(sides[-1])]
 
@@ -105,6 +107,11 @@ def attack_options(command):
             default=0,
             show_default=True,
             help="Seed of the attacks.",
+        ),
+        click.option(
+            "--trust",
+            is_flag=True,
+            help="Load SavedModels whatever operations they hold: they can run any program.",
         ),
     )
     for option in reversed(options):

@@ -109,6 +109,38 @@ from soar_tf.formatting import percent, radius_text
     help="Compute precision; curvature stays in float32. [default: float32]",
 )
 @click.option(
+    "--early-stopping",
+    type=params.POSITIVE,
+    metavar="PATIENCE",
+    help="End the method's phase after so many epochs without a better --monitor.",
+)
+@click.option(
+    "--keep-best/--keep-last",
+    default=None,
+    help="The result is the epoch with the best --monitor, or the last. [default: the last]",
+)
+@click.option(
+    "--monitor",
+    type=click.Choice(config_room.MONITORS),
+    help="Figure on validation data for the two above. [default: val_robust_accuracy with "
+    "--validation-attack, else val_accuracy]",
+)
+@click.option(
+    "--validation-attack",
+    metavar="NAME[:k=v,...]",
+    help="Attack 1000 validation images after every epoch and log val_robust_accuracy.",
+)
+@click.option(
+    "--deterministic/--not-deterministic",
+    default=None,
+    help="Let TensorFlow refuse what could give other bits. [default: not]",
+)
+@click.option(
+    "--allow-mixed-environment",
+    is_flag=True,
+    help="Go on with a run begun under other versions, threads or processor flags.",
+)
+@click.option(
     "--config",
     "config_file",
     type=click.Path(),
@@ -140,7 +172,10 @@ from soar_tf.formatting import percent, radius_text
 @click.option("--verbose", type=click.IntRange(0, 2), default=1, show_default=True,
               help="0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
 @params.json_option
-def train(config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json, **flags):
+def train(
+    config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json,
+    allow_mixed_environment, **flags
+):  # fmt: skip
     """Train a network with a method, and attack the result.
 
     A method that fine-tunes, such as soar, first trains a standard network (--pretrain-epochs),
@@ -166,7 +201,9 @@ def train(config_file, preset, workdir, evaluate_limit, attacks, verbose, as_jso
         attacks_room.get(name)  # a mistake must not wait for the training's end
     experiment = Experiment(config)
     try:
-        folder = experiment.run(workdir, verbose=verbose)
+        folder = experiment.run(
+            workdir, verbose=verbose, allow_mixed_environment=allow_mixed_environment
+        )
     except KeyboardInterrupt:
         raise RunError("interrupted; the same command goes on after the last epoch.") from None
     result = {"workdir": str(folder)}

@@ -6,7 +6,6 @@ print its help at once.
 
 import dataclasses
 import tomllib
-from pathlib import Path
 
 from soar_tf.errors import (
     InputError,
@@ -19,6 +18,10 @@ from soar_tf.errors import (
 SCHEDULES = ("onecycle", "paper", "constant")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# What an epoch can be chosen by: figures on validation data only.
+ROBUST_MONITOR = "val_robust_accuracy"
+MONITORS = ("val_loss", "val_accuracy", ROBUST_MONITOR)
+MAX_TOML_BYTES = 2**20
 
 # What a data set is trained with unless told otherwise. Epsilon is its usual l-infinity radius;
 # on the 8x8 digits, 0.15 is where a standard network fails and a robust one still can hold.
@@ -72,6 +75,15 @@ class TrainConfig:
         augment: Whether to crop and flip; `None` for the data set's habit.
         jit: Whether to compile with XLA; `None` lets Keras choose.
         precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        deterministic: Whether TensorFlow must refuse operations that could give other bits.
+        early_stopping: Epochs without improvement of `monitor` after which the method's phase
+            ends, or `None`.
+        keep_best: Whether the result is the epoch of the method's phase with the best `monitor`,
+            and not the last one.
+        monitor: What counts as better, on validation data: `"val_loss"`, `"val_accuracy"` or, with
+            `validation_attack`, `"val_robust_accuracy"`.
+        validation_attack: Attack on validation images after every epoch of the method's phase,
+            such as `"pgd10"`, or `None`.
     """
 
     method: str = "soar"
@@ -97,6 +109,11 @@ class TrainConfig:
     augment: bool | None = None
     jit: bool | None = None
     precision: str = "float32"
+    deterministic: bool = False
+    early_stopping: int | None = None
+    keep_best: bool = False
+    monitor: str | None = None
+    validation_attack: str | None = None
 
     def resolved(self, *, fine_tunes):
         """Returns a copy with every default filled in, after checking every value.
@@ -134,6 +151,7 @@ class TrainConfig:
         if config.pretrain_learning_rate is None:
             config.pretrain_learning_rate = rates[0]
         config._check_ranges()
+        config._check_selection()
         return config
 
     def _check_ranges(self):
@@ -153,14 +171,39 @@ class TrainConfig:
                 value = check_number(getattr(self, name), name, minimum=0.0, maximum=0.99999)
                 setattr(self, name, value)
 
+    def _check_selection(self):
+        """Fills in and checks what early stopping and keep_best go by."""
+        if self.deterministic and self.jit:
+            raise InputError(
+                "`deterministic` cannot be combined with `jit`: TensorFlow switches XLA off then."
+            )
+        selects = self.keep_best or self.early_stopping is not None
+        if self.early_stopping is not None:
+            self.early_stopping = check_integer(self.early_stopping, "early_stopping", minimum=1)
+        if self.monitor is None:
+            if selects:
+                self.monitor = ROBUST_MONITOR if self.validation_attack else "val_accuracy"
+            return
+        if not selects:
+            raise InputError("`monitor` needs `early_stopping` or `keep_best`.")
+        check_choice(self.monitor, "monitor", MONITORS)
+        if self.monitor == ROBUST_MONITOR and self.validation_attack is None:
+            raise InputError(f"`monitor` {ROBUST_MONITOR!r} needs `validation_attack`.")
+
     def to_dict(self):
         """The configuration without what is `None` (TOML has no null)."""
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
     def differences(self, other):
-        """The names of the settings in which `other` (a dictionary) differs."""
+        """The names of the settings in which `other` (a dictionary) differs.
+
+        A setting that `other` does not have yet, being older, has its default there.
+        """
         mine = self.to_dict()
-        return sorted(k for k in mine.keys() | other.keys() if mine.get(k) != other.get(k))
+        defaults = TrainConfig().to_dict()
+        return sorted(
+            k for k in mine.keys() | other.keys() if mine.get(k) != other.get(k, defaults.get(k))
+        )
 
 
 def read_toml(path):
@@ -176,10 +219,14 @@ def read_toml(path):
         InputError: If it cannot be read, is no TOML, or holds an unknown key or a wrong type.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(MAX_TOML_BYTES + 1)
+        if len(content) > MAX_TOML_BYTES:
+            raise InputError(f"`config` {path!s} must have at most {MAX_TOML_BYTES} bytes.")
+        values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in values.items():

@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -89,7 +90,7 @@ def parse_number(value: object, argument: str) -> float:
     if _is_tensor(value):
         return value
     try:
-        number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+        number = _fraction(value) if isinstance(value, str) else float(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
@@ -98,6 +99,15 @@ def parse_number(value: object, argument: str) -> float:
             f"Received: {value!r}."
         )
     return number
+
+
+# Fraction("1e999999999") would write out a billion digits.
+_NUMBER = re.compile(r"[-+]?[\d.]{1,40}(e[-+]?\d{1,3})?(/\d{1,40})?", re.ASCII | re.IGNORECASE)
+
+
+def _fraction(text):
+    text = text.replace(" ", "")
+    return float(Fraction(text)) if _NUMBER.fullmatch(text) else math.nan
 
 
 def check_number(

@@ -1,11 +1,13 @@
 """Reading model files back, `.keras` files and SavedModels, as logits functions."""
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from soar_tf.errors import InputError
+from soar_tf.untrusted import keras_files, saved_models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,21 +31,23 @@ class LoadedModel:
     config: dict = dataclasses.field(default_factory=dict)
 
 
-def load(path, argument="model"):
+def load(path, argument="model", *, trust=False):
     """Loads a `.keras` file or a SavedModel folder.
 
-    Only load SavedModels from people you trust: they are programs. `.keras` files are read in
-    Keras's safe mode, which refuses code.
+    SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
+    `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
         path: A `.keras` file or a SavedModel folder.
         argument: The argument's name, for the errors.
+        trust: Whether a SavedModel may hold any operation, such as one that writes files.
 
     Returns:
         A `LoadedModel`, or `None` if `path` is neither.
 
     Raises:
-        InputError: If it does not exist or cannot be read.
+        InputError: If it does not exist, cannot be read, or holds an operation that can do more
+            than compute.
 
     Example:
 
@@ -58,6 +62,8 @@ def load(path, argument="model"):
     if not path.exists():
         raise InputError(f"`{argument}` {path} does not exist.")
     if (path / "saved_model.pb").is_file():
+        if not trust:
+            saved_models.check(path, argument)
         return _load_saved_model(path, argument)
     if path.is_file() and path.suffix == ".keras":
         return from_network(load_network(path, argument), path, argument)
@@ -85,12 +91,15 @@ def load_network(path, argument="model"):
     from soar_tf import networks
 
     try:
-        network = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with keras_files.checked(path, f"`{argument}` {path}"):
+            network = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except InputError:
+        raise
     except Exception as error:  # Keras, h5py and zipfile raise anything on a foreign file
-        reason = str(error).strip().splitlines()
+        sentence = re.split(r"(?<=\.)\s|\n", str(error).strip())[0][:300] or "no reason given"
         raise InputError(
             f"`{argument}` {path} cannot be read as a Keras model: {type(error).__name__}: "
-            f"{reason[0][:200] if reason else 'no reason given'}"
+            f"{sentence}"
         ) from None
     network = getattr(network, "network", network)
     if (head := networks.softmax_head(network)) is not None:

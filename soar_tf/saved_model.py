@@ -45,6 +45,7 @@ def export(network, folder):
             network.export(str(temporary), verbose=False)
         if folder.exists():
             folder.rmdir()
+        files.sync_tree(temporary)
         os.replace(temporary, folder)
         files.sync(folder.parent)
     except OSError as error:

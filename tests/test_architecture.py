@@ -12,7 +12,7 @@ PACKAGE = ROOT / "soar_tf"
 
 # Leaves may be used by every room; then each room may use the rooms before it.
 LEAVES = (
-    "_lazy", "errors", "serialization", "files", "formatting", "config", "networks",
+    "_lazy", "errors", "serialization", "files", "formatting", "config", "networks", "untrusted",
     "model_files", "plugins", "presets",
 )  # fmt: skip
 ORDER = (

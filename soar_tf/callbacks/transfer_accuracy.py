@@ -23,7 +23,7 @@ class TransferAccuracy(EpochCallback):
     spend all their steps on every example, since an example at the edge of the source's boundary
     transfers badly; the others return the first point that fools the source.
 
-    Only load SavedModels from people you trust: they are programs.
+    SavedModels are programs: one that could do more than compute is refused.
 
     Args:
         source: A SavedModel folder, a `.keras` file, a Keras model or a callable
@@ -36,6 +36,7 @@ class TransferAccuracy(EpochCallback):
         seed: Seed of the attack's noise.
         batch_size: Examples worked on together.
         name: Part of the log's key, `val_<name>_accuracy`, for several sources.
+        trust: Whether a SavedModel may hold any operation, such as one that writes files.
 
     Raises:
         InputError: For a source that cannot be read or gives no logits, or data that do not fit.
@@ -54,11 +55,11 @@ class TransferAccuracy(EpochCallback):
 
     def __init__(
         self, source, data, attack="pgd20", every=1, limit=1000, seed=0, *, batch_size=256,
-        name="transfer",
+        name="transfer", trust=False,
     ):  # fmt: skip
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
         self.attack = attacks.get(attack)
-        self.source = _source(source, self.x.shape[1:])
+        self.source = _source(source, self.x.shape[1:], trust)
         Evaluator(self.source, []).check(self.x, self.y)
         self.key = f"val_{log_name(name)}_accuracy"
         self.x_adv = None
@@ -93,10 +94,10 @@ class _AllSteps:
         self.search = attack.perturb
 
 
-def _source(source, image_shape):
+def _source(source, image_shape, trust):
     """The source as a Keras model or a logits function."""
     if isinstance(source, (str, os.PathLike)):
-        loaded = model_files.load(source, "source")
+        loaded = model_files.load(source, "source", trust=trust)
         if loaded is None:
             raise InputError(
                 f"`source` must be a SavedModel folder or a .keras file. Received: {source}."

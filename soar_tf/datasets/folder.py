@@ -5,6 +5,7 @@ has to be opened anyway to learn sizes and channels, and a corrupt one has to be
 """
 
 import pathlib
+import re
 
 import numpy as np
 
@@ -130,7 +131,8 @@ def _decode(file, image_size):
     try:
         image = tf.io.decode_image(file.read_bytes(), expand_animations=False).numpy()
     except (tf.errors.OpError, OSError) as error:
-        reason = str(error).split(" [Op:")[0].strip() or type(error).__name__
+        reason = re.sub(r"\{\{.*?\}\} ?", "", str(error).split(" [Op:")[0]).strip()
+        reason = reason or type(error).__name__
         raise InputError(
             f"{file} must be a readable image ({', '.join(EXTENSIONS)}). Received: {reason}"
         ) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
 from soar_tf.errors import InputError
+from soar_tf.untrusted.archives import check_zip
 
 MAX_BYTES = 8 * 2**30
 """Largest uncompressed size of a file, in bytes; a zip of a few kB can declare terabytes."""
@@ -75,19 +76,15 @@ def _unreadable(path, error):
 def _directory(path):
     """Checks every member's declared size; returns the members' names."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
+        return check_zip(
+            path, f"`npz:{path}`", max_bytes=MAX_BYTES, setting="soar_tf.datasets.npz.MAX_BYTES"
+        )
     except FileNotFoundError as error:
         raise InputError(f"`npz:{path}` must name a file. Received: no such file.") from error
+    except InputError:
+        raise
     except Exception as error:
         raise _unreadable(path, error) from error
-    total = sum(info.file_size for info in infos)
-    if total > MAX_BYTES:
-        raise InputError(
-            f"`npz:{path}` must hold at most {MAX_BYTES} bytes uncompressed "
-            f"(soar_tf.datasets.npz.MAX_BYTES). Received: {total}."
-        )
-    return [info.filename for info in infos]
 
 
 def _array(path, name):

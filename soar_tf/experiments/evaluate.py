@@ -36,6 +36,7 @@ def evaluate_model(
     curve_epsilons=(),
     masking=False,
     masking_source=None,
+    trust=False,
     progress=None,
 ):
     """Attacks a model and, if asked to, writes the report.
@@ -61,6 +62,7 @@ def evaluate_model(
         curve_epsilons: Its radii; none takes multiples of `epsilon`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
+        trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
 
     Returns:
@@ -76,7 +78,7 @@ def evaluate_model(
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
-    model = models.load(path)
+    model = models.load(path, trust=trust)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only a run directory knows its own.")
@@ -86,7 +88,9 @@ def evaluate_model(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
     examples = data[split] if limit is None else data[split].take(limit)
-    source = masking_section.load_source(masking_source, model) if masking else None
+    source = None
+    if masking:
+        source = masking_section.load_source(masking_source, model, trust=trust)
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}

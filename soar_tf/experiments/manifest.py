@@ -7,6 +7,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from soar_tf.errors import InputError
+
+_KERNEL_FLAGS = ("sse", "ssse", "avx", "fma", "f16c", "amx", "bmi")
+
 
 def environment():
     """Versions, machine and code of this process, as a JSON-serializable dictionary."""
@@ -18,14 +22,71 @@ def environment():
         "versions": {"python": platform.python_version(), **_versions(names)},
         "git_commit": _git_commit(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": _cpuinfo("model name") or platform.processor(),
+        "cpu_flags": _cpu_flags(),
         "cpu_count": os.cpu_count(),
-        "threads": {
-            "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
-            "inter_op": tf.config.threading.get_inter_op_parallelism_threads(),
-        },
+        "threads": _threads(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
+        "op_determinism": op_determinism(),
         "devices": [device.device_type for device in tf.config.list_physical_devices()],
     }
+
+
+def numerics():
+    """What can change a run's bits from one machine to another, flat: `{what: value}`."""
+    now = environment()
+    return {
+        **now["versions"],
+        **{name: now[name] for name in ("processor", "cpu_flags", "onednn")},
+        **{f"{name} threads": count for name, count in now["threads"].items()},
+        "devices": " ".join(now["devices"]),
+    }
+
+
+def op_determinism():
+    """Whether TensorFlow refuses operations that are not deterministic."""
+    from tensorflow.python.framework import config  # no public name tells
+
+    return config.is_op_determinism_enabled()
+
+
+def continued(environments, place, allow_mixed, workdir):
+    """The environments that a run was computed in, with this process's if it is another.
+
+    Args:
+        environments: List of dictionaries so far: `numerics`, and the `phase` and `epoch` they
+            began after.
+        place: `(phase, epoch)` of the checkpoint to go on from.
+        allow_mixed: Whether another environment than the last one may go on.
+        workdir: The run directory, for the error.
+
+    Returns:
+        The list.
+
+    Raises:
+        InputError: If this environment is another one and that was not allowed.
+    """
+    now = numerics()
+    here = {"phase": place[0], "epoch": place[1], **now}
+    if not environments:
+        return [here]
+    last = environments[-1]
+    changed = [name for name in {**now, **last} if last.get(name) != now.get(name)]
+    changed = [name for name in changed if name not in ("phase", "epoch")]
+    if not changed:
+        return environments
+    if not allow_mixed:
+        name = changed[0]
+        raise InputError(
+            f"`workdir` {workdir} was computed with {_difference(name, last.get(name))}; here it "
+            f"is {now.get(name)}, which can change the bits of the result: go on where it was "
+            "begun, or allow the mixture by --allow-mixed-environment."
+        )
+    return [*environments, here]
+
+
+def _difference(name, value):
+    return f"{name} {'absent' if value is None else value}"
 
 
 def _versions(names):
@@ -54,9 +115,26 @@ def _git_commit():
     return commit.strip() + ("-modified" if changes.strip() else "") or None
 
 
-def _processor():
+def _threads():
+    """The sizes of TensorFlow's thread pools; 0, its default, means every core it may use."""
+    import tensorflow as tf
+
+    cores = len(os.sched_getaffinity(0))
+    return {
+        "intra_op": tf.config.threading.get_intra_op_parallelism_threads() or cores,
+        "inter_op": tf.config.threading.get_inter_op_parallelism_threads() or cores,
+    }
+
+
+def _cpu_flags():
+    """The processor's flags by which TensorFlow and oneDNN choose their kernels."""
+    flags = _cpuinfo("flags").split()
+    return " ".join(sorted(flag for flag in flags if flag.startswith(_KERNEL_FLAGS)))
+
+
+def _cpuinfo(key):
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")

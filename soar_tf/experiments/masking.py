@@ -8,12 +8,13 @@ from soar_tf.experiments import models
 UNRELIABLE = "The figures are unreliable: they fail the masking checks {}."
 
 
-def load_source(path, model):
+def load_source(path, model, *, trust=False):
     """Loads the model for the transfer check, before any attack.
 
     Args:
         path: A run directory, a `.keras` file or a SavedModel folder; or `None`.
         model: The `LoadedModel` to evaluate.
+        trust: Whether a SavedModel may hold any operation.
 
     Returns:
         A `LoadedModel`, or `None`.
@@ -23,7 +24,7 @@ def load_source(path, model):
     """
     if path is None:
         return None
-    source = models.load(path)
+    source = models.load(path, trust=trust)
     if (source.input_shape, source.num_classes) != (model.input_shape, model.num_classes):
         raise InputError(
             f"`masking_source` {path} must take images of shape {model.input_shape} and give "

@@ -1,10 +1,10 @@
 """Reading models back: run directories, `.keras` files and SavedModels."""
 
 import dataclasses
-import tomllib
 from pathlib import Path
 
 from soar_tf import datasets, model_files
+from soar_tf.config import read_toml
 from soar_tf.errors import InputError
 from soar_tf.experiments import run_directory
 from soar_tf.model_files import LoadedModel, load_network
@@ -15,14 +15,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def load(path):
+def load(path, *, trust=False):
     """Loads a model of any of the three kinds.
 
-    Only load SavedModels from people you trust: they are programs. `.keras` files are read in
-    Keras's safe mode, which refuses code.
+    SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
+    `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
         path: A run directory, a `.keras` file or a SavedModel folder.
+        trust: Whether a SavedModel may hold any operation.
 
     Returns:
         A `LoadedModel`.
@@ -33,7 +34,7 @@ def load(path):
     path = Path(path)
     if path.is_dir() and run_directory.is_run(path):
         return _load_run(path)
-    if (loaded := model_files.load(path)) is not None:
+    if (loaded := model_files.load(path, trust=trust)) is not None:
         return loaded
     raise InputError(
         f"`model` must be a run directory, a .keras file or a SavedModel folder. Received: {path}."
@@ -105,15 +106,19 @@ def dataset_for(models, dataset, *, data_dir, image_size, split):
     return data
 
 
-def network_path(path):
-    """The `.keras` file of a run directory, or `path` itself."""
+def network_path(path, argument="init_from"):
+    """The `.keras` file of a run directory, or `path` itself.
+
+    Raises:
+        InputError: If there is no such file or run; it calls the path `argument`.
+    """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"`init_from` {path} does not exist.")
+        raise InputError(f"`{argument}` {path} does not exist.")
     if path.is_dir():
         if not run_directory.is_run(path):
             raise InputError(
-                f"`init_from` must be a run directory or a .keras file. Received: {path}."
+                f"`{argument}` must be a run directory or a .keras file. Received: {path}."
             )
         return _finished(path)
     return path
@@ -126,6 +131,6 @@ def _finished(path):
 
 
 def _load_run(path):
-    config = tomllib.loads((path / run_directory.CONFIG).read_text(encoding="utf-8"))
+    config = read_toml(path / run_directory.CONFIG)
     loaded = model_files.from_network(load_network(_finished(path)), path)
     return dataclasses.replace(loaded, config=config)

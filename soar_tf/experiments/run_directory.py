@@ -1,14 +1,13 @@
 """A training run's folder: who may write to it, and what lies where."""
 
 import fcntl
-import json
-import shutil
-import tomllib
+import sys
 from pathlib import Path
 
 import tomli_w
 
 from soar_tf import files
+from soar_tf.config import read_toml
 from soar_tf.errors import InputError
 
 NETWORK = "model.keras"
@@ -57,10 +56,15 @@ class RunDirectory:
         except OSError:
             self._lock.close()
             raise InputError(f"`workdir` {path} is in use by another process.") from None
-        for left in self.path.glob(f"{files.UNFINISHED}*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        if not (self.path / CONFIG).exists():
-            files.write_text(self.path / CONFIG, tomli_w.dumps(config.to_dict()))
+        try:
+            for folder in (self.path, self.path / CHECKPOINTS):
+                for left in folder.glob(f"{files.UNFINISHED}*"):
+                    files.remove(left)
+            if not (self.path / CONFIG).exists():
+                files.write_text(self.path / CONFIG, tomli_w.dumps(config.to_dict()))
+        except OSError as error:
+            self.close()
+            raise InputError(f"`workdir` {path} cannot be written: {error.strerror}.") from None
 
     def _check(self, config):
         if not self.path.exists():
@@ -75,10 +79,12 @@ class RunDirectory:
                 f"`workdir` must be empty or a run of the same configuration. {self.path} holds "
                 f"other files, such as {min(entries)!r}."
             )
-        try:
-            stored = tomllib.loads((self.path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"`workdir` {self.path}: {CONFIG} is not readable: {error}.") from None
+        for name in (CHECKPOINTS, SAVED_MODEL, NETWORK, STANDARD):
+            if (self.path / name).is_symlink():
+                raise InputError(
+                    f"`workdir` {self.path} must hold no links. Received: the link {name}."
+                )
+        stored = read_toml(self.path / CONFIG)
         if changed := config.differences(stored):
             name = changed[0]
             raise InputError(
@@ -101,11 +107,19 @@ class RunDirectory:
         return self.path / name
 
     def manifest(self):
-        """The manifest as a dictionary, `{}` if there is none yet."""
+        """The manifest as a dictionary, `{}` if there is none yet or a damaged one."""
         try:
-            return json.loads((self / MANIFEST).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            return files.read_json(self / MANIFEST) or {}
+        except InputError as error:
+            # Checkpoints hold all that resuming needs.
+            print(f"{error} It is written anew.", file=sys.stderr)
             return {}
+
+    def is_complete(self):
+        """Whether the run has ended and its results are still there."""
+        results = (NETWORK, SAVED_MODEL, LOG)
+        status = self.manifest().get("status")
+        return status == "complete" and all((self / name).exists() for name in results)
 
     def update_manifest(self, **values):
         """Merges values into the manifest."""

@@ -3,7 +3,6 @@
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
 from soar_tf import evaluation, methods
-from soar_tf.errors import InputError
 from soar_tf.experiments import models, run_directory
 
 UPPER_BOUND = "Robust accuracy is an upper bound: stronger attacks may lower it{}."

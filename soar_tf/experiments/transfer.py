@@ -36,6 +36,7 @@ def transfer_models(
     batch_size=256,
     seed=0,
     output=None,
+    trust=False,
     progress=None,
 ):
     """Attacks target models through source models and, if asked to, writes the report.
@@ -48,6 +49,7 @@ def transfer_models(
         data_dir, image_size, split, limit, epsilon, batch_size, seed: As for
             `soar_tf.experiments.evaluate.evaluate_model`.
         output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
+        trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluation.transfer_matrix`.
 
     Returns:
@@ -60,7 +62,7 @@ def transfer_models(
     if output is not None:
         check_folder(output, (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
-    loaded = {name: models.load(name) for name in loaded}
+    loaded = {name: models.load(name, trust=trust) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
     epsilon = config_room.recipe(dataset)["epsilon"] if epsilon is None else epsilon
     examples = models.examples_for(

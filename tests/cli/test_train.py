@@ -79,8 +79,8 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny, method, tmp_path, run_
     run_cli(*arguments, "--workdir", tmp_path / "whole")
     saved = checkpoints.save
 
-    def interrupting(folder, model, progress):
-        saved(folder, model, progress)
+    def interrupting(folder, model, progress, *rest):
+        saved(folder, model, progress, *rest)
         if progress["epoch"] == 2:
             raise KeyboardInterrupt
 
@@ -116,8 +116,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     run_cli(*arguments, "--workdir", tmp_path / "whole")
     saved = checkpoints.save
 
-    def failing(folder, model, progress):
-        saved(folder, model, progress)
+    def failing(folder, model, progress, *rest):
+        saved(folder, model, progress, *rest)
         if progress["epoch"] == 2:
             raise KeyboardInterrupt
 

@@ -1,0 +1,1 @@
+"""Files from strangers: what is checked before a library opens them."""

@@ -1,0 +1,81 @@
+"""The seed corpus: small valid and odd inputs for every parser, under tests/fuzz/corpus/PARSER/.
+
+python tests/fuzz/seeds.py     writes the binary seeds anew
+"""
+
+import json
+import pathlib
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def seeds(parser):
+    """The corpus of a parser: a list of bytes, in the order of the files' names."""
+    return [path.read_bytes() for path in sorted((CORPUS / parser).iterdir())]
+
+
+TEXT = {
+    "number": ["8/255", "0.03", "-1e-3", "nan", "1e999999999", " 4 / 255 ", "1/0", "٣", "", "1_0"],
+    "attack": ["pgd20", "pgd:steps=50,epsilon=4/255", "l2pgd100", "autoattack", "pgd20:steps",
+               "fab-t:epsilon=0.1,norm=l2", "square:,", "pgd99999999999999999999", "cw:=", ":"],
+    "method_arg": ["epsilon=8/255", "lambda_=0.5", "steps=7", "=", "a=b=c", "norm=l2"],
+    "image_size": ["32x32", "8", "0x1", "x", "8X16", "1x2x3", "²x2"],
+    "toml": ['method = "soar"\nepochs = 3\n', '[method_args]\nepsilon = "8/255"\nsteps = 2\n',
+             'dataset = "npz:a.npz"\nimage_size = [8, 8]\n', "a = [" * 50, "epochs = 1e400\n",
+             "seed = 99999999999999999999999\n"],
+    "manifest": ['{"status": "complete", "versions": {}}', "[]", "null", "[" * 2000, "{}"],
+    "progress": [
+        json.dumps({"phase": 1, "epoch": 2, "rows": [{"phase": "soar", "epoch": 1, "loss": 2.5}]}),
+        json.dumps({"phase": 0, "epoch": 1, "rows": [], "environments": [{"keras": "3.15.1"}],
+                    "selection": {"wait": 0, "best": 0.5, "best_epoch": 0, "stopped": False}}),
+        '{"phase": -1, "epoch": 1e99}', '{"phase": true}', "{}",
+    ],
+    "checkpoint_name": ["001-000002.0123456789abcdef.weights.h5", "../../a.weights.h5",
+                        "001-000002.weights.h5", "999999999-000000.0123456789abcdef.weights.h5"],
+}  # fmt: skip
+
+
+def _write():
+    for parser, texts in TEXT.items():
+        (CORPUS / parser).mkdir(parents=True, exist_ok=True)
+        for i, text in enumerate(texts):
+            (CORPUS / parser / f"{i:02d}.txt").write_text(text, encoding="utf-8")
+    _write_archives()
+    _write_saved_model()
+
+
+def _write_archives():
+    import numpy as np
+
+    import soar_tf
+
+    for parser in ("npz", "keras"):
+        (CORPUS / parser).mkdir(parents=True, exist_ok=True)
+    arrays = {"x_test": np.zeros((2, 4, 4, 1), "u1"), "y_test": np.arange(2)}
+    np.savez(CORPUS / "npz" / "stored.npz", **arrays)
+    np.savez_compressed(CORPUS / "npz" / "deflated.npz", **arrays)
+    soar_tf.networks.mlp(input_shape=(4, 4, 1), num_classes=2, width=0.01).save(
+        CORPUS / "keras" / "mlp.keras"
+    )
+
+
+def _write_saved_model():
+    import tempfile
+
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4, 4, 1])])
+    def serve(x):
+        return tf.reshape(x, (-1, 16))
+
+    module = tf.Module()
+    module.serve = serve
+    folder = pathlib.Path(tempfile.mkdtemp())
+    tf.saved_model.save(module, str(folder), signatures=module.serve)
+    (CORPUS / "saved_model").mkdir(parents=True, exist_ok=True)
+    content = (folder / "saved_model.pb").read_bytes()
+    (CORPUS / "saved_model" / "linear.pb").write_bytes(content)
+
+
+if __name__ == "__main__":
+    _write()
