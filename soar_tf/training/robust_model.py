@@ -136,7 +136,9 @@ class RobustModel(keras.Model):
         """What some examples add to the step of a batch of `batch`; gradients times `factor`."""
         forward = methods.Forward(self.network, xla=bool(self.jit_compile))
         share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
-        with tf.GradientTape(persistent=True) as tape:
+        # A persistent tape makes TensorFlow keep every tensor of an attack's loop.
+        several = self.method.penalty_clipnorm is not None
+        with tf.GradientTape(persistent=several) as tape:
             terms = self.method.terms(forward, x, y, loss_fn=self._per_example_loss, keys=keys)
             objective = share * _weighted_mean(terms.loss, sample_weight)
             added = forward.added_losses(terms.logits)
