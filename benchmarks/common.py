@@ -23,11 +23,22 @@ def parser(description, name):
     return made
 
 
+class Stopwatch:
+    """Wall and processor seconds since it was made."""
+
+    def __init__(self):
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self):
+        """`{"wall": s, "cpu": s}`."""
+        return {"wall": time.perf_counter() - self.wall, "cpu": time.process_time() - self.cpu}
+
+
 def timed(function):
     """Calls `function`; returns wall and processor seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    watch = Stopwatch()
     function()
-    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    return watch.read()
 
 
 def interleaved(functions, repeats):

@@ -1,11 +1,14 @@
 """Floating-point operations of convolutions and matrix products in a TensorFlow graph."""
 
 import math
-import time
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import common
+
+_SIZE = 2048
+PRODUCT = 2 * _SIZE**3
 _CONVOLUTIONS = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
 
 
@@ -31,26 +34,19 @@ def of_graph(graph, wanted=None):
     return total
 
 
-def matmul_rate(size=1536, repeats=5):
-    """Matrix-multiply rate in operations a second: the best of some large products."""
-    a = tf.random.normal([size, size])
+def matrix_product():
+    """A function that times one large matrix product, of `PRODUCT` operations."""
+    a = tf.random.normal([_SIZE, _SIZE])
     product = tf.function(lambda: tf.reduce_sum(a @ a))
-    product()
-    best = math.inf
-    for _ in range(repeats):
-        start = time.perf_counter()
-        product().numpy()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+    return lambda: common.timed(lambda: product().numpy())
 
 
 def _convolution(op):
-    image, kernel, result = op.inputs[0], op.inputs[1], op.outputs[0]
+    kernel, result = op.inputs[1], op.outputs[0]
     if op.type == "Conv2DBackpropInput":
-        kernel, result = op.inputs[1], op.inputs[2]
+        result = op.inputs[2]
     elif op.type == "Conv2DBackpropFilter":
         kernel, result = op.outputs[0], op.inputs[2]
-    del image
     pixels = math.prod(result.shape[:3])
     return 2 * pixels * math.prod(kernel.shape)
 

@@ -6,8 +6,6 @@ Peers run in their own Python (benchmarks/requirements-torch.txt), in turn with 
 `--torch-python` they are left out.
 """
 
-import sys
-
 from benchmarks import common, flops, workload
 
 
@@ -26,7 +24,6 @@ def main(arguments=None):
     """Times the steps, prints the tables, writes the figures."""
     options = parse(arguments)
     figures = {"machine": common.machine(), "batch_size": options.batch_size, "networks": {}}
-    figures["matmul_gflops"] = flops.matmul_rate() / 1e9
     for name in options.networks:
         figures["networks"][name] = measure(name, options, figures)
         print(table(name, figures["networks"][name]), flush=True)
@@ -41,7 +38,7 @@ def measure(name, options, figures):
     if options.methods:
         chosen = {key: chosen[key] for key in options.methods}
     steps = {key: workload.Step(method, net, batch) for key, method in chosen.items()}
-    functions = dict(steps)
+    functions = {"matrix product": flops.matrix_product(), **steps}
     peer = None
     if options.torch_python and name == "cnn4":
         peer = common.Peer(options.torch_python, "torch_peer", options.batch_size)
@@ -53,7 +50,7 @@ def measure(name, options, figures):
     finally:
         if peer is not None:
             peer.close()
-    rate = figures["matmul_gflops"] * 1e9
+    rate = flops.PRODUCT / times["matrix product"]["wall"]
     for key, step in steps.items():
         operations = step.flops()
         times[key] |= {"gflop": operations / 1e9, "share": operations / rate / times[key]["wall"]}
@@ -61,25 +58,30 @@ def measure(name, options, figures):
 
 
 def table(name, times):
-    """The figures of a network as Markdown."""
-    kind = "wall" if "--cpu" not in sys.argv else "cpu"
-    base = {key: times.get(key, {}).get(kind) for key in ("standard", "adversarial")}
+    """The figures of a network as Markdown; pairs are wall / CPU time."""
+    product = flops.PRODUCT / times["matrix product"]["wall"] / 1e9
     lines = [
-        f"### {name}",
+        f"### {name} (matrix products: {product:.0f} GFLOP/s)",
         "",
-        "| step | ms | CPU ms | of Standard | of PGD-7 | F | share of matmul rate |",
-        "|---|---|---|---|---|---|---|",
+        "| step | ms | of Standard | of PGD-7 | F | share of matrix-product rate |",
+        "|---|---|---|---|---|---|",
     ]
     forward = times["standard"]["gflop"] / 3 if "standard" in times else None
-    for key, run in sorted(times.items(), key=lambda item: item[1][kind]):
-        ratios = [f"{run[kind] / base[k]:.2f}" if base[k] else "" for k in base]
+    for key, run in sorted(times.items(), key=lambda item: item[1]["wall"]):
+        if key == "matrix product":
+            continue
         passes = share = ""
         if "gflop" in run:
             share = f"{100 * run['share']:.0f} %"
             passes = f"{run['gflop'] / forward:.1f}" if forward else ""
-        cells = [key, common.milliseconds(run["wall"]), common.milliseconds(run["cpu"])]
-        lines.append("| " + " | ".join([*cells, *ratios, passes, share]) + " |")
+        milliseconds = " / ".join(common.milliseconds(run[unit]) for unit in ("wall", "cpu"))
+        ratios = [_ratios(run, times.get(base)) for base in ("standard", "adversarial")]
+        lines.append("| " + " | ".join([key, milliseconds, *ratios, passes, share]) + " |")
     return "\n".join(lines)
+
+
+def _ratios(run, base):
+    return "" if base is None else " / ".join(f"{run[u] / base[u]:.2f}" for u in ("wall", "cpu"))
 
 
 if __name__ == "__main__":
