@@ -11,10 +11,8 @@ import functools
 import pathlib
 import tempfile
 
-import keras
 import numpy as np
 
-import soar_tf
 from benchmarks import common
 from benchmarks.tf_peer import BATCH, EPSILON, batches
 
@@ -35,6 +33,8 @@ def parse(arguments=None):
 
 def main(arguments=None):
     """Times the attacks, prints the table, writes the figures."""
+    import soar_tf
+
     options = parse(arguments)
     figures = {"machine": common.machine(), "count": options.count, "batch_size": BATCH}
     figures["networks"] = {}
@@ -53,6 +53,8 @@ def main(arguments=None):
 
 def measure(path, images, x, y, options, figures):
     """One network's figures."""
+    import keras
+
     network = keras.models.load_model(path, compile=False)
     functions = ours(network, x, y, options.attacks)
     peer = None
@@ -83,24 +85,25 @@ def measure(path, images, x, y, options, figures):
 
 def ours(network, x, y, kinds):
     """Our attacks as functions that report times and accuracy."""
+    import soar_tf
+
+    class Full(soar_tf.attacks.PGD):
+        """Takes every step for every example."""
+
+        def search(self, logits_fn, x, y, keys):
+            return self.perturb(logits_fn, x, y, keys)
+
     made = {
         "fgsm": soar_tf.attacks.FGSM(EPSILON["linf"]),
         "pgd20": soar_tf.attacks.PGD(EPSILON["linf"], steps=20),
         "l2pgd100": soar_tf.attacks.PGD(EPSILON["l2"], "l2", steps=100),
+        "pgd20 full": Full(EPSILON["linf"], steps=20),
     }
-    functions = {}
-    for kind in kinds:
-        functions[f"soar_tf {kind}"] = run(network, made[kind], x, y)
-    if "pgd20" in kinds:
-        functions["soar_tf pgd20 full"] = run(network, _Full(EPSILON["linf"], steps=20), x, y)
-    return functions
-
-
-class _Full(soar_tf.attacks.PGD):
-    """PGD that takes every step for every example."""
-
-    def search(self, logits_fn, x, y, keys):
-        return self.perturb(logits_fn, x, y, keys)
+    return {
+        f"soar_tf {name}": run(network, attack, x, y)
+        for name, attack in made.items()
+        if name.split()[0] in kinds
+    }
 
 
 def run(network, attack, x, y):

@@ -10,11 +10,7 @@ a batch that is in memory. In turn.
 import statistics
 import tempfile
 
-import keras
-import tensorflow as tf
-
-import soar_tf
-from benchmarks import common, workload
+from benchmarks import common
 
 
 def parse(arguments=None):
@@ -29,19 +25,27 @@ def parse(arguments=None):
 
 def main(arguments=None):
     """Times both, prints the table, writes the figures."""
+    import soar_tf
+
     options = parse(arguments)
     figures = {"machine": common.machine(), "batch_size": options.batch_size}
     figures |= {"steps": options.steps, "methods": {}}
     splits = soar_tf.datasets.load("cifar10", data_dir=options.data_dir, splits=("train",))
     train = splits["train"].take(options.batch_size * options.steps)
     for name in options.methods:
-        figures["methods"][name] = measure(workload.methods()[name], train, options)
+        figures["methods"][name] = measure(name, train, options)
     print(table(figures))
     common.write(options.json, figures)
 
 
-def measure(method, train, options):
+def measure(name, train, options):
     """One method's figures; the overhead is the median of each round's."""
+    import keras
+
+    import soar_tf
+    from benchmarks import workload
+
+    method = workload.methods()[name]
     batch = workload.images(options.batch_size)
     bare = workload.Step(method, workload.network("cnn4"), batch)
     model = soar_tf.RobustModel(workload.network("cnn4"), method)
@@ -50,11 +54,19 @@ def measure(method, train, options):
     pipeline, steps = soar_tf.datasets.training_pipeline(
         train, options.batch_size, seed=0, epochs=epochs, augment=True
     )
-    clock = _Clock(lambda: [bare() for _ in range(steps)])
+    rounds, watches = [], []
+
+    def end(epoch, logs):
+        fit = watches.pop().read()
+        rounds.append((fit, common.timed(lambda: [bare() for _ in range(steps)])))
+
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: watches.append(common.Stopwatch()), on_epoch_end=end
+    )
     with tempfile.NamedTemporaryFile(suffix=".csv") as log:
         callbacks = [keras.callbacks.CSVLogger(log.name), clock]
         model.fit(pipeline, epochs=epochs, steps_per_epoch=steps, callbacks=callbacks, verbose=0)
-    rounds = clock.rounds[1:]  # the first one compiles
+    rounds = rounds[1:]  # the first one compiles
     return {
         unit: {
             "fit": statistics.median(fit[unit] for fit, _ in rounds) / steps,
@@ -63,21 +75,6 @@ def measure(method, train, options):
         }
         for unit in ("wall", "cpu")
     }
-
-
-class _Clock(keras.callbacks.Callback):
-    """Times each epoch of `fit`, and as many bare steps after it."""
-
-    def __init__(self, bare_steps):
-        super().__init__()
-        self.bare_steps, self.rounds = bare_steps, []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.watch = common.Stopwatch()
-
-    def on_epoch_end(self, epoch, logs=None):
-        fit = self.watch.read()
-        self.rounds.append((fit, common.timed(self.bare_steps)))
 
 
 def table(figures):
@@ -94,5 +91,4 @@ def table(figures):
 
 
 if __name__ == "__main__":
-    tf.get_logger().setLevel("ERROR")
     main()

@@ -3,7 +3,7 @@
 python -m benchmarks.scale
 """
 
-from benchmarks import common, workload
+from benchmarks import common
 
 CASES = {
     "batch": [{"batch": size} for size in (32, 128, 512, 1024)],
@@ -33,6 +33,8 @@ def main(arguments=None):
 
 def measure(case, options):
     """One size's figures."""
+    from benchmarks import workload
+
     size = case.get("size", 32)
     net = workload.network("cnn4", size, width=case.get("width", 1.0))
     batch = workload.images(case["batch"], size)
