@@ -1,100 +1,90 @@
-"""Compares AutoAttack with its authors' code, component by component, on one network.
+"""Compares AutoAttack with its authors' code, component by component, on one or more networks.
 
-The two implementations run in two Python environments (the authors' code needs PyTorch), on the
+The two implementations run in two Python environments (benchmarks/requirements-torch.txt), on the
 same weights and images, with the same settings, each with all images in one batch:
 
-    python -m venv reference && reference/bin/pip install torch pyautoattack
-    python benchmarks/autoattack_reference.py --network cnn4.keras --images images.npz \\
-        --reference-python reference/bin/python --count 128 --json autoattack.json
+    python -m benchmarks.autoattack_reference --network standard=std.keras soar=soar.keras \\
+        --data-dir DIR --torch-python reference/bin/python --count 500 --norms linf l2
 
-`--network` is a Keras file of rescaling, convolution, max-pooling, flatten, dense, ReLU layers in
-a chain; `--images` holds `x` (float32 in [0, 1], `[N, H, W, C]`) and `y`. Robust accuracies are in
-per cent of all images; each component attacks the correctly classified images by itself. Times
-include tracing. On a machine with other jobs compare the processor times, with one thread: waiting
-threads of PyTorch spin, and wall time is the scheduler's.
+A network is a Keras file of rescaling, convolution, max-pooling, flatten, dense, ReLU layers in a
+chain. Robust accuracies are in per cent of all images; each component attacks the correctly
+classified images by itself. Every component is written to the JSON file as soon as both sides have
+run it, and the same command goes on after the last one. Times include tracing. On a machine with
+other jobs compare the processor times, with one thread: waiting threads of PyTorch spin, and wall
+time is the scheduler's.
 """
 
 import argparse
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
-import time
 
 import numpy as np
 
+from benchmarks import common
+
 COMPONENTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square", "autoattack")
+EPSILON = {"linf": 8 / 255, "l2": 0.5}
 
 
 def parse(arguments=None):
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", required=True, help="Keras file of the network")
-    parser.add_argument("--images", required=True, help="NPZ file with x and y")
-    parser.add_argument("--reference-python", required=True, help="Python with pyautoattack")
-    parser.add_argument("--count", type=int, default=128, help="number of images")
-    parser.add_argument("--epsilon", type=float, default=8 / 255)
-    parser.add_argument("--norm", choices=("linf", "l2"), default="linf")
+    parser.add_argument("--network", nargs="+", required=True, metavar="NAME=FILE")
+    parser.add_argument("--images", help="NPZ file with x and y; default: CIFAR-10 test images")
+    parser.add_argument("--data-dir", help="prepared tensorflow-datasets with cifar10")
+    parser.add_argument("--torch-python", required=True, help="Python with pyautoattack")
+    parser.add_argument("--count", type=int, default=500, help="number of images")
+    parser.add_argument("--norms", nargs="+", choices=EPSILON, default=list(EPSILON))
     parser.add_argument("--components", nargs="+", choices=COMPONENTS, default=COMPONENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="threads of either side")
-    parser.add_argument("--json", help="file for the figures")
+    parser.add_argument("--json", default=str(common.RESULTS / "autoattack.json"))
     parser.add_argument("--run-reference", metavar="FOLDER", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
-def timed(function, *arguments, **keywords):
-    """Calls `function`; returns its result, wall seconds and processor seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = function(*arguments, **keywords)
-    return result, time.perf_counter() - wall, time.process_time() - cpu
-
-
-def record(correct, wall, cpu):
+def record(correct, times):
     """One component's figures."""
-    return {
-        "correct": [bool(value) for value in correct],
-        "accuracy": 100 * float(np.mean(correct)),
-        "wall": wall,
-        "cpu": cpu,
-    }
+    accuracy = 100 * float(np.mean(correct))
+    return {"correct": [bool(value) for value in correct], "accuracy": accuracy, **times}
 
 
-def run_ours(options, folder):
-    """Runs soar_tf; writes the weights and images for the other side."""
-    import keras
-    import tensorflow as tf
-
+def load_images(options):
+    """The images and labels to attack."""
+    if options.images:
+        arrays = np.load(options.images)
+        return arrays["x"][: options.count], arrays["y"][: options.count]
     import soar_tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
-
-    network = keras.models.load_model(options.network, compile=False)
-    arrays = np.load(options.images)
-    x, y = arrays["x"][: options.count], arrays["y"][: options.count]
-    describe(network, folder)
-    np.savez(folder / "images.npz", x=x, y=y)
-
-    def correct(images):
-        return np.argmax(network.predict_on_batch(images), axis=1) == y
-
-    figures = {"clean": {"accuracy": 100 * float(np.mean(correct(x)))}}
-    for name in options.components:
-        attack = soar_tf.attacks.get(name, epsilon=options.epsilon, norm=options.norm)
-        found, wall, cpu = timed(attack, network, x, y, seed=options.seed)
-        found = found.numpy()
-        check_threat_model(found - x, found, options)
-        figures[name] = record(correct(found), wall, cpu)
-        print(f"soar_tf {name}: {figures[name]['accuracy']:.1f} %, {cpu:.1f} cpu s", flush=True)
-    return figures
+    test = soar_tf.datasets.load("cifar10", data_dir=options.data_dir, splits=("test",))["test"]
+    test = test.take(options.count)
+    return test.float_images(), test.labels
 
 
-def check_threat_model(delta, found, options):
+def run_ours(network, x, y, name, norm, options):
+    """Runs one of our components."""
+    import soar_tf
+
+    attack = soar_tf.attacks.get(name, epsilon=EPSILON[norm], norm=norm)
+    found = []
+    times = common.timed(lambda: found.append(attack(network, x, y, seed=options.seed).numpy()))
+    check_threat_model(found[0] - x, found[0], norm)
+    return record(correct_by(network, found[0], y), times)
+
+
+def correct_by(network, images, y):
+    """Whether each image is classified correctly."""
+    return np.argmax(network.predict_on_batch(images), axis=1) == y
+
+
+def check_threat_model(delta, found, norm):
     """Refuses figures from points outside the ball or the box."""
     flat = np.abs(delta).reshape(len(delta), -1)
-    size = flat.max(1) if options.norm == "linf" else np.linalg.norm(flat, axis=1)
-    if size.max() > options.epsilon + 1e-5 or found.min() < 0 or found.max() > 1:
+    size = flat.max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+    if size.max() > EPSILON[norm] + 1e-5 or found.min() < 0 or found.max() > 1:
         raise AssertionError("A point lies outside the threat model.")
 
 
@@ -156,73 +146,102 @@ def run_reference(options):
     network, arrays = torch_network(folder), np.load(folder / "images.npz")
     x = torch.tensor(arrays["x"]).permute(0, 3, 1, 2).contiguous()
     y = torch.tensor(arrays["y"])
-    norm = {"linf": "Linf", "l2": "L2"}[options.norm]
-
-    def correct(images):
-        with torch.no_grad():
-            return (network(images).argmax(1) == y).numpy()
-
-    figures = {"clean": {"accuracy": 100 * float(np.mean(correct(x)))}}
-    for name in options.components:
-        adversary = AutoAttack(
-            network, norm=norm, eps=options.epsilon, seed=options.seed, version="standard"
-        )
-        if name != "autoattack":
-            adversary.attacks_to_run = [name]
-        (found, _), wall, cpu = timed(adversary.run_standard_evaluation, x, y, batch_size=len(x))
-        figures[name] = record(correct(found), wall, cpu)
-        print(f"reference {name}: {figures[name]['accuracy']:.1f} %, {cpu:.1f} cpu s", flush=True)
-    (folder / "reference.json").write_text(json.dumps(figures))
+    (norm,), (name,) = options.norms, options.components
+    spelled = {"linf": "Linf", "l2": "L2"}[norm]
+    adversary = AutoAttack(
+        network, norm=spelled, eps=EPSILON[norm], seed=options.seed, version="standard"
+    )
+    if name != "autoattack":
+        adversary.attacks_to_run = [name]
+    found = []
+    times = common.timed(
+        lambda: found.append(adversary.run_standard_evaluation(x, y, batch_size=len(x))[0])
+    )
+    with torch.no_grad():
+        correct = (network(found[0]).argmax(1) == y).numpy()
+    (folder / "reference.json").write_text(json.dumps(record(correct, times)))
 
 
-def call_reference(options, folder):
+def call_reference(options, folder, name, norm):
     """Runs this file in the reference's environment and reads its figures."""
     command = [
-        options.reference_python, __file__, "--run-reference", str(folder),
-        "--network", options.network, "--images", options.images,
-        "--reference-python", options.reference_python, "--epsilon", str(options.epsilon),
-        "--norm", options.norm, "--seed", str(options.seed), "--threads", str(options.threads),
-        "--components", *options.components,
+        options.torch_python, "-m", "benchmarks.autoattack_reference",
+        "--run-reference", str(folder), "--network", "-", "--torch-python", "-",
+        "--norms", norm, "--components", name,
+        "--seed", str(options.seed), "--threads", str(options.threads),
     ]  # fmt: skip
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, cwd=common.ROOT, stdout=sys.stderr)
     return json.loads((folder / "reference.json").read_text())
 
 
-def table(ours, reference, components):
+def compare(entry, x, y, figures, options):
+    """Runs what is missing of one network's comparison."""
+    import keras
+
+    label, _, path = entry.partition("=")
+    network = keras.models.load_model(path, compile=False)
+    results = figures["networks"].setdefault(label, {})
+    results["clean"] = 100 * float(np.mean(correct_by(network, x, y)))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        describe(network, folder)
+        np.savez(folder / "images.npz", x=x, y=y)
+        for norm in options.norms:
+            done = results.setdefault(norm, {})
+            for component in options.components:
+                if component not in done:
+                    done[component] = {
+                        "soar_tf": run_ours(network, x, y, component, norm, options),
+                        "reference": call_reference(options, folder, component, norm),
+                    }
+                    common.write(options.json, figures)
+            print(table(f"{label}, {norm}", results["clean"], done), flush=True)
+
+
+def table(title, clean, components):
     """The comparison as Markdown."""
     lines = [
-        f"clean accuracy: {ours['clean']['accuracy']:.1f} / {reference['clean']['accuracy']:.1f} %",
+        f"### {title} (clean {clean:.1f} %)",
         "",
-        "| attack | soar_tf % | reference % | images that differ | wall s | cpu s | cpu ratio |",
-        "|---|---|---|---|---|---|---|",
+        "| attack | soar_tf % | reference % | difference | images that differ | wall s | CPU s "
+        "| wall ratio | CPU ratio |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in components:
-        a, b = ours[name], reference[name]
+    for name, sides in components.items():
+        a, b = sides["soar_tf"], sides["reference"]
         differ = int(np.sum(np.array(a["correct"]) != np.array(b["correct"])))
-        lines.append(
-            f"| {name} | {a['accuracy']:.1f} | {b['accuracy']:.1f} | {differ} "
-            f"| {a['wall']:.0f} / {b['wall']:.0f} | {a['cpu']:.0f} / {b['cpu']:.0f} "
-            f"| {a['cpu'] / b['cpu']:.2f} |"
-        )
+        times = [f"{a[unit]:.0f} / {b[unit]:.0f}" for unit in ("wall", "cpu")]
+        ratios = [f"{a[unit] / b[unit]:.2f}" for unit in ("wall", "cpu")]
+        accuracies = [f"{side['accuracy']:.1f}" for side in (a, b)]
+        difference = f"{a['accuracy'] - b['accuracy']:+.1f}"
+        cells = [name, *accuracies, difference, str(differ), *times, *ratios]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main():
-    """Runs both sides, prints the table, writes the figures."""
-    options = parse()
+def main(arguments=None):
+    """Runs both sides on every network, prints the tables, writes the figures."""
+    options = parse(arguments)
     if options.run_reference:
         run_reference(options)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        ours = run_ours(options, folder)
-        reference = call_reference(options, folder)
-    print(table(ours, reference, options.components))
-    if options.json:
-        keys = ("count", "epsilon", "norm", "seed", "threads")
-        settings = {key: getattr(options, key) for key in keys}
-        figures = {"settings": settings, "soar_tf": ours, "reference": reference}
-        pathlib.Path(options.json).write_text(json.dumps(figures, indent=1))
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(options.threads)
+    settings = {key: getattr(options, key) for key in ("count", "seed", "threads")}
+    figures = {"machine": common.machine(), "settings": settings, "networks": {}}
+    path = pathlib.Path(options.json)
+    if path.is_file():
+        stored = json.loads(path.read_text())
+        if stored.get("settings") != settings:
+            sys.exit(
+                f"{path} holds other settings: {stored.get('settings')}; delete it or use --json."
+            )
+        figures["networks"] = stored["networks"]
+    x, y = load_images(options)
+    for entry in options.network:
+        compare(entry, x, y, figures, options)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,13 @@ from soar_tf.formatting import percent, radius_text
     "--batch-size", type=params.POSITIVE, help="Images per step. [default: 128; digits: 64]"
 )
 @click.option(
+    "--micro-batch",
+    type=params.POSITIVE,
+    metavar="N",
+    help="Put at most N images through the network together, to save memory; a step still takes "
+    "the whole batch. [default: all]",
+)
+@click.option(
     "--learning-rate",
     type=params.Number(),
     help="Peak learning rate of the method. [default with sgd: onecycle 0.05, fine-tuning 0.01; "

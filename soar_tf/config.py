@@ -62,6 +62,7 @@ class TrainConfig:
         pretrain_epochs: Epochs of standard training before a method that fine-tunes.
         epochs: Epochs of the method.
         batch_size: Images per step.
+        micro_batch: Images that go through the network together, or `None` for the whole batch.
         learning_rate: Peak learning rate of the method's phase.
         pretrain_learning_rate: Peak learning rate of the standard phase.
         lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (two drops) or `"constant"`.
@@ -97,6 +98,7 @@ class TrainConfig:
     pretrain_epochs: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    micro_batch: int | None = None
     learning_rate: float | None = None
     pretrain_learning_rate: float | None = None
     lr_schedule: str = "onecycle"
@@ -159,8 +161,9 @@ class TrainConfig:
             setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
         for name in ("pretrain_epochs", "seed"):
             setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
-        if self.limit is not None:
-            self.limit = check_integer(self.limit, "limit", minimum=1)
+        for name in ("limit", "micro_batch"):
+            if getattr(self, name) is not None:
+                setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
         for name in ("learning_rate", "pretrain_learning_rate"):
             value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
             setattr(self, name, value)

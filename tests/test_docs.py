@@ -60,3 +60,10 @@ def test_every_command_in_the_readme_exists():
             option for parameter in main.commands[command].params for option in parameter.opts
         }
         assert set(re.findall(r"--[\w-]+", rest)) <= options
+
+
+def test_the_benchmarks_page_is_that_of_the_result_files(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import report
+
+    assert report.PAGE.read_text() == report.page()

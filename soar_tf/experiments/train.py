@@ -225,7 +225,12 @@ class Experiment:
             initial_epoch=epoch,
             augment=augment,
         )
-        model = RobustModel(self.network, phase.method, seed=_phase_seed(config.seed, phase))
+        model = RobustModel(
+            self.network,
+            phase.method,
+            seed=_phase_seed(config.seed, phase),
+            micro_batch=config.micro_batch,
+        )
         rate = schedules.learning_rate(
             config.lr_schedule, phase.learning_rate, steps * phase.epochs, phase.drops
         )

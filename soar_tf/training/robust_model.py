@@ -1,6 +1,7 @@
 """The engine: the only train step of the package."""
 
 import contextlib
+import functools
 import re
 
 import keras
@@ -11,7 +12,7 @@ from soar_tf import methods, networks
 from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
 from soar_tf.ops import random
 from soar_tf.ops.second_order_check import check_second_order
-from soar_tf.training import epochs, losses, replicas
+from soar_tf.training import epochs, losses, micro_batches, replicas
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
@@ -31,6 +32,11 @@ class RobustModel(keras.Model):
             regularizers and mixed precision are fine.
         method: A `soar_tf.methods.Method` or a registered name.
         seed: Seed of all noise: starts, directions, finite-difference steps.
+        micro_batch: Largest number of examples that go through the network together. A larger
+            batch goes in parts, one after the other, and one optimizer step uses the summed
+            gradients: the same step up to rounding, in the memory of a part. BatchNorm in training
+            mode sees the parts: it normalises by, and averages, the statistics of each; and
+            Dropout draws other masks. `None`: batches stay whole.
 
     Raises:
         InputError: If the network's last layer is a softmax, or if the method needs second
@@ -48,7 +54,7 @@ class RobustModel(keras.Model):
     ['accuracy', 'loss']
     """
 
-    def __init__(self, network, method, *, seed=0, **kwargs):
+    def __init__(self, network, method, *, seed=0, micro_batch=None, **kwargs):
         networks.check_gives_logits(network)
         kwargs.setdefault("dtype", network.dtype_policy)
         kwargs.setdefault("name", f"robust_{network.name}")
@@ -56,6 +62,9 @@ class RobustModel(keras.Model):
         self.network = network
         self.method = methods.get(method)
         self.seed = check_integer(seed, "seed", minimum=0)
+        if micro_batch is not None:
+            micro_batch = check_integer(micro_batch, "micro_batch", minimum=1)
+        self.micro_batch = micro_batch
         # The optimizer's own counter stands still in skipped and accumulated steps.
         self.step = self.add_weight(
             shape=(),
@@ -109,10 +118,6 @@ class RobustModel(keras.Model):
         if self._steps_per_epoch != known and self.method.schedules_count_epochs:
             self.train_function = None  # it holds the other number
 
-    def _method_now(self):
-        """The method in this step: its schedules' values for constants."""
-        return self.method.at(self.step.value, self._steps_per_epoch)
-
     def export(self, filepath, **kwargs):
         """Exports the network alone: see `keras.Model.export` and `soar_tf.export`."""
         return self.network.export(filepath, **kwargs)
@@ -120,30 +125,50 @@ class RobustModel(keras.Model):
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = self._checked_pixels(tf.cast(x, tf.float32))
-        forward = methods.Forward(self.network, xla=bool(self.jit_compile), step=self.step.value)
+        if self.jit_compile:
+            micro_batches.check_compilable(x, self.micro_batch)
         positions = replicas.global_positions(tf.shape(x)[0])
         keys = random.example_keys(self.seed, positions, step=self.step.value, purpose="training")
-        with tf.GradientTape(persistent=True) as tape:
-            terms = self._method_now().terms(
-                forward, x, y, loss_fn=self._per_example_loss, keys=keys
-            )
-            objective = _weighted_mean(terms.loss, sample_weight)
-            added = forward.added_losses(terms.logits)
-            regularization = tf.add_n(added) if added else None
-            if regularization is not None:
-                objective += regularization
-            penalty = None
-            if terms.penalty is not None:
-                penalty = terms.penalty_weight * _weighted_mean(terms.penalty, sample_weight)
-            parts = self._scaled_parts(objective, penalty)
+        # The optimizer's loss scale times the replica's share of the global mean.
+        factor = self.optimizer.scale_loss(tf.constant(1.0)) / replicas.count()
+        # The method as it is in this step: its schedules' values for constants.
+        method = self.method.at(self.step.value, self._steps_per_epoch)
+        part_of = functools.partial(self._part, method, factor=factor, batch=tf.shape(x)[0])
+        rows = (x, y, sample_weight, keys)
+        whole = micro_batches.accumulate(part_of, rows, self.micro_batch)
+        gradients = self._clipped_gradients(whole, factor, method.penalty_clipnorm)
         # Before the counter moves: the values of the step that is being taken.
         scheduled = self.method.scheduled_values(self.step.value, self._steps_per_epoch)
-        gradients = self._gradients(tape, parts, terms, regularization, sample_weight)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.step.assign_add(1)
-        self._track(objective, penalty, terms)
-        logs = self.compute_metrics(x, y, terms.logits, sample_weight=sample_weight)
+        self._track(whole, tf.shape(x)[0])
+        logs = self.compute_metrics(x, y, whole.logits, sample_weight=sample_weight)
         return {**logs, **scheduled}
+
+    def _part(self, method, x, y, sample_weight, keys, *, factor, batch):
+        """What some examples add to the step of a batch of `batch`; gradients times `factor`."""
+        forward = methods.Forward(self.network, xla=bool(self.jit_compile), step=self.step.value)
+        share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
+        # A persistent tape makes TensorFlow keep every tensor of an attack's loop.
+        clips = method.penalty_clipnorm is not None
+        with tf.GradientTape(persistent=clips) as tape:
+            terms = method.terms(forward, x, y, loss_fn=self._per_example_loss, keys=keys)
+            objective = share * _weighted_mean(terms.loss, sample_weight)
+            added = forward.added_losses(terms.logits)
+            regularization = share * tf.add_n(added) if added else None
+            if regularization is not None:
+                objective += regularization
+            penalty = mean_penalty = None
+            if terms.penalty is not None:
+                mean_penalty = share * tf.reduce_mean(terms.penalty)
+                weighted = _weighted_mean(terms.penalty, sample_weight)
+                penalty = share * terms.penalty_weight * weighted
+            total = objective if penalty is None else objective + penalty
+            scaled = [None if p is None else p * factor for p in (objective, penalty, total)]
+        gradients = self._gradients(
+            tape, scaled, terms, regularization, sample_weight, factor, batch, clips
+        )
+        return micro_batches.Part(objective, penalty, mean_penalty, terms.logits, *gradients)
 
     def test_step(self, data):
         logs = super().test_step(data)
@@ -159,43 +184,40 @@ class RobustModel(keras.Model):
         with tf.control_dependencies([tf.debugging.Assert(inside, [_OUTSIDE, low, high])]):
             return tf.identity(x)
 
-    def _scaled_parts(self, objective, penalty):
-        """Objective, penalty and their sum times a factor, and this factor (all on the tape).
-
-        The factor is the optimizer's loss scale times the replica's share of the global mean.
-        """
-        factor = self.optimizer.scale_loss(tf.constant(1.0)) / replicas.count()
-        if penalty is None:
-            return objective * factor, None, objective * factor, factor
-        return objective * factor, penalty * factor, (objective + penalty) * factor, factor
-
-    def _gradients(self, tape, parts, terms, regularization, sample_weight):
-        """The gradient by each trainable weight, the penalty's clipped by itself if asked for."""
-        objective, penalty, total, factor = parts
+    def _gradients(
+        self, tape, scaled, terms, regularization, sample_weight, factor, batch, clips
+    ):
+        """The gradient by each trainable weight, and the penalty's if it is clipped by itself."""
+        objective, penalty, total = scaled
         weights = [weight.value for weight in self.network.trainable_weights]
-        clipnorm = self._method_now().penalty_clipnorm
-        if penalty is None or clipnorm is None:
-            return tape.gradient(total, weights)
-        penalty_gradients = replicas.sum_gradients(tape.gradient(penalty, weights))
-        # The sum over replicas is clipped, and summed once more by the optimizer.
-        limit = clipnorm * factor * replicas.count()
-        clipped = [_scaled(g, 1.0 / replicas.count()) for g in _clip(penalty_gradients, limit)]
+        if penalty is None or not clips:
+            return tape.gradient(total, weights), None
+        penalty_gradients = tape.gradient(penalty, weights)
         if terms.loss_gradients is None or sample_weight is not None:
-            return _add(clipped, tape.gradient(objective, weights))
+            return tape.gradient(objective, weights), penalty_gradients
         # The mean loss's gradient came with the input gradient: no second backward pass.
-        share = factor / tf.cast(tf.shape(terms.loss)[0], tf.float32)
-        gradients = _add(clipped, [_scaled(g, share) for g in terms.loss_gradients])
+        share = factor / tf.cast(batch, tf.float32)
+        gradients = [_scaled(g, share) for g in terms.loss_gradients]
         if regularization is not None:
             penalty_on_weights = tape.gradient(regularization, weights)
             gradients = _add(gradients, [_scaled(g, factor) for g in penalty_on_weights])
-        return gradients
+        return gradients, penalty_gradients
 
-    def _track(self, objective, penalty, terms):
-        batch = tf.shape(terms.loss)[0]
-        total = objective if penalty is None else objective + penalty
+    def _clipped_gradients(self, whole, factor, clipnorm):
+        """The batch's gradient by each trainable weight, the penalty's part of it clipped."""
+        if whole.penalty_gradients is None:
+            return whole.gradients
+        penalty_gradients = replicas.sum_gradients(whole.penalty_gradients)
+        # The sum over replicas is clipped, and summed once more by the optimizer.
+        limit = clipnorm * factor * replicas.count()
+        clipped = [_scaled(g, 1.0 / replicas.count()) for g in _clip(penalty_gradients, limit)]
+        return _add(clipped, whole.gradients)
+
+    def _track(self, whole, batch):
+        total = whole.objective if whole.penalty is None else whole.objective + whole.penalty
         self._loss_tracker.update_state(total, sample_weight=batch)
-        if penalty is not None:
-            self.penalty_tracker.update_state(tf.reduce_mean(terms.penalty), sample_weight=batch)
+        if whole.mean_penalty is not None:
+            self.penalty_tracker.update_state(whole.mean_penalty, sample_weight=batch)
 
     def get_config(self):
         config = super().get_config()
@@ -204,6 +226,7 @@ class RobustModel(keras.Model):
             "network": keras.saving.serialize_keras_object(self.network),
             "method": methods.serialize(self.method),
             "seed": self.seed,
+            "micro_batch": self.micro_batch,
         }
 
     @classmethod

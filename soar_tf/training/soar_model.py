@@ -19,7 +19,8 @@ class SOARModel(RobustModel):
         epsilon: Radius of the threat model, in units of the pixel range.
         seed: Seed of all noise.
         **arguments: The other arguments of `soar_tf.methods.SOAR` (`lambda_`, `alpha`, `init`,
-            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), and `name`.
+            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), `micro_batch` (see
+            `soar_tf.RobustModel`) and `name`.
 
     Raises:
         InputError: For an argument out of range, a softmax head, or a layer without exact second
@@ -37,9 +38,9 @@ class SOARModel(RobustModel):
     """
 
     def __init__(self, network, epsilon=8 / 255, *, seed=0, **arguments):
-        keras_arguments = {k: arguments.pop(k) for k in _KERAS_ARGUMENTS if k in arguments}
+        own = {k: arguments.pop(k) for k in _MODEL_ARGUMENTS if k in arguments}
         method = SOAR(epsilon=epsilon, **arguments)
-        super().__init__(network, method, seed=seed, **keras_arguments)
+        super().__init__(network, method, seed=seed, **own)
 
     def get_config(self):
         config = super().get_config()
@@ -54,4 +55,4 @@ class SOARModel(RobustModel):
         return cls(**{**config, "network": network})
 
 
-_KERAS_ARGUMENTS = ("name", "dtype", "trainable")
+_MODEL_ARGUMENTS = ("micro_batch", "name", "dtype", "trainable")

@@ -1,0 +1,135 @@
+"""Writes docs/benchmarks.md from the committed figures: `python -m benchmarks.report`."""
+
+import json
+import pathlib
+
+from benchmarks import attacks, autoattack_reference, common, epoch, memory, scale, step
+
+PAGE = common.ROOT / "docs" / "benchmarks.md"
+INTRODUCTION = """# Benchmarks
+
+Written by `python -m benchmarks.report` from the files in `docs/results/benchmarks/`; each comes
+from the command in its section. Times are medians of interleaved repeats: the candidates take
+turns, so that a slow minute hits them alike. F is one forward pass of the batch. A Standard step
+costs 3 F, PGD-7 17 F; SOAR 14 F, and one more because its penalty's gradient is clipped by itself.
+What each step does is counted in a test (`tests/training/test_passes.py`), which needs no clock.
+
+Neural Structured Learning is not among the peers: it needs Keras 2.
+"""
+TARGETS = "## Targets\n\n| target | at most | measured | |\n|---|---|---|---|\n"
+
+
+def load(name):
+    """A benchmark's figures, or `None`."""
+    path = common.RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def page():
+    """The whole page."""
+    parts = [INTRODUCTION]
+    rows = [row for check in (_step_targets, _other_targets, _attack_targets) for row in check()]
+    if rows:
+        lines = []
+        for name, limit, figure in rows:
+            verdict = "met" if figure <= limit else "missed"
+            lines.append(f"| {name} | {limit:g} | {figure:.2f} | {verdict} |\n")
+        parts.append(TARGETS + "".join(lines))
+    sections = (
+        ("Train steps", "step", lambda f: _tables(step.table, f["networks"])),
+        ("Epochs", "epoch", epoch.table),
+        ("Scale", "scale", lambda f: _tables(scale.table, f["cases"])),
+        ("Memory", "memory", memory.table),
+        ("Attacks", "attacks", lambda f: _tables(attacks.table, f["networks"])),
+        ("AutoAttack beside the reference", "autoattack", _autoattack),
+    )
+    for title, name, body in sections:
+        figures = load(name)
+        if figures is not None:
+            parts.append(f"## {title}\n\n{_source(figures)}\n\n{body(figures)}\n")
+    return "\n".join(parts)
+
+
+def _source(figures):
+    machine = figures["machine"]
+    versions = {**machine["versions"], **figures.get("peer_versions", {})}
+    listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return (
+        f"`{figures['command']}` on {machine['cores']} cores ({machine['processor']}), load before "
+        f"the run {machine['load']}; {listed}."
+    )
+
+
+def _tables(table, groups):
+    return "\n\n".join(table(name, figures) for name, figures in groups.items())
+
+
+def _autoattack(figures):
+    return "\n\n".join(
+        autoattack_reference.table(f"{name}, {norm}", results["clean"], results[norm])
+        for name, results in figures["networks"].items()
+        for norm in results
+        if norm != "clean"
+    )
+
+
+def _step_targets():
+    figures = load("step") or {"networks": {}}
+    times = figures["networks"].get("cnn4", {})
+    for a, b, limit in (
+        ("soar", "standard", 4.9),
+        ("soar", "adversarial", 0.82),
+        ("soar", "torch eager soar", 0.65),
+        ("soar-quarter", "standard", 2.8),
+    ):
+        if a in times and b in times:
+            yield f"step of {a} over {b}, wall", limit, times[a]["wall"] / times[b]["wall"]
+
+
+def _other_targets():
+    for name, run in (load("epoch") or {"methods": {}})["methods"].items():
+        yield f"overhead of fit, {name}, per cent", 8, 100 * run["wall"]["overhead"]
+    rows = (load("memory") or {"rows": []})["rows"]
+    peaks = {
+        (row["method"], row["batch_size"]): row["mebibytes"]
+        for row in rows
+        if row["micro_batch"] is None
+    }
+    for (method, size), peak in peaks.items():
+        if method == "soar":
+            yield f"memory of soar over standard, batch {size}", 2.2, peak / peaks["standard", size]
+
+
+def _attack_targets():
+    for name, times in (load("attacks") or {"networks": {}})["networks"].items():
+        ours, full = times.get("soar_tf pgd20"), times.get("soar_tf pgd20 full")
+        for peer, limit in (("art", 1 / 3), ("foolbox", 1 / 2), ("cleverhans", 1 / 1.3)):
+            theirs = times.get(f"{peer} pgd20")
+            if ours and theirs:
+                ratio = ours["wall"] / theirs["wall"]
+                yield f"PGD-20 over {peer}, {name}", round(limit, 2), ratio
+        theirs = times.get("cleverhans pgd20")
+        if full and theirs:
+            yield f"PGD-20, every step, over cleverhans, {name}", 1, full["wall"] / theirs["wall"]
+    for name, results in (load("autoattack") or {"networks": {}})["networks"].items():
+        for norm, components in results.items():
+            if norm == "clean":
+                continue
+            for part, sides in components.items():
+                a, b = sides["soar_tf"], sides["reference"]
+                limit = 0.5 if part == "autoattack" else 1.5
+                difference = abs(a["accuracy"] - b["accuracy"])
+                yield f"points between {part} and its reference, {name}, {norm}", limit, difference
+            if "autoattack" in components:
+                whole = components["autoattack"]
+                ratio = whole["soar_tf"]["wall"] / whole["reference"]["wall"]
+                yield f"AutoAttack over its reference, wall, {name}, {norm}", 0.7, ratio
+
+
+def main():
+    """Writes the page."""
+    pathlib.Path(PAGE).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
