@@ -17,7 +17,7 @@ _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
 
 @keras.saving.register_keras_serializable(package="soar_tf")
-class RobustModel(keras.Model):
+class RobustModel(replicas.DistributedModel):
     """A Keras model that trains a network with a method.
 
     Calling, predicting, evaluating and exporting it is calling the network; `fit` minimises the
@@ -83,7 +83,9 @@ class RobustModel(keras.Model):
         """
         loss = losses.default_loss() if loss is None else loss
         self._per_example_loss = losses.per_example(loss)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        with self.distribute_strategy.scope():
+            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        replicas.check_distributed(self, self.optimizer, kwargs.get("jit_compile"))
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
@@ -107,10 +109,12 @@ class RobustModel(keras.Model):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._checked_pixels(tf.cast(x, tf.float32))
+        x = self._checked_pixels(replicas.nonempty(tf.cast(x, tf.float32)))
         forward = methods.Forward(self.network, xla=bool(self.jit_compile))
-        positions = replicas.global_positions(tf.shape(x)[0])
-        keys = random.example_keys(self.seed, positions, step=self.step.value, purpose="training")
+        share = replicas.share(tf.shape(x)[0])
+        keys = random.example_keys(
+            self.seed, share.positions, step=self.step.value, purpose="training"
+        )
         with tf.GradientTape(persistent=True) as tape:
             terms = self.method.terms(forward, x, y, loss_fn=self._per_example_loss, keys=keys)
             objective = _weighted_mean(terms.loss, sample_weight)
@@ -121,15 +125,16 @@ class RobustModel(keras.Model):
             penalty = None
             if terms.penalty is not None:
                 penalty = terms.penalty_weight * _weighted_mean(terms.penalty, sample_weight)
-            parts = self._scaled_parts(objective, penalty)
+            parts = self._scaled_parts(objective, penalty, share.fraction)
         gradients = self._gradients(tape, parts, terms, regularization, sample_weight)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.step.assign_add(1)
         self._track(objective, penalty, terms)
-        return self.compute_metrics(x, y, terms.logits, sample_weight=sample_weight)
+        logs = self.compute_metrics(x, y, terms.logits, sample_weight=sample_weight)
+        return self._reducible(logs)
 
     def test_step(self, data):
-        logs = super().test_step(data)
+        logs = self._reducible(super().test_step(data))
         logs.pop("penalty", None)
         return logs
 
@@ -142,36 +147,37 @@ class RobustModel(keras.Model):
         with tf.control_dependencies([tf.debugging.Assert(inside, [_OUTSIDE, low, high])]):
             return tf.identity(x)
 
-    def _scaled_parts(self, objective, penalty):
+    def _scaled_parts(self, objective, penalty, fraction):
         """Objective, penalty and their sum times a factor, and this factor (all on the tape).
 
         The factor is the optimizer's loss scale times the replica's share of the global mean.
         """
-        factor = self.optimizer.scale_loss(tf.constant(1.0)) / replicas.count()
+        factor = self.optimizer.scale_loss(tf.constant(1.0)) * fraction
         if penalty is None:
             return objective * factor, None, objective * factor, factor
         return objective * factor, penalty * factor, (objective + penalty) * factor, factor
 
     def _gradients(self, tape, parts, terms, regularization, sample_weight):
-        """The gradient by each trainable weight, the penalty's clipped by itself if asked for."""
+        """The global gradient by each trainable weight, the penalty's clipped by itself if asked.
+
+        Summed over the replicas, so that the optimizer clips and checks the global gradient.
+        """
         objective, penalty, total, factor = parts
         weights = [weight.value for weight in self.network.trainable_weights]
         clipnorm = self.method.penalty_clipnorm
         if penalty is None or clipnorm is None:
-            return tape.gradient(total, weights)
-        penalty_gradients = replicas.sum_gradients(tape.gradient(penalty, weights))
-        # The sum over replicas is clipped, and summed once more by the optimizer.
-        limit = clipnorm * factor * replicas.count()
-        clipped = [_scaled(g, 1.0 / replicas.count()) for g in _clip(penalty_gradients, limit)]
+            return replicas.sum_gradients(tape.gradient(total, weights))
+        limit = clipnorm * self.optimizer.scale_loss(tf.constant(1.0))
+        clipped = _clip(replicas.sum_gradients(tape.gradient(penalty, weights)), limit)
         if terms.loss_gradients is None or sample_weight is not None:
-            return _add(clipped, tape.gradient(objective, weights))
+            return _add(clipped, replicas.sum_gradients(tape.gradient(objective, weights)))
         # The mean loss's gradient came with the input gradient: no second backward pass.
         share = factor / tf.cast(tf.shape(terms.loss)[0], tf.float32)
-        gradients = _add(clipped, [_scaled(g, share) for g in terms.loss_gradients])
+        gradients = [_scaled(g, share) for g in terms.loss_gradients]
         if regularization is not None:
             penalty_on_weights = tape.gradient(regularization, weights)
             gradients = _add(gradients, [_scaled(g, factor) for g in penalty_on_weights])
-        return gradients
+        return _add(clipped, replicas.sum_gradients(gradients))
 
     def _track(self, objective, penalty, terms):
         batch = tf.shape(terms.loss)[0]
@@ -224,6 +230,8 @@ def _assertions_as_input_errors():
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
+        if replicas.EMPTY in str(error):
+            raise InputError(replicas.EMPTY) from None
         number = r"[^-\dni]*([-+.\dnaife]+)"
         found = re.search(re.escape(_OUTSIDE) + number + number, str(error))
         if _OUTSIDE not in str(error):
