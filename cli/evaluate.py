@@ -4,6 +4,7 @@ import json
 
 import click
 
+from soar_tf import cluster as clusters
 from soar_tf.cli import params
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
@@ -29,9 +30,14 @@ from soar_tf.errors import InputError
     metavar="MODEL",
     help="Model for the transfer check of --masking, best one trained without a defence.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["mirrored"]),
+    help="mirrored: spread the images over all GPUs; the result does not depend on it.",
+)
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the report as JSON.")
 @params.json_option
-def evaluate(model, attacks, epsilon, output, as_json, **options):
+def evaluate(model, attacks, epsilon, strategy, output, as_json, **options):
     """Attack MODEL: a run directory, a .keras file or a SavedModel folder.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
@@ -44,15 +50,17 @@ def evaluate(model, attacks, epsilon, output, as_json, **options):
         raise InputError("--masking-source needs --masking.")
     load_tensorflow()
     from soar_tf.experiments import summary
+    from soar_tf.training import strategies
 
-    report = summary.evaluate_model(
-        model,
-        attacks=attacks or ("fgsm", "pgd20"),
-        epsilon=epsilon,
-        output=output,
-        progress=progress,
-        **options,
-    )
+    with strategies.scope(strategies.make(clusters.Cluster(strategy))):
+        report = summary.evaluate_model(
+            model,
+            attacks=attacks or ("fgsm", "pgd20"),
+            epsilon=epsilon,
+            output=output,
+            progress=progress,
+            **options,
+        )
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return

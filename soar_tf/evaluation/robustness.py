@@ -12,6 +12,7 @@ from soar_tf import attacks as attacks_room
 from soar_tf.attacks.attack import search_finite
 from soar_tf.errors import InputError, check_integer, check_pixels
 from soar_tf.ops import norms, random
+from soar_tf.training import replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +232,7 @@ def _search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
     # TensorFlow counts traces by the function's code, and would warn of retracing where several
     # evaluators have a graph each; a `partial` counts for itself.
-    search = functools.partial(search_finite, attack, logits_fn)
+    search = replicas.sharded(functools.partial(search_finite, attack, logits_fn))
     return tf.function(search, input_signature=batch_signature(shape), autograph=False)
 
 
@@ -247,7 +248,7 @@ def batch_signature(shape):
 def batched(logits_fn, shape, batch_size):
     """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
     signature = [tf.TensorSpec([None, *shape], tf.float32)]
-    own = functools.partial(logits_fn)  # see `_search_graph`
+    own = replicas.sharded(functools.partial(logits_fn))  # see `_search_graph`
     graph = tf.function(own, input_signature=signature, autograph=False)
 
     def predict(x):

@@ -17,8 +17,8 @@ import keras
 from soar_tf import config as config_room
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
 from soar_tf.errors import InputError, RunError
-from soar_tf.experiments import checkpoints, manifest, models, run_directory, schedules
-from soar_tf.training import RobustModel
+from soar_tf.experiments import checkpoints, manifest, models, run_directory, schedules, workers
+from soar_tf.training import RobustModel, strategies
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
 # of 150 (arXiv:2004.01832, appendix C).
@@ -42,6 +42,7 @@ class Experiment:
 
     Args:
         config: A `soar_tf.config.TrainConfig`; unset values get their defaults.
+        strategy: A strategy of `soar_tf.training.strategies.make`, or `None` for one device.
 
     Attributes:
         config: The configuration with every value resolved.
@@ -53,7 +54,8 @@ class Experiment:
         InputError: If anything in the configuration cannot be used.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, strategy=None):
+        self.strategy = strategy
         method = methods.get(config.method, **self._method_arguments(config))
         config = config.resolved(fine_tunes=method.starts_from_standard)
         self.config = dataclasses.replace(config, method_args=_plain(method.get_config()))
@@ -64,7 +66,9 @@ class Experiment:
             data_dir=config.data_dir,
             image_size=tuple(config.image_size) if config.image_size else None,
         )
-        self.network = self._network()
+        workers.check_settings(strategy, self.config, len(self.dataset["train"]))
+        with strategies.scope(strategy):
+            self.network = self._network()
         self.phases = self._phases(method)
 
     @staticmethod
@@ -117,36 +121,43 @@ class Experiment:
             verbose: Keras's verbosity: 1 for progress bars, 2 for a line an epoch, 0 for silence.
 
         Returns:
-            The run directory's path.
+            The run directory's path; `None` in a process that is not the chief of several hosts.
 
         Raises:
             InputError: If the folder cannot be used.
             RunError: If the loss becomes NaN or infinite.
         """
-        with run_directory.RunDirectory(workdir, self.config) as folder:
+        fingerprint = self.dataset.fingerprint()
+        with workers.open_run(self.strategy, workdir, self.config, fingerprint) as folder:
             if folder.manifest().get("status") == "complete":
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
-                return folder.path
+                return self._result(folder)
             started = time.time()
             previous = folder.manifest()
+            workers.say_what_changed(self.strategy, previous)
             folder.update_manifest(
                 status="running",
                 **manifest.environment(),
                 seed=self.config.seed,
                 dataset={
                     "name": self.dataset.name,
-                    "fingerprint": self.dataset.fingerprint(),
+                    "fingerprint": fingerprint,
                     "provenance": self.dataset.provenance,
                 },
+                distribution=strategies.describe(self.strategy),
                 resumes=previous.get("resumes", -1) + 1,
             )
             try:
-                self._train(folder, verbose)
+                with strategies.workers_may_stop():
+                    self._train(folder, verbose)
             finally:
                 spent = previous.get("seconds", 0) + time.time() - started
                 folder.update_manifest(seconds=round(spent, 1))
             folder.update_manifest(status="complete")
-            return folder.path
+            return self._result(folder)
+
+    def _result(self, folder):
+        return folder.path if strategies.rank(self.strategy) == 0 else None
 
     def _train(self, folder, verbose):
         path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
@@ -159,6 +170,8 @@ class Experiment:
             epoch = progress["epoch"] if phase.number == progress["phase"] else 0
             try:
                 self._train_phase(folder, phase, train, epoch, progress["rows"], resumed, verbose)
+            except strategies.WorkerLost:
+                raise
             except RunError as error:
                 kept = self._keep_last_good(folder, phase)
                 folder.update_manifest(status="failed")
@@ -181,16 +194,17 @@ class Experiment:
             initial_epoch=epoch,
             augment=augment,
         )
-        model = RobustModel(self.network, phase.method, seed=_phase_seed(config.seed, phase))
         rate = schedules.learning_rate(
             config.lr_schedule, phase.learning_rate, steps * phase.epochs, phase.drops
         )
-        model.compile(
-            schedules.optimizer(config.optimizer, rate, config.weight_decay),
-            metrics=["accuracy"],
-            jit_compile="auto" if config.jit is None else config.jit,
-        )
-        model.optimizer.build(model.trainable_variables)
+        with strategies.scope(self.strategy):
+            model = RobustModel(self.network, phase.method, seed=_phase_seed(config.seed, phase))
+            model.compile(
+                schedules.optimizer(config.optimizer, rate, config.weight_decay),
+                metrics=["accuracy"],
+                jit_compile="auto" if config.jit is None else config.jit,
+            )
+            model.optimizer.build(model.trainable_variables)
         if resumed is not None:
             model.load_weights(resumed)
         if epoch >= phase.epochs:
@@ -226,7 +240,8 @@ class Experiment:
             return "no epoch before it was good, so no weights are kept"
         if progress["phase"] != phase.number:
             return f"the phase before it is kept in {run_directory.STANDARD}"
-        model = RobustModel(self.network, phase.method)
+        with strategies.scope(self.strategy):
+            model = RobustModel(self.network, phase.method)
         model.load_weights(path)
         _save_network(self.network, folder / run_directory.NETWORK)
         return f"the network of epoch {progress['epoch']} is kept in {run_directory.NETWORK}"

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 
-
 EMPTY = (
     "Every replica must get at least one example of every batch. Received a batch with fewer "
     "examples than replicas need; use batch(..., drop_remainder=True)."
