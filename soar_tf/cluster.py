@@ -67,7 +67,8 @@ def read(strategy, hosts=None, rank=None, tf_config=None):
         return _checked(tuple(host.strip() for host in hosts.split(",")), rank, "hosts")
     if not tf_config:
         raise InputError(
-            "--strategy multi-worker needs `hosts` and `rank`, or the environment variable TF_CONFIG."
+            "--strategy multi-worker needs `hosts` and `rank`, or the environment variable "
+            "TF_CONFIG."
         )
     return _from_tf_config(tf_config)
 
