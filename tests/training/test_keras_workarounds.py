@@ -36,11 +36,9 @@ strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 """
 
 
-def run(code, **environment):
-    result = subprocess.run(
-        [sys.executable, "-c", PRELUDE + code], capture_output=True, text=True,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+def run(code):
+    command = [sys.executable, "-c", PRELUDE + code]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
 
 
@@ -69,14 +67,14 @@ else:
     )
 
 
-def test_keras_still_cannot_average_logs_over_hosts():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    task = {"type": "worker", "index": 0}
-    config = {"cluster": {"worker": [f"127.0.0.1:{port}"]}, "task": task}
-    run(
-        """
+def test_keras_still_cannot_train_on_several_hosts():
+    sockets = [socket.socket() for _ in range(2)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    hosts = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    code = """
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 with strategy.scope():
     trained = model()
@@ -86,7 +84,20 @@ except Exception as error:
     assert "Invalid reduction dimension 0" in str(error) or "PerReplica" in str(error), error
 else:
     raise SystemExit("Keras trains on several hosts: remove `_reducible` from replicas.py")
-""",
-        TF_CONFIG=json.dumps(config),
-        TF_CPP_MIN_LOG_LEVEL="3",
-    )
+"""
+    processes = []
+    for rank in range(2):
+        task = {"type": "worker", "index": rank}
+        config = json.dumps({"cluster": {"worker": hosts}, "task": task})
+        environment = {**os.environ, "TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        command = [sys.executable, "-c", PRELUDE + code]
+        processes.append(
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        )
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
