@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from soar_tf import cluster as clusters
 from soar_tf.cli import params
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
@@ -72,9 +73,15 @@ from soar_tf.formatting import percent, radius_text, threat_text
     help="File that keeps what was found, after each batch: the same command goes on where it was "
     "stopped. [default: evaluation.state in the folder of --output]",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice(["mirrored"]),
+    help="mirrored: spread the images over all GPUs; the result does not depend on it. [default: "
+    "one device]",
+)
 @params.verbose_option
 @params.json_option
-def evaluate(model, attacks, verbose, as_json, **options):
+def evaluate(model, attacks, strategy, verbose, as_json, **options):
     """Attack MODEL: a run directory, a .keras file or a SavedModel folder.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
@@ -86,11 +93,13 @@ def evaluate(model, attacks, verbose, as_json, **options):
     _check_options(options)
     load_tensorflow()
     from soar_tf.experiments import evaluate as experiment
+    from soar_tf.training import strategies
 
     try:
-        report = experiment.evaluate_model(
-            model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
-        )
+        with strategies.scope(strategies.make(clusters.Cluster(strategy))):
+            report = experiment.evaluate_model(
+                model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
+            )
     except KeyboardInterrupt:
         if options["state"] is None and not _is_folder(options["output"]):
             raise

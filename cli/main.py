@@ -1,6 +1,5 @@
 """The `soar-tf` command and what all its sub-commands share."""
 
-import signal
 import sys
 
 import click
@@ -10,6 +9,7 @@ from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.plot import plot
+from soar_tf.cli.startup import stop_on_sigterm
 from soar_tf.cli.train import train
 from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
@@ -19,8 +19,7 @@ class _Group(click.Group):
     """Maps the package's errors to exit codes: 2 for bad input, 1 for a run that failed."""
 
     def invoke(self, context):
-        # A stopped job should end as Ctrl-C does: with its checkpoint in place, and a word.
-        signal.signal(signal.SIGTERM, _interrupt)
+        stop_on_sigterm()
         try:
             return super().invoke(context)
         except InputError as error:
@@ -38,10 +37,6 @@ class _Group(click.Group):
         except OSError as error:
             click.echo(f"Failed: {error}", err=True)
             context.exit(1)
-
-
-def _interrupt(*_):
-    raise KeyboardInterrupt
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

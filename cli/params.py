@@ -4,6 +4,7 @@ import re
 
 import click
 
+from soar_tf import cluster as clusters
 from soar_tf.errors import InputError, parse_number
 
 
@@ -71,6 +72,47 @@ verbose_option = click.option(
     show_default=True,
     help="0: silent, 1: progress and time left on stderr.",
 )
+
+
+def cluster_options(command):
+    """The options that say which devices and hosts train together."""
+    options = (
+        click.option(
+            "--strategy",
+            type=click.Choice(clusters.STRATEGIES),
+            help="mirrored: all GPUs of this host; multi-worker: several hosts, each with this "
+            "command. [default: one device]",
+        ),
+        click.option(
+            "--hosts",
+            metavar="HOST:PORT,...",
+            help="All hosts of multi-worker, the same on each. [default: from TF_CONFIG]",
+        ),
+        click.option(
+            "--rank",
+            type=click.IntRange(min=0),
+            help="Which of --hosts this is; 0 writes the results.",
+        ),
+        click.option(
+            "--connect-timeout",
+            type=POSITIVE,
+            default=300,
+            show_default=True,
+            help="Seconds to wait for the other hosts.",
+        ),
+        click.option(
+            "--restarts",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="How often to start again by itself after another host was lost.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 
 

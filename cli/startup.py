@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 
@@ -33,6 +34,15 @@ def load_tensorflow():
         raise click.ClickException(
             f"{error.name} is not installed; run: pip install soar-tf (or 'soar-tf[gpu]')."
         ) from None
+
+
+def stop_on_sigterm():
+    """Lets SIGTERM end a command as Ctrl-C does: with its checkpoint in place, and a word."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

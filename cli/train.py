@@ -1,14 +1,17 @@
 """`soar-tf train`."""
 
 import json
+import os
+import sys
 
 import click
 
+from soar_tf import cluster as clusters
 from soar_tf import config as config_room
 from soar_tf import presets
 from soar_tf.cli import params
 from soar_tf.cli.progress import drawer
-from soar_tf.cli.startup import load_tensorflow
+from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
 from soar_tf.formatting import percent, radius_text
 
@@ -178,10 +181,11 @@ from soar_tf.formatting import percent, radius_text
 )
 @click.option("--verbose", type=click.IntRange(0, 2), default=1, show_default=True,
               help="0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
+@params.cluster_options
 @params.json_option
 def train(
-    config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json,
-    allow_mixed_environment, **flags
+    config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json, strategy, hosts, rank,
+    connect_timeout, restarts, allow_mixed_environment, **flags
 ):  # fmt: skip
     """Train a network with a method, and attack the result.
 
@@ -199,20 +203,30 @@ def train(
             values[name] = value
     config = config_room.TrainConfig(**presets.merged(preset, values))
 
+    cluster = clusters.read(strategy, hosts, rank, os.environ.get("TF_CONFIG"))
+
     load_tensorflow()
     from soar_tf import attacks as attacks_room
     from soar_tf.experiments.train import Experiment
+    from soar_tf.training import strategies
 
     attacks = attacks or ("fgsm", "pgd20")
     for name in attacks:
         attacks_room.get(name)  # a mistake must not wait for the training's end
-    experiment = Experiment(config)
     try:
+        made = strategies.make(cluster, timeout=connect_timeout)
+        stop_on_sigterm()  # TensorFlow has taken the signal for several hosts
+        experiment = Experiment(config, made)
         folder = experiment.run(
             workdir, verbose=verbose, allow_mixed_environment=allow_mixed_environment
         )
     except KeyboardInterrupt:
         raise RunError("interrupted; the same command goes on after the last epoch.") from None
+    except strategies.WorkerLost as error:
+        start_again(error, restarts)
+    if folder is None:
+        click.echo("Done; rank 0 has the results.", err=True)
+        return
     result = {"workdir": str(folder)}
     if evaluate_limit:
         from soar_tf.experiments import summary
@@ -230,6 +244,24 @@ def train(
     if evaluate_limit:
         click.echo("\n" + summary_table(result))
     click.echo(f"Run directory: {folder}")
+
+
+_RESTARTED = "SOAR_TF_RESTARTED"
+
+
+def start_again(error, restarts):
+    """Replaces this process by a new one with the same command, `restarts` times at most.
+
+    TensorFlow cannot connect anew within a process.
+    """
+    done = int(os.environ.get(_RESTARTED, "0"))
+    if done >= restarts:
+        raise error from None
+    click.echo(f"{error}\nStarting again ({done + 1} of {restarts}).", err=True)
+    environment = {**os.environ, _RESTARTED: str(done + 1)}
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "soar_tf.cli", *sys.argv[1:]]
+    os.execve(sys.executable, command, environment)
 
 
 def summary_table(result):

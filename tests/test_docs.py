@@ -9,7 +9,13 @@ import pytest
 from soar_tf.cli.train import summary_table
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/callbacks.md", "docs/evaluation.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/callbacks.md",
+    "docs/evaluation.md",
+    "docs/scale_out.md",
+]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -198,5 +198,7 @@ def _run(dataset, function):
 
     options = tf.data.Options()
     options.deterministic = True
+    # Several hosts each take their part of every batch.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     dataset = dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -16,6 +16,7 @@ from soar_tf.evaluation import progress as progress_room
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.state import State
 from soar_tf.ops import norms, random
+from soar_tf.training import replicas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +146,7 @@ def search_graph(attack, logits_fn, shape):
     """The attack's search as one graph for any batch size: survivors do not retrace it."""
     # TensorFlow counts traces by the function's code, and would warn of retracing where several
     # evaluators have a graph each; a `partial` counts for itself.
-    search = functools.partial(search_finite, attack, logits_fn)
+    search = replicas.sharded(functools.partial(search_finite, attack, logits_fn))
     signature = robustness.batch_signature(shape)
     return tf.function(search, input_signature=signature, autograph=False)
 

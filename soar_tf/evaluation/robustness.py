@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.ops import norms
+from soar_tf.training import replicas
 
 
 def attack_name(attack):
@@ -26,7 +27,7 @@ def batch_signature(shape):
 def batched(logits_fn, shape, batch_size):
     """`[N, ...] -> logits [N, C]` in NumPy, compiled, in batches."""
     signature = [tf.TensorSpec([None, *shape], tf.float32)]
-    own = functools.partial(logits_fn)  # see `parts.search_graph`
+    own = replicas.sharded(functools.partial(logits_fn))  # see `parts.search_graph`
     graph = tf.function(own, input_signature=signature, autograph=False)
 
     def predict(x):

@@ -2,7 +2,7 @@
 
 import keras
 
-from soar_tf import attacks
+from soar_tf import attacks, methods
 from soar_tf import config as config_room
 from soar_tf.callbacks import RobustAccuracy
 
@@ -65,6 +65,7 @@ def validation_callbacks(config, dataset):
     if config.validation_attack is None:
         return []
     epsilon = config.method_args.get("epsilon", config_room.recipe(config.dataset)["epsilon"])
+    epsilon = methods.last_value(epsilon)
     attack = attacks.get(config.validation_attack, epsilon=epsilon)
     name = config_room.ROBUST_MONITOR.removeprefix("val_").removesuffix("_accuracy")
     return [RobustAccuracy(dataset["validation"], attack, seed=config.seed, name=name)]

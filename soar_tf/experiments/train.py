@@ -6,9 +6,7 @@ after every epoch, so that the same call goes on wherever it was stopped.
 """
 
 import contextlib
-import csv
 import dataclasses
-import io
 import sys
 import time
 
@@ -18,26 +16,14 @@ import tensorflow as tf
 from soar_tf import config as config_room
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
 from soar_tf.errors import InputError, RunError
-from soar_tf.experiments import checkpoints, manifest, models, run_directory, schedules
-from soar_tf.experiments.selection import Selection, validation_callbacks
-from soar_tf.training import RobustModel
-from soar_tf.training.losses import default_loss
+from soar_tf.experiments import checkpoints, manifest, models, run_directory, workers
+from soar_tf.experiments.phases import Phase, write_log
+from soar_tf.experiments.selection import validation_callbacks
+from soar_tf.training import strategies
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
 # of 150 (arXiv:2004.01832, appendix C).
 _DROPS = {"standard": (100 / 200, 150 / 200), "method": (90 / 150, 100 / 150)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """One training phase: a method, and how long and how fast it trains."""
-
-    number: int
-    name: str
-    method: methods.Method
-    epochs: int
-    learning_rate: float
-    drops: tuple
 
 
 class Experiment:
@@ -45,6 +31,9 @@ class Experiment:
 
     Args:
         config: A `soar_tf.config.TrainConfig`; unset values get their defaults.
+        strategy: A strategy of `soar_tf.training.strategies.make`, or `None` for one device.
+        callbacks: Further Keras callbacks of the method's phase; what they log stands in the run's
+            log.
 
     Attributes:
         config: The configuration with every value resolved.
@@ -56,7 +45,8 @@ class Experiment:
         InputError: If anything in the configuration cannot be used.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, strategy=None, callbacks=()):
+        self.strategy = strategy
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         method = methods.get(config.method, **self._method_arguments(config))
@@ -71,8 +61,10 @@ class Experiment:
         )
         for split in ("train", "validation"):
             self.dataset[split]  # refuses a data set without one
-        self.network = self._network()
-        self.phases = self._phases(method)
+        workers.check_settings(strategy, self.config, len(self.dataset["train"]))
+        with strategies.scope(strategy):
+            self.network = self._network()
+        self.phases = self._phases(method, list(callbacks))
         validation_callbacks(self.config, self.dataset)  # refuses a bad attack before training
 
     @staticmethod
@@ -101,20 +93,21 @@ class Experiment:
         models.check_fits(network, dataset.image_shape, dataset.num_classes, path)
         return network
 
-    def _phases(self, method):
+    def _phases(self, method, callbacks):
         config = self.config
         phases = []
         if config.pretrain_epochs:
             standard = methods.get("standard")
             phases.append(
                 Phase(0, "standard", standard, config.pretrain_epochs,
-                      config.pretrain_learning_rate, _DROPS["standard"])
+                      config.pretrain_learning_rate, _DROPS["standard"], last=False)
             )  # fmt: skip
         fine_tuning = bool(config.pretrain_epochs or config.init_from)
         drops = _DROPS["method" if fine_tuning else "standard"]
         phases.append(
-            Phase(len(phases), config.method, method, config.epochs, config.learning_rate, drops)
-        )
+            Phase(len(phases), config.method, method, config.epochs, config.learning_rate, drops,
+                  last=True, callbacks=callbacks)
+        )  # fmt: skip
         return phases
 
     def run(self, workdir, *, verbose=1, allow_mixed_environment=False):
@@ -127,35 +120,42 @@ class Experiment:
                 versions, threads or processor flags, which can change its bits.
 
         Returns:
-            The run directory's path.
+            The run directory's path; `None` in a process that is not the chief of several hosts.
 
         Raises:
             InputError: If the folder cannot be used.
             RunError: If the loss becomes NaN or infinite, or the folder cannot be written.
         """
-        with run_directory.RunDirectory(workdir, self.config) as folder:
+        fingerprint = self.dataset.fingerprint()
+        with workers.open_run(self.strategy, workdir, self.config, fingerprint) as folder:
             if folder.is_complete():
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
-                return folder.path
+                return self._result(folder)
             path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
-            progress = self._progress(progress, workdir, allow_mixed_environment)
+            # The chief answers for the run; the others only have to compute the same.
+            allow_mixed = allow_mixed_environment or strategies.rank(self.strategy) != 0
+            progress = self._progress(progress, fingerprint, workdir, allow_mixed)
             # A clock may be set back in the middle.
             started, previous = time.monotonic(), folder.manifest()
+            workers.say_what_changed(self.strategy, previous)
             with files.as_run_error(folder.path):
                 self._begin_manifest(folder, previous, progress)
             try:
-                self._train(folder, path, progress, verbose)
+                with strategies.workers_may_stop():
+                    self._train(folder, path, progress, verbose)
             finally:
                 spent = _number(previous.get("seconds")) + time.monotonic() - started
                 with contextlib.suppress(OSError):  # a full disk must not hide why it ended
                     folder.update_manifest(seconds=round(spent, 1))
             with files.as_run_error(folder.path):
                 folder.update_manifest(status="complete")
-            return folder.path
+            return self._result(folder)
 
-    def _progress(self, progress, workdir, allow_mixed):
+    def _result(self, folder):
+        return folder.path if strategies.rank(self.strategy) == 0 else None
+
+    def _progress(self, progress, fingerprint, workdir, allow_mixed):
         """The progress to go on from; refuses other data or, unless allowed, environments."""
-        fingerprint = self.dataset.fingerprint()
         progress = progress or {"phase": 0, "epoch": 0, "rows": []}
         if (stored := progress.setdefault("dataset", fingerprint)) != fingerprint:
             raise InputError(
@@ -180,6 +180,7 @@ class Experiment:
                 "fingerprint": progress["dataset"],
                 "provenance": self.dataset.provenance,
             },
+            distribution=strategies.describe(self.strategy),
             environments=progress["environments"],
             resumes=int(_number(previous.get("resumes", -1))) + 1,
         )
@@ -189,14 +190,14 @@ class Experiment:
             # A crash may have come between a checkpoint and the log.
             with files.as_run_error(folder.path):
                 write_log(folder / run_directory.LOG, progress["rows"])
-        train = self.dataset["train"]
-        if self.config.limit is not None:
-            train = train.take(self.config.limit)
         first = progress["phase"]
         for phase in self.phases[first:]:
             resumed = path if phase.number == first else None
             try:
-                self._train_phase(folder, phase, train, progress, resumed, verbose)
+                phase.train(
+                    folder, self.network, self.dataset, self.config, progress,
+                    resumed=resumed, strategy=self.strategy, verbose=verbose,
+                )  # fmt: skip
             except checkpoints.DivergedError as error:
                 kept = self._keep_last_good(folder, phase)
                 folder.update_manifest(status="failed")
@@ -209,74 +210,6 @@ class Experiment:
             if not (folder / run_directory.SAVED_MODEL).exists():
                 saved_model.export(self.network, folder / run_directory.SAVED_MODEL)
 
-    def _train_phase(self, folder, phase, train, progress, resumed, verbose):
-        """Trains one phase, from the state of the checkpoint `resumed` on if there is one."""
-        config = self.config
-        epoch = 0 if resumed is None else progress["epoch"]
-        last = phase is self.phases[-1]
-        state = progress.get("selection") if resumed is not None else None
-        selection = Selection.of(config, state) if last else None
-        augment = self.dataset.augment if config.augment is None else config.augment
-        pipeline, steps = datasets.training_pipeline(
-            train,
-            config.batch_size,
-            seed=_phase_seed(config.seed, phase),
-            epochs=phase.epochs,
-            initial_epoch=epoch,
-            augment=augment,
-        )
-        model = RobustModel(
-            self.network,
-            phase.method,
-            seed=_phase_seed(config.seed, phase),
-            micro_batch=config.micro_batch,
-        )
-        rate = schedules.learning_rate(
-            config.lr_schedule, phase.learning_rate, steps * phase.epochs, phase.drops
-        )
-        model.compile(
-            schedules.optimizer(config.optimizer, rate, config.weight_decay, config.ema),
-            loss=default_loss(config.label_smoothing),
-            metrics=["accuracy"],
-            jit_compile="auto" if config.jit is None else config.jit,
-        )
-        model.optimizer.build(model.trainable_variables)
-        self._model = model
-        if resumed is not None:
-            checkpoints.load(model, resumed)
-        if epoch < phase.epochs and not (state or {}).get("stopped"):
-            if verbose:
-                print(f"Phase {phase.name}: epochs {epoch + 1} to {phase.epochs}", file=sys.stderr)
-            callbacks = [
-                keras.callbacks.TerminateOnNaN(),
-                *(validation_callbacks(config, self.dataset) if last else ()),
-                *([selection] if selection else ()),
-                checkpoints.CheckpointEachEpoch(
-                    folder / run_directory.CHECKPOINTS,
-                    (phase.number, phase.name),
-                    progress,
-                    lambda rows: write_log(folder / run_directory.LOG, rows),
-                    selection,
-                ),
-            ]
-            # Keras draws its progress bars on stdout, which belongs to results.
-            with contextlib.redirect_stdout(sys.stderr):
-                model.fit(
-                    pipeline,
-                    validation_data=datasets.evaluation_pipeline(self.dataset["validation"], 256),
-                    epochs=phase.epochs,
-                    initial_epoch=epoch,
-                    steps_per_epoch=steps,
-                    callbacks=callbacks,
-                    shuffle=False,
-                    verbose=verbose,
-                )
-        if config.keep_best and last:
-            best = checkpoints.load_best(folder / run_directory.CHECKPOINTS, model, progress)
-            folder.update_manifest(
-                best={"epoch": best, config.monitor: progress["selection"]["best"]}
-            )
-
     def _keep_last_good(self, folder, phase):
         """After a run that failed, writes the phase's last good network; returns what is kept."""
         path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
@@ -284,29 +217,12 @@ class Experiment:
             return "no epoch before it was good, so no weights are kept"
         if progress["phase"] != phase.number:
             return f"the phase before it is kept in {run_directory.STANDARD}"
-        self._model.load_weights(path)
-        self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
         _save_network(self.network, folder / run_directory.NETWORK)
         return f"the network of epoch {progress['epoch']} is kept in {run_directory.NETWORK}"
 
 
-def write_log(path, rows):
-    """Writes the log's rows as CSV, atomically; phases may have different columns."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_text(path, text.getvalue())
-
-
 def _number(value):
     return value if isinstance(value, (int, float)) else 0
-
-
-def _phase_seed(seed, phase):
-    # Phases must not repeat each other's order and noise.
-    return seed * 1000 + phase.number
 
 
 def _save_network(network, path):

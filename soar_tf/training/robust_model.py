@@ -18,7 +18,7 @@ _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
 
 @keras.saving.register_keras_serializable(package="soar_tf")
-class RobustModel(keras.Model):
+class RobustModel(replicas.DistributedModel):
     """A Keras model that trains a network with a method.
 
     Calling, predicting, evaluating and exporting it is calling the network; `fit` minimises the
@@ -93,7 +93,9 @@ class RobustModel(keras.Model):
         """
         loss = losses.default_loss() if loss is None else loss
         self._per_example_loss = losses.per_example(loss)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        with self.distribute_strategy.scope():
+            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        replicas.check_distributed(self, self.optimizer, kwargs.get("jit_compile"))
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
@@ -124,26 +126,28 @@ class RobustModel(keras.Model):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = self._checked_pixels(tf.cast(x, tf.float32))
+        x = self._checked_pixels(replicas.nonempty(tf.cast(x, tf.float32)))
         if self.jit_compile:
             micro_batches.check_compilable(x, self.micro_batch)
-        positions = replicas.global_positions(tf.shape(x)[0])
-        keys = random.example_keys(self.seed, positions, step=self.step.value, purpose="training")
+        share = replicas.share(tf.shape(x)[0])
+        keys = random.example_keys(
+            self.seed, share.positions, step=self.step.value, purpose="training"
+        )
         # The optimizer's loss scale times the replica's share of the global mean.
-        factor = self.optimizer.scale_loss(tf.constant(1.0)) / replicas.count()
+        factor = self.optimizer.scale_loss(tf.constant(1.0)) * share.fraction
         # The method as it is in this step: its schedules' values for constants.
         method = self.method.at(self.step.value, self._steps_per_epoch)
         part_of = functools.partial(self._part, method, factor=factor, batch=tf.shape(x)[0])
         rows = (x, y, sample_weight, keys)
         whole = micro_batches.accumulate(part_of, rows, self.micro_batch)
-        gradients = self._clipped_gradients(whole, factor, method.penalty_clipnorm)
+        gradients = self._global_gradients(whole, method.penalty_clipnorm)
         # Before the counter moves: the values of the step that is being taken.
         scheduled = self.method.scheduled_values(self.step.value, self._steps_per_epoch)
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.step.assign_add(1)
         self._track(whole, tf.shape(x)[0])
         logs = self.compute_metrics(x, y, whole.logits, sample_weight=sample_weight)
-        return {**logs, **scheduled}
+        return self._reducible({**logs, **scheduled})
 
     def _part(self, method, x, y, sample_weight, keys, *, factor, batch):
         """What some examples add to the step of a batch of `batch`; gradients times `factor`."""
@@ -171,7 +175,7 @@ class RobustModel(keras.Model):
         return micro_batches.Part(objective, penalty, mean_penalty, terms.logits, *gradients)
 
     def test_step(self, data):
-        logs = super().test_step(data)
+        logs = self._reducible(super().test_step(data))
         logs.pop("penalty", None)
         return logs
 
@@ -184,9 +188,7 @@ class RobustModel(keras.Model):
         with tf.control_dependencies([tf.debugging.Assert(inside, [_OUTSIDE, low, high])]):
             return tf.identity(x)
 
-    def _gradients(
-        self, tape, scaled, terms, regularization, sample_weight, factor, batch, clips
-    ):
+    def _gradients(self, tape, scaled, terms, regularization, sample_weight, factor, batch, clips):
         """The gradient by each trainable weight, and the penalty's if it is clipped by itself."""
         objective, penalty, total = scaled
         weights = [weight.value for weight in self.network.trainable_weights]
@@ -203,15 +205,16 @@ class RobustModel(keras.Model):
             gradients = _add(gradients, [_scaled(g, factor) for g in penalty_on_weights])
         return gradients, penalty_gradients
 
-    def _clipped_gradients(self, whole, factor, clipnorm):
-        """The batch's gradient by each trainable weight, the penalty's part of it clipped."""
+    def _global_gradients(self, whole, clipnorm):
+        """The global batch's gradient by each trainable weight, the penalty's part clipped.
+
+        Summed over the replicas, so that the optimizer clips and checks the global gradient.
+        """
+        gradients = replicas.sum_gradients(whole.gradients)
         if whole.penalty_gradients is None:
-            return whole.gradients
-        penalty_gradients = replicas.sum_gradients(whole.penalty_gradients)
-        # The sum over replicas is clipped, and summed once more by the optimizer.
-        limit = clipnorm * factor * replicas.count()
-        clipped = [_scaled(g, 1.0 / replicas.count()) for g in _clip(penalty_gradients, limit)]
-        return _add(clipped, whole.gradients)
+            return gradients
+        limit = clipnorm * self.optimizer.scale_loss(tf.constant(1.0))
+        return _add(_clip(replicas.sum_gradients(whole.penalty_gradients), limit), gradients)
 
     def _track(self, whole, batch):
         total = whole.objective if whole.penalty is None else whole.objective + whole.penalty
@@ -264,6 +267,8 @@ def _assertions_as_input_errors():
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
+        if replicas.EMPTY in str(error):
+            raise InputError(replicas.EMPTY) from None
         number = r"[^-\dni]*([-+.\dnaife]+)"
         found = re.search(re.escape(_OUTSIDE) + number + number, str(error))
         if _OUTSIDE not in str(error):

@@ -1,0 +1,160 @@
+"""Distribution strategies: making one, and passing bytes between its processes."""
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from soar_tf import cluster as clusters
+from soar_tf.errors import InputError, RunError
+
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.CancelledError,
+)
+
+
+class WorkerLost(RunError):
+    """Another process of the run stopped; the same command on every host goes on."""
+
+
+def make(cluster, *, timeout=300):
+    """Makes the strategy of a cluster; for several hosts, waits until all have come.
+
+    Args:
+        cluster: A `soar_tf.cluster.Cluster`.
+        timeout: Seconds to wait for the other hosts.
+
+    Returns:
+        A `tf.distribute.Strategy`, or `None` for a cluster without one.
+
+    Raises:
+        InputError: If a host has no address or the own port is taken.
+        WorkerLost: If a host goes away while connecting.
+        SystemExit: With code 1 and a sentence on stderr if hosts do not come in time.
+    """
+    if cluster.strategy is None:
+        return None
+    if cluster.strategy == "mirrored":
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    clusters.check_reachable(cluster)
+    os.environ["TF_CONFIG"] = cluster.tf_config()
+    # TensorFlow's constructor waits without limit, and in C++, where no signal is heard.
+    watchdog = threading.Timer(timeout, _give_up, [cluster, timeout])
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        with workers_may_stop():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise InputError(f"`strategy` multi-worker could not start: {error}.") from None
+    finally:
+        watchdog.cancel()
+
+
+def _give_up(cluster, timeout):
+    silent = clusters.silent(cluster) or ["none"]
+    print(
+        f"Failed: not all {len(cluster.hosts)} workers came within {timeout:g} s; no answer from: "
+        f"{', '.join(silent)}.",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
+
+
+def scope(strategy):
+    """The strategy's scope, or a context that does nothing for `None`."""
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def describe(strategy):
+    """Strategy, replicas and hosts, JSON-serializable, for a run's manifest."""
+    if strategy is None:
+        return {"strategy": None, "replicas": 1, "hosts": 1}
+    name = "multi-worker" if _is_multi_worker(strategy) else "mirrored"
+    replicas = strategy.num_replicas_in_sync
+    return {"strategy": name, "replicas": replicas, "hosts": hosts(strategy)}
+
+
+def _is_multi_worker(strategy):
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def hosts(strategy):
+    """Number of processes that train together."""
+    return strategy.extended._num_workers if _is_multi_worker(strategy) else 1
+
+
+def rank(strategy):
+    """This process's number among them; 0 is the chief, which alone writes results."""
+    return strategy.extended._id_in_cluster if _is_multi_worker(strategy) else 0
+
+
+def gather(strategy, payload):
+    """Every process's bytes, in the order of ranks. All processes must call it together."""
+    if hosts(strategy) == 1:
+        return [payload]
+    sizes = np.zeros(hosts(strategy), np.int32)
+    sizes[rank(strategy)] = len(payload)
+    sizes = _summed(strategy, sizes)
+    table = np.zeros((len(sizes), -(-int(sizes.max()) // 4)), np.int32)
+    table[rank(strategy)] = _padded(payload, table.shape[1])
+    rows = _summed(strategy, table)
+    return [row.tobytes()[:size] for row, size in zip(rows, sizes, strict=True)]
+
+
+def from_chief(strategy, payload):
+    """The chief's bytes, in every process; the others' `payload` is ignored."""
+    if hosts(strategy) == 1:
+        return payload
+    chief = rank(strategy) == 0
+    size = int(_summed(strategy, np.int32([len(payload) if chief else 0]))[0])
+    words = -(-size // 4)
+    row = _padded(payload, words) if chief else np.zeros(words, np.int32)
+    return _summed(strategy, row).tobytes()[:size]
+
+
+def _padded(payload, words):
+    return np.frombuffer(payload.ljust(4 * words, b"\0"), np.int32)
+
+
+def _summed(strategy, values):
+    """The sum over processes of an int32 array, each process counted once."""
+    if values.size == 0:
+        return values
+    local = strategy.num_replicas_in_sync // hosts(strategy)
+
+    def add(own):
+        context = tf.distribute.get_replica_context()
+        first = tf.cast(context.replica_id_in_sync_group % local == 0, own.dtype)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, own * first)
+
+    # A `partial` is a function of its own for TensorFlow, which else warns of retracing.
+    run = tf.function(functools.partial(strategy.run, add), autograph=False)
+    with workers_may_stop():
+        return strategy.experimental_local_results(run(args=(tf.constant(values),)))[0].numpy()
+
+
+@contextlib.contextmanager
+def workers_may_stop():
+    """Turns TensorFlow's errors after the loss of a process into a `WorkerLost`."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        lost = isinstance(error, _LOST)
+        if not (lost or "Collective ops is aborted" in str(error)):
+            raise
+        raise WorkerLost(
+            "another worker stopped; give the same command on every host again, and the run goes "
+            "on after the last epoch."
+        ) from None
