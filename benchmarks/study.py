@@ -91,7 +91,10 @@ class Study:
         if failed:
             row["failed"] = failed
         else:
-            row |= self.attacked(folder)
+            try:
+                row |= self.attacked(folder)
+            except subprocess.CalledProcessError as error:
+                sys.exit(f"{' '.join(error.cmd)}\n{error.stderr}")
             row["step_cost"] = self.step_cost(folder)
         self.report["rows"][name] = row
         self.write()
@@ -109,7 +112,7 @@ class Study:
         if self.source is not None:
             result = command_line(
                 "transfer", "--source", self.source, "--target", folder, "--attack", "pgd20",
-                *common, "--json",
+                *common, "--output", folder / "transfer", "--json",
             )  # fmt: skip
             accuracy = json.loads(result)["accuracy"][str(self.source)]
             row["transfer"] = accuracy[str(folder)]

@@ -37,7 +37,8 @@ class SOAR(Regularizer):
         alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha).
         init: The point x': `"pgd1"` (random start, then one PGD step), `"random"` (random start)
             or `"zero"` (x itself). The last two let the network mask its gradients.
-        step_size: Length of the PGD1 step. Default: `epsilon / 4` (2/255 at 8/255).
+        step_size: Length of the PGD1 step. Default: `epsilon / 4` (2/255 at 8/255); for l2
+            `2.5 * epsilon`.
         num_directions: Number of random directions z.
         norm_clip: Largest value of the norm $\|\cdot\|_2$ (`None`: unclipped). Default: the
             preset's.

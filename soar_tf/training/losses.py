@@ -29,9 +29,10 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     Example:
 
+    >>> import numpy as np
     >>> from soar_tf.training import SmoothedCrossentropy
     >>> loss = SmoothedCrossentropy(0.1)
-    >>> round(float(loss([0], [[0.0, 0.0]])), 4)
+    >>> round(float(loss(np.array([0]), np.zeros((1, 2)))), 4)
     0.6931
     """
 

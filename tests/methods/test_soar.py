@@ -20,7 +20,7 @@ from linear_oracle import (
 )
 
 import soar_tf
-from soar_tf.ops import random
+from soar_tf.ops import projections, random
 
 FREE = {"norm_clip": None, "penalty_clipnorm": None, "init": "zero"}
 
@@ -82,6 +82,23 @@ def test_expansion_point_of_pgd1():
     start = x + uniform_start(random.derive(random.derive(keys(), "init"), 0), 0.2)
     end = sign_steps(start, x, gradient, 1, 0.05, 0.2)
     np.testing.assert_allclose(terms(method).loss, cross_entropy(end), rtol=1e-5)
+
+
+def test_l2_threat_model():
+    method = soar_tf.methods.SOAR(0.2, norm="l2", hvp="exact", norm_clip=None, step_size=0.15)
+    drawn = random.derive(random.derive(keys(), "init"), 0)
+    delta = projections.random_in_ball(drawn, (SIDE,), 0.2, "l2").numpy().astype("float64")
+    g = gradient(x + delta)
+    delta += 0.15 * g / np.linalg.norm(g, axis=1, keepdims=True)
+    delta *= np.minimum(1, 0.2 / np.linalg.norm(delta, axis=1, keepdims=True))
+    point = x + delta  # the box is further away
+    z, last = directions(keys())
+    product = np.stack([H @ v for H, v in zip(hessians(point), z, strict=True)])
+    image = product + last[:, None] * gradient(point)
+    got = terms(method)
+    np.testing.assert_allclose(got.loss, cross_entropy(point), rtol=1e-5)
+    expected = (0.2**2 + 1) / 2 * np.linalg.norm(image, axis=1)
+    np.testing.assert_allclose(got.penalty, expected, rtol=1e-4)
 
 
 def test_norm_clip_is_on_the_norm():
