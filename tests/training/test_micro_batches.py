@@ -7,6 +7,7 @@ import pytest
 import soar_tf
 from soar_tf import methods, serialization
 from soar_tf.errors import InputError
+from soar_tf.training import micro_batches
 
 SHAPE, CLASSES, BATCH = (5, 5, 1), 3, 8
 
@@ -59,18 +60,22 @@ def test_parts_of_3_give_the_step_of_the_batch(name):
     assert_same_step(whole, parts, tolerance=2e-2 if name == "llr" else 1e-3)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_it_holds_in_a_graph(jit_compile):
     soar = methods.get("soar", epsilon=0.1, penalty_clipnorm=0.01)
-    whole = train(soar, None, run_eagerly=True)
-    assert_same_step(whole, train(soar, 3, jit_compile=jit_compile))
+    whole = train(soar, None, steps=1, run_eagerly=True)
+    assert_same_step(whole, train(soar, 3, steps=1, jit_compile=jit_compile))
 
 
 def test_the_accumulated_penalty_gradient_is_clipped_not_that_of_a_part():
-    # Each part's gradient is shorter than the limit, so that clipping parts would change nothing.
-    free = train(methods.get("soar", epsilon=0.1, penalty_clipnorm=None, norm_clip=None), 1)
+    # A part's gradient, an eighth of its examples' mean, is shorter than the limit: clipping the
+    # parts would change nothing.
+    eager = {"steps": 1, "run_eagerly": True}
+    free = train(
+        methods.get("soar", epsilon=0.1, penalty_clipnorm=None, norm_clip=None), 1, **eager
+    )
     bound = methods.get("soar", epsilon=0.1, penalty_clipnorm=0.05, norm_clip=None)
-    whole, parts = train(bound, None), train(bound, 1)
+    whole, parts = train(bound, None, **eager), train(bound, 1, **eager)
     assert_same_step(whole, parts)
     assert np.linalg.norm(parts[1] - free[1]) > 0.01 * np.linalg.norm(free[1])
 
@@ -80,7 +85,7 @@ def test_partial_batches_in_fit():
     results = []
     for size in (None, 2):
         net = network()
-        model = soar_tf.SOARModel(net, epsilon=0.1, micro_batch=size)
+        model = soar_tf.RobustModel(net, build("gradient-norm"), micro_batch=size)
         model.compile(keras.optimizers.SGD(0.05), metrics=["accuracy"])
         history = model.fit(x, y, batch_size=5, epochs=2, shuffle=False, verbose=0).history
         results.append(({k: v[-1] for k, v in history.items()}, net.get_weights()))
@@ -132,3 +137,20 @@ def test_bad_values_are_refused():
     x, y = data(7)
     with pytest.raises(InputError, match="drop_remainder"):
         model.fit(x, y, batch_size=4, verbose=0)
+
+
+def test_the_command_line_trains_in_parts(run_cli, tmp_path, monkeypatch):
+    sizes, original = [], micro_batches.accumulate
+
+    def accumulate(part_of, tensors, size):
+        sizes.append(size)
+        return original(part_of, tensors, size)
+
+    monkeypatch.setattr(micro_batches, "accumulate", accumulate)
+    run_cli(
+        "train", "--method", "standard", "--dataset", "digits", "--network", "mlp", "--epochs", 1,
+        "--network-arg", "width=0.1", "--limit", 40, "--batch-size", 16, "--micro-batch", 6,
+        "--verbose", 0, "--evaluate", 0, "--workdir", tmp_path / "run",
+    )  # fmt: skip
+    assert set(sizes) == {6}
+    assert "micro_batch = 6" in (tmp_path / "run" / "config.toml").read_text()
