@@ -98,7 +98,13 @@ def compiled(name, seed):
     return model
 
 
-@pytest.mark.parametrize("name", methods.ALL_OBJECTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("soar", "trades") else pytest.param(name, marks=pytest.mark.slow)
+        for name in methods.ALL_OBJECTS
+    ],
+)
 def test_every_methods_state_is_in_its_checkpoint(name, tmp_path):
     generator = np.random.default_rng(0)
     batches = [generator.uniform(0, 1, (6, 4, 4, 1)).astype("float32") for _ in range(4)]

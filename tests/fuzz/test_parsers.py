@@ -16,7 +16,7 @@ from soar_tf.experiments import checkpoints
 from soar_tf.untrusted import saved_models
 
 quick = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
