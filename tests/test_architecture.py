@@ -13,8 +13,8 @@ PACKAGE = ROOT / "soar_tf"
 # Leaves may be used by every room; then each room may use the rooms before it.
 LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks", "model_files")
 ORDER = (
-    "ops", "datasets", "attacks", "methods", "training", "evaluation", "callbacks", "saved_model",
-    "experiments", "cli",
+    "ops", "theory", "datasets", "attacks", "methods", "training", "evaluation", "callbacks",
+    "saved_model", "experiments", "cli",
 )  # fmt: skip
 
 
