@@ -9,6 +9,7 @@ import soar_tf
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
+from soar_tf.cli.reproduce import reproduce
 from soar_tf.cli.train import train
 from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
@@ -52,5 +53,5 @@ def main():
     """
 
 
-for _command in (train, evaluate, transfer, export, list_names):
+for _command in (train, evaluate, transfer, reproduce, export, list_names):
     main.add_command(_command)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "soar_tf"
 LEAVES = ("_lazy", "errors", "serialization", "files", "config", "networks", "model_files")
 ORDER = (
     "ops", "theory", "datasets", "attacks", "methods", "training", "evaluation", "callbacks",
-    "saved_model", "experiments", "cli",
+    "saved_model", "plots", "experiments", "paper", "cli",
 )  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+"""The SOAR paper again: each table, figure and section by one command, one module each.
+
+`soar-tf reproduce NAME` loads the module of that name and calls its `report(study)`. This file
+imports nothing heavy, because the command line's help names the entries.
+"""
+
+import importlib
+
+from soar_tf.errors import check_choice
+
+ENTRIES = {
+    "section2": "the over-parametrised linear regression and its attack",
+    "section4": "the ladder of bounds, and the penalty of a logistic classifier",
+    "figure1": "the loss along a line, exactly and by Taylor expansions: one image",
+    "figure4": "the same for more images",
+}
+
+
+def load(name):
+    """The module of an entry.
+
+    Args:
+        name: One of `ENTRIES`.
+
+    Returns:
+        The module: `DATASET` (the data set by default, or `None` where there is none), `NETWORKS`
+        (names of the networks that it needs) and `report(study)`.
+
+    Raises:
+        InputError: For an unknown name.
+
+    Example:
+
+    >>> from soar_tf import paper
+    >>> paper.load("section2").NETWORKS
+    ()
+    """
+    check_choice(name, "name", ENTRIES)
+    return importlib.import_module(f"{__name__}.{name}")
