@@ -1,5 +1,7 @@
 """`soar-tf reproduce`."""
 
+import logging
+
 import click
 
 from soar_tf import paper
@@ -56,6 +58,8 @@ def reproduce(as_json, **options):
     Example: soar-tf reproduce section2 --budget short --output results
     """
     load_tensorflow()
+    # It warns of retracing where one process trains several networks, each with its own graph.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     from soar_tf.paper.reproduce import reproduce as run
 
     try:

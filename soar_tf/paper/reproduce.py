@@ -107,5 +107,3 @@ def _note(study):
         parts.append(f"Data: {study.dataset().provenance}")
         parts += [JPEG] if "JPEG" in study.dataset().provenance else []
     return " ".join(parts)
-
-

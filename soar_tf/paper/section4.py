@@ -206,8 +206,8 @@ def _findings(rungs, shares, faded):
     below = shares["the mean penalty is below the inner maximum"]
     first, last = (faded[f"{c:g}"] for c in (_CONFIDENCES[0], _CONFIDENCES[-1]))
 
-    def fall(column):
-        return np.mean(first[column]) / np.mean(last[column])
+    def caught(row):
+        return np.mean(row["penalty"]) / np.mean(row["growth"])
 
     return [
         f"The penalty's mean is {mean(rungs['penalty']) / mean(rungs['box']):.1f} times the inner "
@@ -217,8 +217,8 @@ def _findings(rungs, shares, faded):
         f"Maximising the terms apart is tighter than the paper's unified bound for "
         f"{mean(separate):.1f} % of the images.",
         f"The mean penalty is below the inner maximum for {mean(below):.1f} % of the images.",
-        f"From confidence {_CONFIDENCES[0]:g} to {_CONFIDENCES[-1]:g} the logistic penalty falls "
-        f"{fall('penalty'):.3g} times, the true growth of the loss {fall('growth'):.3g} times.",
+        f"The logistic penalty is {caught(first):.2f} times the true growth of the loss at "
+        f"confidence {_CONFIDENCES[0]:g}, and {caught(last):.2f} times at {_CONFIDENCES[-1]:g}.",
     ]
 
 
@@ -232,6 +232,13 @@ def _draw(faded):
         label: [float(np.mean(row[column])) for row in faded.values()]
         for column, label in names.items()
     }
-    panel = {"x": x, "curves": curves, "title": "Logistic classifier: the penalty fades",
-             "x_label": "1 - confidence", "y_label": "nats", "log_x": True, "log_y": True}
+    panel = {
+        "x": x,
+        "curves": curves,
+        "title": "Logistic classifier: the penalty fades",
+        "x_label": "1 - confidence",
+        "y_label": "nats",
+        "log_x": True,
+        "log_y": True,
+    }
     return growth([panel])

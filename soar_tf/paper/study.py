@@ -214,5 +214,3 @@ def float64_network(network):
     copy = keras.models.clone_model(network, input_tensors=inputs, clone_function=wide)
     copy.set_weights(network.get_weights())
     return copy
-
-
