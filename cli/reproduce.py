@@ -44,8 +44,13 @@ from soar_tf.errors import RunError
     help="Folder for NAME.json, NAME.csv, NAME.md and NAME.png; networks and measurements are kept "
     "there, so that the same command goes on where it was stopped.",
 )
-@click.option("--verbose", type=click.IntRange(0, 2), default=2, show_default=True,
-              help="While networks train: 0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
+@click.option(
+    "--verbose",
+    type=click.IntRange(0, 2),
+    default=2,
+    show_default=True,
+    help="While networks train: 0: silent, 1: progress bars, 2: one line an epoch.",
+)
 @params.json_option
 def reproduce(as_json, **options):
     """Make NAME again, our figures beside the paper's.

@@ -1,5 +1,7 @@
 """Section 2: a regression that is learned perfectly, and attacked through what it never learned."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,9 +31,8 @@ def report(study):
     for seed in study.seeds:
         for d in work["dimensions"]:
             settings = {"d": d, "draws": work["draws"], "seed": seed, "epsilon": study.epsilon}
-            figures = study.measured(
-                "regression", settings, lambda settings=settings: _attacked(**settings)
-            )
+            compute = functools.partial(_attacked, **settings)
+            figures = study.measured("regression", settings, compute)
             for column, value in figures.items():
                 growth[str(d)].setdefault(column, []).append(value)
         for row, figures in _corrected(seed, study.epsilon).items():

@@ -1,5 +1,6 @@
 """Section 4: every rung of the ladder of bounds on small networks; 4.1: the logistic classifier."""
 
+import functools
 import itertools
 import math
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from soar_tf import theory
 from soar_tf.evaluation import PerExample
-from soar_tf.ops import bounds, curvature, gradients, losses, random
+from soar_tf.ops import bounds, curvature, gradients, losses
 from soar_tf.paper import recipes
 from soar_tf.paper.report import Grid, Report
 from soar_tf.paper.study import float64_network
@@ -133,9 +134,8 @@ def _faded(study):
     for confidence, seed in itertools.product(_CONFIDENCES, study.seeds):
         settings = {"confidence": confidence, "directions": directions, "seed": seed,
                     "epsilon": epsilon, "d": _D, "weight": _WEIGHT}  # fmt: skip
-        figures = study.measured(
-            "logistic", settings, lambda: _logistic(confidence, directions, seed, epsilon)
-        )
+        compute = functools.partial(_logistic, confidence, directions, seed, epsilon)
+        figures = study.measured("logistic", settings, compute)
         for column, value in figures.items():
             rows.setdefault(f"{confidence:g}", {}).setdefault(column, []).append(value)
     return rows
