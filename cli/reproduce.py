@@ -74,9 +74,11 @@ def reproduce(as_json, **options):
     if as_json:
         click.echo(paths[0].read_text(encoding="utf-8"), nl=False)
         return
-    click.echo("\n\n".join(grid.markdown() for grid in report.grids))
-    click.echo("\n" + "\n".join(f"- {finding}" for finding in report.findings))
-    click.echo("\nWritten: " + ", ".join(str(path) for path in paths))
+    for grid in report.grids:
+        click.echo(grid.markdown() + "\n")
+    for finding in report.findings:
+        click.echo(f"- {finding}")
+    click.echo("Written: " + ", ".join(str(path) for path in paths))
 
 
 _WIDTH = max(map(len, paper.ENTRIES))

@@ -3,10 +3,7 @@
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
-
-from soar_tf.errors import InputError
 
 # Names that begin so belong to files that were never finished.
 UNFINISHED = ".writing-"
@@ -58,29 +55,3 @@ def write_text(path, text):
 def write_json(path, value):
     """Writes a JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=False) + "\n")
-
-
-def check_folder(path, argument, names=()):
-    """Refuses a folder that cannot be written before hours of work, not after; writes nothing.
-
-    Args:
-        path: The folder, which need not exist.
-        argument: The argument's name, for the error.
-        names: Names of the files that are to be written there.
-
-    Raises:
-        InputError: If it cannot be made or written, or holds folders of these names.
-    """
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"`{argument}` {path} must be a folder. Received: the file {place}.")
-    for name in names:
-        if (Path(path) / name).is_dir():
-            raise InputError(f"`{argument}` {path} holds a folder named {name}.")
-    try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=UNFINISHED):
-            pass
-    except OSError as error:
-        raise InputError(f"`{argument}` {path} cannot be written: {error.strerror}.") from None

@@ -48,6 +48,8 @@ class Experiment:
         dataset: The loaded `soar_tf.datasets.Dataset`.
         network: The network to train.
         phases: The phases.
+        callbacks: Further Keras callbacks of the method's phase; what they log stands in the run's
+            log.
 
     Raises:
         InputError: If anything in the configuration cannot be used.
@@ -66,6 +68,7 @@ class Experiment:
         )
         self.network = self._network()
         self.phases = self._phases(method)
+        self.callbacks = []
 
     @staticmethod
     def _method_arguments(config):
@@ -199,6 +202,7 @@ class Experiment:
             print(f"Phase {phase.name}: epochs {epoch + 1} to {phase.epochs}", file=sys.stderr)
         callbacks = [
             keras.callbacks.TerminateOnNaN(),
+            *(self.callbacks if phase is self.phases[-1] else ()),
             checkpoints.CheckpointEachEpoch(
                 folder / run_directory.CHECKPOINTS,
                 (phase.number, phase.name),

@@ -1,6 +1,7 @@
 """`soar-tf transfer`: the source x target matrix from stored models, and its files."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 from soar_tf import attacks as attacks_room
@@ -56,8 +57,7 @@ def transfer_models(
         InputError: If a model, the data, the attack or `output` cannot be used.
     """
     attacks_room.get(attack, epsilon=8 / 255 if epsilon is None else epsilon)
-    if output is not None:
-        files.check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
+    _check_output(output)
     loaded = {str(path): None for path in (*sources, *targets)}
     loaded = {name: models.load(name) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
@@ -111,6 +111,25 @@ def _common_dataset(loaded):
     if not known:
         raise InputError("`dataset` is needed: only a run directory knows its own.")
     raise InputError(f"`dataset` is needed: the runs are of {' and '.join(sorted(known))}.")
+
+
+def _check_output(output):
+    """Refuses a folder that cannot be written before hours of attacks, not after."""
+    if output is None:
+        return
+    place = Path(output).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"`output` {output} must be a folder. Received: the file {place}.")
+    for name in (JSON, MARKDOWN, PICTURE):
+        if (Path(output) / name).is_dir():
+            raise InputError(f"`output` {output} holds a folder named {name}.")
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
+            pass
+    except OSError as error:
+        raise InputError(f"`output` {output} cannot be written: {error.strerror}.") from None
 
 
 def _write(folder, report):

@@ -9,10 +9,19 @@ import importlib
 from soar_tf.errors import check_choice
 
 ENTRIES = {
+    "table1": "clean accuracy and white-box l-infinity attacks",
+    "table2": "white-box l2 attacks",
+    "table3": "attacks transferred from other networks",
+    "table4": "SOAR's three initialisations",
+    "table5": "mean top probability: a sign of gradient masking",
+    "table6": "rotations and translations",
+    "table7": "Gaussian noise",
     "section2": "the over-parametrised linear regression and its attack",
     "section4": "the ladder of bounds, and the penalty of a logistic classifier",
     "figure1": "the loss along a line, exactly and by Taylor expansions: one image",
-    "figure4": "the same for more images",
+    "figure2": "the penalty from one and from many random directions, during training",
+    "figure3": "clean and PGD20 accuracy during training for several lambda",
+    "figure4": "figure 1 for more images",
 }
 
 

@@ -48,6 +48,8 @@ class Recipe:
         network_args: Its arguments.
         seed_offset: Added to the seed: another initialisation than the network it attacks.
         pixels: Largest number of input coordinates, for which images are shrunk; or `None`.
+        epochs: Epochs in budgets in which it trains less long than its kind, `{budget: epochs}`.
+        monitors: What its training logs after each epoch: `"penalty"`, `"robustness"`.
     """
 
     label: str
@@ -58,10 +60,18 @@ class Recipe:
     network_args: dict = dataclasses.field(default_factory=dict)
     seed_offset: int = 0
     pixels: int | None = None
+    epochs: dict = dataclasses.field(default_factory=dict)
+    monitors: tuple = ()
 
 
-def _soar(label, init):
-    return Recipe(label, "soar", {"init": init}, starts_from="standard")
+def _soar(label, init, monitors=()):
+    return Recipe(label, "soar", {"init": init}, starts_from="standard", monitors=monitors)
+
+
+def _weighted(lambda_):
+    """For figure 3."""
+    return Recipe(f"λ = {lambda_:g}", "soar", {"lambda_": lambda_}, starts_from="standard",
+                  epochs={"short": 3}, monitors=("robustness",))  # fmt: skip
 
 
 def _small(label, method, activation, starts_from=None):
@@ -69,6 +79,8 @@ def _small(label, method, activation, starts_from=None):
     return Recipe(label, method, starts_from=starts_from, network="mlp", pixels=12,
                   network_args={"width": 0.25, "activation": activation})  # fmt: skip
 
+
+LAMBDAS = (0.0, 0.1, 0.5, 1.0)
 
 # The method's epsilon is the data set's usual one (`soar_tf.config.recipe`), 8/255 on CIFAR-10.
 RECIPES = {
@@ -78,11 +90,12 @@ RECIPES = {
     "adv1-pretrain": Recipe(
         "Adv1-pretrain", "adversarial", {"steps": 1}, starts_from="standard"
     ),
-    "soar": _soar("SOAR", "pgd1"),
+    "soar": _soar("SOAR", "pgd1", ("penalty",)),
     "soar-zero": _soar("SOAR, zero init", "zero"),
     "soar-random": _soar("SOAR, random init", "random"),
     "cnn-source": Recipe("CNN", "standard", seed_offset=100),
     "resnet18": Recipe("ResNet18", "standard", network="resnet18", seed_offset=100),
+    **{f"soar-lambda-{value:g}": _weighted(value) for value in LAMBDAS},
     "small-standard": _small("Standard (ReLU)", "standard", "relu"),
     "small-soar": _small("SOAR (ReLU)", "soar", "relu", starts_from="small-standard"),
     "small-smooth": _small("Standard (tanh)", "standard", "tanh"),
@@ -119,7 +132,8 @@ def epochs(name, budget, dataset):
     recipe = RECIPES[check_choice(name, "network", RECIPES)]
     kind = "fine-tuned" if recipe.starts_from else recipe.method
     small = dataset == "digits" or recipe.pixels is not None
-    return (_DIGITS_SHORT if budget == "short" and small else _EPOCHS[budget])[kind]
+    usual = (_DIGITS_SHORT if budget == "short" and small else _EPOCHS[budget])[kind]
+    return recipe.epochs.get(budget, usual)
 
 
 def image_size(name, image_shape):
@@ -194,7 +208,7 @@ def with_starts(names):
 STEP_MILLISECONDS = {
     "2 CPU cores": {
         "standard": 77, "cnn-source": 77, "adv7": 466, "adv1-scratch": 133, "adv1-pretrain": 133,
-        "soar": 379, "soar-random": 379, "soar-zero": 379,
+        **{name: 379 for name, recipe in RECIPES.items() if recipe.method == "soar"},
     },
 }  # fmt: skip
 _CIFAR10_TRAINING_IMAGES = 45_000

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from soar_tf import files, paper
+from soar_tf import paper
 from soar_tf.errors import InputError, check_choice, check_integer
 from soar_tf.experiments.manifest import environment
 from soar_tf.paper import recipes
 from soar_tf.paper import report as report_room
-from soar_tf.paper.study import Request, Study, check_models
+from soar_tf.paper.study import Request, Study, check_folder, check_models
 
 JPEG = "The paper's figures are of the original CIFAR-10; compare with care."
 
@@ -61,7 +61,7 @@ def reproduce(
     )  # fmt: skip
     if models is not None:
         check_models(models)
-    files.check_folder(output, "output", report_room.names(name))
+    check_folder(output, "output", report_room.names(name))
     study = Study(request)
     if dataset is not None:
         study.dataset()

@@ -1,14 +1,17 @@
 """What an entry works with: data, networks (taken or trained) and measurements that are kept."""
 
+import csv
 import dataclasses
 import hashlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import soar_tf
+from soar_tf import attacks as attacks_room
+from soar_tf import callbacks, datasets, files
 from soar_tf import config as config_room
-from soar_tf import datasets, files
 from soar_tf.errors import InputError
 from soar_tf.experiments import models, run_directory
 from soar_tf.experiments.train import Experiment
@@ -127,7 +130,9 @@ class Study:
             size=recipes.image_size(name, self.dataset().image_shape),
         )
         print(f"Network {name}, seed {seed}", file=sys.stderr)
-        return Experiment(config).run(folder / f"{name}-seed{seed}", verbose=request.verbose)
+        experiment = Experiment(config)
+        experiment.callbacks = monitors(name, experiment.dataset, self.epsilon, request.budget)
+        return experiment.run(folder / f"{name}-seed{seed}", verbose=request.verbose)
 
     def measured(self, what, settings, compute):
         """A measurement: read back if it was made with these settings, else made and kept.
@@ -155,6 +160,30 @@ class Study:
         files.write_json(path, {"settings": settings, "value": value})
         return value
 
+    def log(self, name, seed, columns):
+        """What a network's training logged after each epoch, `{column: [float]}`.
+
+        Args:
+            name, seed: The network.
+            columns: Names of the columns.
+
+        Raises:
+            InputError: If a network from `--models` has no log with these columns.
+        """
+        path = self.network(name, seed).path
+        try:
+            with open(path / run_directory.LOG, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError:
+            rows = []
+        if not rows or not all(rows[-1].get(column) for column in columns):
+            raise InputError(
+                f"`models` must hold {name} as a run directory whose {run_directory.LOG} has "
+                f"{' and '.join(columns)}. Received: {path}."
+            )
+        rows = [row for row in rows if row[columns[0]]]
+        return {column: [float(row[column]) for row in rows] for column in columns}
+
     def networks_used(self):
         """The networks of this study, for the manifest."""
         return [
@@ -170,6 +199,32 @@ class Study:
         ]
 
 
+def monitors(name, dataset, epsilon, budget):
+    """What figures 2 and 3 need to know of every epoch: it stands in the run's log.
+
+    Args:
+        name: The network's name.
+        dataset: The run's data set.
+        epsilon: l-infinity radius.
+        budget: `"smoke"`, `"short"` or `"paper"`.
+
+    Returns:
+        List of Keras callbacks, empty for most networks.
+    """
+    images, directions = (16, 5) if budget == "smoke" else (256, 100)
+    found = []
+    if "penalty" in recipes.RECIPES[name].monitors:
+        found.append(
+            callbacks.CurvatureMonitor(dataset["train"], epsilon, directions, limit=images)
+        )
+    if "robustness" in recipes.RECIPES[name].monitors:
+        attack = attacks_room.get("pgd20", epsilon=epsilon)
+        found.append(
+            callbacks.RobustAccuracy(dataset["test"], attack, limit=2 * images, name="pgd20")
+        )
+    return found
+
+
 def _digest(path):
     """sha256 of a model's weights: of the one file, or of all of a SavedModel's."""
     path = Path(path)
@@ -179,6 +234,32 @@ def _digest(path):
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+def check_folder(path, argument, names=()):
+    """Refuses a folder that cannot be written before hours of work, not after; writes nothing.
+
+    Args:
+        path: The folder, which need not exist.
+        argument: The argument's name, for the error.
+        names: Names of the files that are to be written there.
+
+    Raises:
+        InputError: If it cannot be made or written, or holds folders of these names.
+    """
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"`{argument}` {path} must be a folder. Received: the file {place}.")
+    for name in names:
+        if (Path(path) / name).is_dir():
+            raise InputError(f"`{argument}` {path} holds a folder named {name}.")
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
+            pass
+    except OSError as error:
+        raise InputError(f"`{argument}` {path} cannot be written: {error.strerror}.") from None
 
 
 def check_models(path):

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from soar_tf import paper
 from soar_tf.ops import losses
+from soar_tf.paper import published
 from soar_tf.paper.study import float64_network
 
 SMALL = ("--dataset", "digits", "--verbose", "0")
@@ -43,6 +45,36 @@ def test_section2(output, run_cli):
         assert printed > 1.02 * measured
     assert "ridge solution w₁" in result.stdout and "section2.png" in result.stdout
     assert (output / "section2.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"table{n}" for n in range(1, 8)])
+def test_tables_train_what_they_need(name, output, run_cli):
+    result = run_cli("reproduce", name, "--output", output, *SMALL)
+    report = stored(output, name)
+    rows, printed = report["values"][name], published.TABLES[name]
+    assert set(rows) == set(printed)
+    for row, cells in rows.items():
+        assert set(cells) == {*printed[row], "autoattack"}
+        assert all(0 <= value <= 100 for values in cells.values() for value in values)
+    assert "(86.33 ± 0.42)" in result.stdout or name != "table1"
+    assert "the figures mean nothing" in (output / f"{name}.md").read_text()
+    used = {network["name"] for network in report["manifest"]["networks"]}
+    assert used >= set(paper.load(name).NETWORKS)
+
+
+@pytest.mark.slow
+def test_figures_2_and_3_read_the_logs_of_training(output, run_cli):
+    run_cli("reproduce", "figure2", "--output", output, *SMALL)
+    rows = stored(output, "figure2")["values"]["figure2"]
+    assert list(rows) == ["1"]  # one epoch of SOAR
+    assert rows["1"]["curvature_1"][0] > 0 and rows["1"]["curvature_5"][0] > 0
+    run_cli("reproduce", "figure3", "--output", output, *SMALL)
+    report = stored(output, "figure3")
+    for name in ("soar-lambda-0", "soar-lambda-1"):
+        curve = report["data"]["curves"][name]
+        assert 100 * curve["pgd20"][-1] == report["values"]["figure3"][name]["pgd20"][0]
+    assert (output / "figure3.png").is_file()
 
 
 @pytest.mark.slow
