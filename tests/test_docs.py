@@ -9,7 +9,8 @@ import pytest
 from soar_tf.cli.train import summary_table
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/callbacks.md", "docs/evaluation.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/callbacks.md", "docs/evaluation.md",
+             "docs/theory.md"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

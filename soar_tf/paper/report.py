@@ -87,7 +87,9 @@ def mean_and_deviation(values, unit=""):
     '81.0 ± 1.4'
     """
     text = UNITS[unit].format(float(np.mean(values)))
-    return text if len(values) == 1 else f"{text} ± {UNITS[unit].format(np.std(values, ddof=1))}"
+    if len(values) == 1 or (not unit and min(values) == max(values)):  # such as a closed form
+        return text
+    return f"{text} ± {UNITS[unit].format(np.std(values, ddof=1))}"
 
 
 @dataclasses.dataclass
