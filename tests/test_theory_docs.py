@@ -1,4 +1,4 @@
-"""docs/theory.md: every function that it names exists, its figures are those of the result files."""
+"""docs/theory.md: the functions that it names exist, the figures are the result files'."""
 
 import importlib
 import re

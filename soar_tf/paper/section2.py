@@ -162,8 +162,8 @@ def _findings(growth, fixes):
         f"Gradient descent moved no irrelevant weight by more than {moved:.2g}.",
         f"The attacked loss is {min(ratios):.3f} to {max(ratios):.3f} times its closed form.",
         f"From d = {smallest} to d = {largest} it grows {factor:.3g} times.",
-        f"Equation 2, corrected, differs from the attacked loss by at most {error:.2g}, relatively; as printed "
-        f"it is {printed:.3f} times the loss in the table's example.",
+        f"Equation 2, corrected, is the attacked loss, up to {error:.2g} relatively; as printed it "
+        f"is {printed:.3f} times the loss in the second table's example.",
     ]
 
 
