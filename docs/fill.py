@@ -1,8 +1,8 @@
 """Copies tables and findings from result files into the documents: `python docs/fill.py`.
 
 A document marks a place by two comments, `<!-- begin FILE: START -->` and `<!-- end -->`. Between
-them comes the part of FILE (relative to `docs/`) that begins with START: a paragraph, with the table
-that follows it. `tests/test_theory_docs.py` checks that nobody edited it by hand.
+them comes the part of FILE (relative to `docs/`) that begins with START: a paragraph, with the
+table that follows it. `tests/test_theory_docs.py` checks that nobody edited it by hand.
 """
 
 import re
