@@ -7,7 +7,7 @@ from soar_tf.paper.report import Grid, Report
 
 DATASET = "cifar10"
 NETWORKS = tuple(f"soar-lambda-{value:g}" for value in recipes.LAMBDAS)
-# The log's columns: on validation images, and on the first test images.
+# The log's columns, both on validation images.
 COLUMNS = {"clean": "val_accuracy", "pgd20": "val_pgd20_accuracy"}
 
 
@@ -30,8 +30,8 @@ def report(study):
             measures.accuracy(study, name, seed, "autoattack") for seed in study.seeds
         ]
     caption = (
-        "Accuracy after the last epoch. λ = 0 is adversarial training with PGD1. Clean: validation "
-        "images; PGD20: the first test images; AutoAttack: the first "
+        "Accuracy after the last epoch, on validation images (PGD20: the first); λ = 0 is "
+        "adversarial training with PGD1. AutoAttack: the first "
         f"{study.limits.autoattack_images} test images."
     )
     grid = Grid("figure3", caption, (*COLUMNS, "autoattack"), rows, measures.LABELS, unit="%",

@@ -113,10 +113,10 @@ def _expansions(network, direction, epsilon):
 
 
 def _shown(lines, panels):
-    """The images to draw: those around the median growth of the loss under PGD20."""
+    """The images to draw: evenly spread over the ranks of the loss's growth under PGD20."""
     exact = np.array(lines["pgd"]["exact"])
     order = np.argsort(exact[:, -1] - exact[:, 0], kind="stable")
-    # Evenly spread ranks: the middle one for one image.
+    # For one image, the median.
     ranks = ((np.arange(panels) + 0.5) / panels * len(order)).astype(int)
     return [
         {

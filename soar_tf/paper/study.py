@@ -1,5 +1,6 @@
 """What an entry works with: data, networks (taken or trained) and measurements that are kept."""
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -153,7 +154,7 @@ class Study:
         text = json.dumps([what, settings], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         path = self.request.output / "measurements" / f"{what}-{key}.json"
-        if path.is_file():
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # damaged: made again
             return json.loads(path.read_text(encoding="utf-8"))["value"]
         value = compute()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +221,7 @@ def monitors(name, dataset, epsilon, budget):
     if "robustness" in recipes.RECIPES[name].monitors:
         attack = attacks_room.get("pgd20", epsilon=epsilon)
         found.append(
-            callbacks.RobustAccuracy(dataset["test"], attack, limit=2 * images, name="pgd20")
+            callbacks.RobustAccuracy(dataset["validation"], attack, limit=2 * images, name="pgd20")
         )
     return found
 

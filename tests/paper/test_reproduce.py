@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from soar_tf import paper
 from soar_tf.ops import losses
-from soar_tf.paper import published
+from soar_tf.paper import line, published
 from soar_tf.paper.study import float64_network
 
 SMALL = ("--dataset", "digits", "--verbose", "0")
@@ -96,8 +96,19 @@ def test_section4(output, run_cli):
         assert row["estimate_exact"][0] == pytest.approx(row["penalty"][0], rel=0.25)
 
 
-def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, capfd):
+def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "_expansions", interrupt)
+        stopped = run_cli("reproduce", "figure1", "--output", output, *SMALL, expect=1)
+    assert "the same command goes on" in stopped.stderr
+    assert not (output / "figure1.json").exists()
+    trained = output / "networks" / "digits-smoke" / "standard-seed0" / "model.keras"
+    before = trained.stat().st_mtime_ns
     run_cli("reproduce", "figure1", "--output", output, *SMALL)
+    assert trained.stat().st_mtime_ns == before  # trained once
     first = stored(output, "figure1")
     (network,) = first["manifest"]["networks"]
     assert not network["given"] and network["config"]["method"] == "standard"
@@ -108,11 +119,13 @@ def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, capfd):
         np.testing.assert_allclose(begins, begins[0], rtol=1e-12)
     assert panels[1]["curves"]["exact"][-1] > panels[1]["curves"]["exact"][0]
 
-    # A second run repeats nothing that took time: not even the network's file is needed for it.
-    kept = sorted(path.name for path in (output / "measurements").glob("line-*"))
+    # A second run measures nothing again, but for what was damaged.
+    kept = sorted((output / "measurements").glob("line-*"))
+    times = [path.stat().st_mtime_ns for path in kept]
+    kept[0].write_text("{")
     run_cli("reproduce", "figure1", "--output", output, *SMALL)
     assert stored(output, "figure1")["values"] == first["values"]
-    assert sorted(path.name for path in (output / "measurements").glob("line-*")) == kept
+    assert kept[0].stat().st_size > 1 and kept[1].stat().st_mtime_ns == times[1]
 
     # Figure 4 from a folder of networks: nothing is trained, and the measurements are equal.
     folder = tmp_path / "models"
