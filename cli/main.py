@@ -10,6 +10,7 @@ from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.plot import plot
 from soar_tf.cli.startup import stop_on_sigterm
+from soar_tf.cli.reproduce import reproduce
 from soar_tf.cli.train import train
 from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
@@ -48,5 +49,5 @@ def main():
     """
 
 
-for _command in (train, evaluate, transfer, plot, export, list_names):
+for _command in (train, evaluate, transfer, plot, reproduce, export, list_names):
     main.add_command(_command)

@@ -22,6 +22,7 @@ _EXPORTS = {
     "methods": "soar_tf.methods",
     "networks": "soar_tf.networks",
     "ops": "soar_tf.ops",
+    "theory": "soar_tf.theory",
 }
 
 __all__ = sorted([*_EXPORTS, "__version__"])

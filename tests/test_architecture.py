@@ -16,8 +16,8 @@ LEAVES = (
     "untrusted", "model_files", "plugins", "presets",
 )  # fmt: skip
 ORDER = (
-    "ops", "datasets", "attacks", "methods", "training", "evaluation", "callbacks", "saved_model",
-    "plots", "reports", "experiments", "cli",
+    "ops", "theory", "datasets", "attacks", "methods", "training", "evaluation", "callbacks",
+    "saved_model", "plots", "reports", "experiments", "paper", "cli",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ DOCUMENTS = [
     "docs/callbacks.md",
     "docs/evaluation.md",
     "docs/scale_out.md",
+    "docs/theory.md",
 ]
 
 

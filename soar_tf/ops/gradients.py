@@ -4,6 +4,8 @@ Every function works per example: `values_fn` maps `x` `[B, ...]` to values `[B]
 on example i alone, so the gradient of their sum holds the examples' own gradients.
 """
 
+import math
+
 import tensorflow as tf
 
 
@@ -113,6 +115,32 @@ def hvp_exact(values_fn, x, direction):
         _, gradient = input_gradient(values_fn, x)
         total = tf.reduce_sum(gradient * tf.stop_gradient(direction))
     return _gradient(tape, total, x)
+
+
+def hessian(values_fn, x):
+    """Exact Hessians by the input, one product a coordinate: for inputs of few coordinates.
+
+    Args:
+        values_fn: Callable `[B, ...] -> [B]`.
+        x: float tensor `[B, ...]` with d coordinates an example.
+
+    Returns:
+        float tensor `[B, d, d]`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops.gradients import hessian
+    >>> hessian(lambda x: x[:, 0] ** 2 * x[:, 1], tf.constant([[1.0, 2.0]])).numpy()[0].tolist()
+    [[4.0, 2.0], [2.0, 0.0]]
+    """
+    d = math.prod(x.shape[1:])
+    rows = []
+    for i in range(d):
+        unit = tf.reshape(tf.one_hot(i, d, dtype=x.dtype), [1, *x.shape[1:]])
+        product = hvp_exact(values_fn, x, tf.broadcast_to(unit, tf.shape(x)))
+        rows.append(tf.reshape(product, [-1, d]))
+    return tf.stack(rows, axis=1)
 
 
 def _gradient(tape, total, x):

@@ -1,0 +1,56 @@
+"""Figure 3: clean and PGD20 accuracy during training with SOAR, for several λ."""
+
+import numpy as np
+
+from soar_tf.paper import measures, recipes
+from soar_tf.paper.report import Grid, Report
+
+DATASET = "cifar10"
+NETWORKS = tuple(f"soar-lambda-{value:g}" for value in recipes.LAMBDAS)
+# The log's columns, both on validation images.
+COLUMNS = {"clean": "val_accuracy", "pgd20": "val_pgd20_accuracy"}
+
+
+def report(study):
+    """Reads the accuracies that each training logged; the last epoch gets AutoAttack, too."""
+    logs = {
+        name: [study.log(name, seed, tuple(COLUMNS.values())) for seed in study.seeds]
+        for name in NETWORKS
+    }
+    curves, rows = {}, {}
+    for name, found in logs.items():
+        curves[name] = {
+            column: np.mean([log[key] for log in found], axis=0).tolist()
+            for column, key in COLUMNS.items()
+        }
+        rows[name] = {
+            column: [100.0 * log[key][-1] for log in found] for column, key in COLUMNS.items()
+        }
+        rows[name]["autoattack"] = [
+            measures.accuracy(study, name, seed, "autoattack") for seed in study.seeds
+        ]
+    caption = (
+        "Accuracy after the last epoch, on validation images (PGD20: the first); λ = 0 is "
+        "adversarial training with PGD1. AutoAttack: the first "
+        f"{study.limits.autoattack_images} test images."
+    )
+    grid = Grid("figure3", caption, (*COLUMNS, "autoattack"), rows, measures.LABELS, unit="%",
+                corner="λ")  # fmt: skip
+    return Report("Figure 3: accuracy during training", [grid], [], {"curves": curves},
+                  lambda: _draw(curves))  # fmt: skip
+
+
+def _draw(curves):
+    from soar_tf.plots.growth import growth
+
+    epochs = len(next(iter(curves.values()))["clean"])
+    panels = [
+        {
+            "x": list(range(1, epochs + 1)),
+            "curves": {measures.LABELS[name]: values[column] for name, values in curves.items()},
+            "title": measures.LABELS[column], "x_label": "epoch", "y_label": "accuracy",
+            "log_x": False, "log_y": False,
+        }
+        for column in COLUMNS
+    ]  # fmt: skip
+    return growth(panels)

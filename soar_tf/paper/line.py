@@ -1,0 +1,154 @@
+"""Figures 1 and 4: the loss along x + tη, exactly and by second-order Taylor expansions."""
+
+import numpy as np
+import tensorflow as tf
+
+from soar_tf import attacks as attacks_room
+from soar_tf.evaluation import PerExample
+from soar_tf.ops import gradients, losses, norms, projections
+from soar_tf.paper.report import Grid, Report
+from soar_tf.paper.study import float64_network
+
+NETWORK = "standard"
+# Steps of the finite difference, l2 distances. The paper's largest is 0.03; the last one is about
+# the length of a random perturbation of CIFAR-10.
+STEPS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+POSITIONS = np.linspace(0.0, 1.0, 11)
+DIRECTIONS = ("random", "pgd")
+
+_IMAGES = {"smoke": 16, "short": 500, "paper": 1000}
+_LABELS = {
+    "first order": "no second-order term",
+    "exact Hessian": "exact Hessian-vector product",
+    "random": "random η, mean",
+    "pgd": "η of PGD20, mean",
+    "random, median": "random η, median",
+    "pgd, median": "η of PGD20, median",
+}
+
+
+def report(study, panels, title):
+    """Expands the loss of training images along random and adversarial perturbations.
+
+    Args:
+        study: The `Study`.
+        panels: Number of images in the picture.
+        title: The report's title.
+    """
+    approximations = ["first order", "exact Hessian", *(f"h = {h:g}" for h in STEPS)]
+    columns = [name for direction in DIRECTIONS for name in (direction, f"{direction}, median")]
+    errors = {name: {column: [] for column in columns} for name in approximations}
+    shown = None
+    for seed in study.seeds:
+        lines = {direction: _lines(study, seed, direction) for direction in DIRECTIONS}
+        shown = shown or _shown(lines, panels)
+        for direction, curves in lines.items():
+            for name in approximations:
+                error = np.abs(np.array(curves[name]) - np.array(curves["exact"])).mean(axis=1)
+                errors[name][direction].append(float(error.mean()))
+                errors[name][f"{direction}, median"].append(float(np.median(error)))
+    caption = (
+        f"Distance between the loss along x + tη and its expansion at x (nats), mean over t from 0 "
+        f"to 1; mean and median over {len(lines['random']['exact'])} training images, ε = "
+        f"{study.epsilon:.4g}. The finite differences are along η. Where a kink of the network "
+        "lies closer than h, the difference is the jump divided by h: small steps have a heavy "
+        "tail."
+    )
+    grid = Grid("errors", caption, tuple(columns), errors, _LABELS, corner="second-order term")
+    data = {"t": POSITIONS.tolist(), "panels": shown}
+    return Report(title, [grid], _findings(errors), data, lambda: _draw(data))
+
+
+def _lines(study, seed, direction):
+    """The exact loss and each expansion, `{name: [image][position]}`."""
+    network, count = study.network(NETWORK, seed), _IMAGES[study.request.budget]
+    settings = {"network": network, "images": count, "direction": direction, "seed": seed,
+                "epsilon": study.epsilon, "steps": STEPS, "positions": len(POSITIONS)}  # fmt: skip
+
+    def compute():
+        images = study.dataset()["train"].take(count)
+        measure = PerExample(
+            _expansions(network.keras_model, direction, study.epsilon),
+            seed=seed, purpose="line", batch_size=50,
+        )  # fmt: skip
+        found = measure(images.float_images(), images.labels)
+        return {name: values.tolist() for name, values in found.items()}
+
+    return study.measured("line", settings, compute)
+
+
+def _expansions(network, direction, epsilon):
+    """Graph function of images to their curves; everything after η is in float64."""
+    logits_fn, wide = attacks_room.as_logits_fn(network), float64_network(network)
+    attack = attacks_room.get("pgd20", epsilon=epsilon)
+
+    def curves(x, y, keys):
+        if direction == "pgd":
+            eta = attack.perturb(logits_fn, x, y, keys) - x
+        else:
+            eta = projections.random_in_ball(keys, x.shape[1:], epsilon, "linf")
+        point, eta = tf.cast(x, tf.float64), tf.cast(eta, tf.float64)
+
+        def values(at):
+            return losses.cross_entropy(y, wide(at))
+
+        def along(vector):
+            return tf.reduce_sum(norms.flatten(eta * vector), axis=1)
+
+        loss, gradient = gradients.input_gradient(values, point)
+        length = norms.norm(eta, "l2")
+        unit = eta / norms.per_example(length, eta)
+        second = {"first order": tf.zeros_like(loss)}
+        second["exact Hessian"] = along(gradients.hvp_exact(values, point, eta))
+        for h in STEPS:
+            product = gradients.hvp_finite_difference(values, point, unit, h, gradient=gradient)
+            second[f"h = {h:g}"] = length * along(product)
+        t = tf.constant(POSITIONS)[None]
+        found = {"exact": tf.stack([values(point + s * eta) for s in POSITIONS], axis=1)}
+        for name, value in second.items():
+            found[name] = loss[:, None] + t * along(gradient)[:, None] + t**2 / 2 * value[:, None]
+        return found
+
+    return curves
+
+
+def _shown(lines, panels):
+    """The images to draw: evenly spread over the ranks of the loss's growth under PGD20."""
+    exact = np.array(lines["pgd"]["exact"])
+    order = np.argsort(exact[:, -1] - exact[:, 0], kind="stable")
+    # For one image, the median.
+    ranks = ((np.arange(panels) + 0.5) / panels * len(order)).astype(int)
+    return [
+        {
+            "image": int(order[rank]),
+            "direction": direction,
+            "curves": {name: values[order[rank]] for name, values in lines[direction].items()},
+        }
+        for direction in DIRECTIONS
+        for rank in ranks
+    ]
+
+
+def _findings(errors):
+    found = []
+    for column in errors["exact Hessian"]:
+        means = {name: np.mean(cells[column]) for name, cells in errors.items()}
+        best = min(means, key=means.get)
+        found.append(
+            f"{_LABELS[column]}: the best expansion is {_LABELS.get(best, best)} (error "
+            f"{means[best]:.3g}); the exact Hessian's error is {means['exact Hessian']:.3g}, that "
+            f"of no second-order term {means['first order']:.3g}, that of the paper's largest "
+            f"step, h = 0.03, {means['h = 0.03']:.3g}."
+        )
+    return found
+
+
+def _draw(data):
+    from soar_tf.plots.line import loss_along_line
+
+    panels = [
+        {"title": f"image {panel['image']}, {_LABELS[panel['direction']].split(',')[0]}",
+         "curves": panel["curves"]}
+        for panel in data["panels"]
+    ]  # fmt: skip
+    return loss_along_line(data["t"], panels)

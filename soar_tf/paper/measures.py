@@ -1,0 +1,158 @@
+"""The measurements that the tables are made of: percentages, one a network and seed."""
+
+import numpy as np
+
+from soar_tf import attacks as attacks_room
+from soar_tf import evaluation
+from soar_tf.attacks.attack import random_start
+from soar_tf.ops import random
+from soar_tf.paper import published, recipes
+from soar_tf.paper.report import Grid, Report
+
+LABELS = {
+    "clean": "Standard accuracy",
+    "fgsm": "FGSM",
+    "pgd7": "PGD7",
+    "pgd20": "PGD20",
+    "autoattack": "AutoAttack",
+    **{name: recipe.label for name, recipe in recipes.RECIPES.items()},
+}
+
+
+def accuracy(study, name, seed, attack=None):
+    """Robust accuracy on test images; without an attack, clean accuracy.
+
+    AutoAttack, which takes long, gets the first images only.
+
+    Args:
+        study: The `Study`.
+        name, seed: The network.
+        attack: The attack as a string, or `None`.
+    """
+    strong = (attack or "").startswith("autoattack")
+    limit = study.limits.autoattack_images if strong else study.limits.images
+    settings = {"network": study.network(name, seed), "attack": attack, "images": limit,
+                "epsilon": study.epsilon, "seed": seed}  # fmt: skip
+
+    def compute():
+        x, y = _test(study, name, limit)
+        built = [] if attack is None else [attacks_room.get(attack, epsilon=study.epsilon)]
+        result = evaluation.evaluate(_logits(study, name, seed), x, y, built, seed=seed)
+        return 100.0 * (result.attacks[0].robust_accuracy if built else result.clean_accuracy)
+
+    return study.measured("accuracy", settings, compute)
+
+
+def transfer(study, sources, name, seed):
+    """Accuracy on PGD20 examples of other networks, `{source: percent}`."""
+    settings = {f"source {source}": study.network(source, seed) for source in sources}
+    settings |= {"network": study.network(name, seed), "images": study.limits.images,
+                 "epsilon": study.epsilon, "seed": seed}  # fmt: skip
+
+    def compute():
+        x, y = _test(study, name, study.limits.images)
+        attack = attacks_room.get("pgd20", epsilon=study.epsilon)
+        matrix = evaluation.transfer_matrix(
+            {source: _logits(study, source, seed) for source in sources},
+            {name: _logits(study, name, seed)}, x, y, attack, seed=seed,
+        )  # fmt: skip
+        return {s: 100.0 * float(row[0]) for s, row in zip(sources, matrix.accuracy, strict=True)}
+
+    return study.measured("transfer", settings, compute)
+
+
+def transformed(study, name, seed, transformation):
+    """Accuracy on randomly transformed images: every image counts, as in appendices D and E."""
+    settings = {"network": study.network(name, seed), "transformation": transformation,
+                "images": study.limits.images, "seed": seed}  # fmt: skip
+
+    def compute():
+        x, y = _test(study, name, study.limits.images)
+        attack, logits_fn = attacks_room.get(transformation), _logits_fn(study, name, seed)
+
+        def logits(images, _, keys):
+            return logits_fn(attack.transform(images, random.derive(keys, 0)))
+
+        measure = evaluation.PerExample(logits, seed=seed, purpose="transformation")
+        return 100.0 * float((measure(x, y).argmax(axis=1) == y).mean())
+
+    return study.measured("transformed", settings, compute)
+
+
+def top_probability(study, name, seed, point):
+    """Mean probability of the most probable class at a point near each test image (table 5).
+
+    Args:
+        study: The `Study`.
+        name, seed: The network.
+        point: `"zero"` (the image), `"random"` (uniform in the ball) or `"pgd1"` (one PGD step
+            from there).
+    """
+    settings = {"network": study.network(name, seed), "point": point, "seed": seed,
+                "images": study.limits.images, "epsilon": study.epsilon}  # fmt: skip
+
+    def compute():
+        x, y = _test(study, name, study.limits.images)
+        logits_fn = _logits_fn(study, name, seed)
+        attack = attacks_room.get("pgd:steps=1", epsilon=study.epsilon)
+        move = {
+            "zero": lambda x, y, keys: x,
+            "random": lambda x, y, keys: random_start(keys, x, study.epsilon, "linf", (0.0, 1.0)),
+            "pgd1": lambda x, y, keys: attack.perturb(logits_fn, x, y, keys),
+        }[point]
+
+        def logits(images, labels, keys):
+            return logits_fn(move(images, labels, keys))
+
+        found = evaluation.PerExample(logits, seed=seed, purpose="top probability")(x, y)
+        shifted = np.exp(found.astype(np.float64) - found.max(axis=1, keepdims=True))
+        return 100.0 * float((1.0 / shifted.sum(axis=1)).mean())
+
+    return study.measured("top-probability", settings, compute)
+
+
+def table(study, name, title, caption, rows, columns, labels=None, notes=()):
+    """A table of the paper: networks by measurements, over all seeds.
+
+    Args:
+        study: The `Study`.
+        name: The table's name in `published.TABLES`.
+        title, caption: The report's and the table's.
+        rows: Names of the networks.
+        columns: Maps columns to `function(network's name, seed) -> percent`.
+        labels: Names in print, beyond `LABELS`.
+        notes: Findings.
+
+    Returns:
+        The `Report`.
+    """
+    cells = {
+        row: {column: [measure(row, seed) for seed in study.seeds]
+              for column, measure in columns.items()}
+        for row in rows
+    }  # fmt: skip
+    images = study.limits.images or "all"
+    caption += (
+        f" Percent of {images} test images (AutoAttack, which the paper does not have: the first "
+        f"{study.limits.autoattack_images}), ε = {study.epsilon:.4g}; the paper's figures in "
+        "parentheses."
+    )
+    grid = Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
+                published.TABLES[name], "%", "Method")  # fmt: skip
+    return Report(title, [grid], list(notes), {"epsilon": study.epsilon})
+
+
+def _test(study, name, limit):
+    images = study.dataset_of(name)["test"]
+    images = images if limit is None else images.take(limit)
+    return images.float_images(), images.labels
+
+
+def _logits(study, name, seed):
+    model = study.network(name, seed).model
+    return model.network or model.logits_fn
+
+
+def _logits_fn(study, name, seed):
+    """The network as attacks see it."""
+    return attacks_room.as_logits_fn(_logits(study, name, seed))

@@ -1,0 +1,109 @@
+"""`soar-tf reproduce`: one entry from the request to the files."""
+
+import sys
+from pathlib import Path
+
+from soar_tf import paper
+from soar_tf.errors import InputError, check_choice, check_integer
+from soar_tf.experiments.manifest import environment
+from soar_tf.paper import recipes
+from soar_tf.paper import report as report_room
+from soar_tf.paper.study import Request, Study, check_folder, check_models
+
+JPEG = "The paper's figures are of the original CIFAR-10; compare with care."
+
+
+def reproduce(
+    name,
+    *,
+    output,
+    budget="smoke",
+    dataset=None,
+    data_dir=None,
+    seeds=None,
+    models=None,
+    verbose=2,
+):
+    """Makes a table, a figure or a section of the paper again, and writes it.
+
+    The same call goes on where it was stopped: trained networks and measurements are kept in
+    `output`, and shared by all entries that are written there.
+
+    Args:
+        name: The entry, see `soar_tf.paper.ENTRIES`.
+        output: Folder for NAME.json, NAME.csv, NAME.md and NAME.png.
+        budget: `"smoke"` (seconds, figures mean nothing), `"short"` (hours) or `"paper"` (the
+            paper's schedules).
+        dataset: `"cifar10"` or `"digits"`; `None` takes the entry's own.
+        data_dir: Folder of tensorflow-datasets, or `None`.
+        seeds: Number of seeds; `None` takes the budget's.
+        models: Folder of networks to use instead of training them, or `None`.
+        verbose: Keras's verbosity while networks train.
+
+    Returns:
+        `(report, paths)`: the `Report` and the files written.
+
+    Raises:
+        InputError: If anything in the request cannot be used; then nothing is written.
+        RunError: If a training fails.
+    """
+    entry = paper.load(name)
+    check_choice(budget, "budget", recipes.BUDGETS)
+    if entry.DATASET is None and dataset is not None:
+        raise InputError(f"`dataset` is not used by {name}, which draws its own data.")
+    dataset = dataset or entry.DATASET
+    if dataset is not None:
+        check_choice(dataset, "dataset", recipes.DATASETS)
+    seeds = recipes.LIMITS[budget].seeds if seeds is None else seeds
+    request = Request(
+        name, budget, dataset, data_dir, check_integer(seeds, "seeds", minimum=1), Path(output),
+        None if models is None else Path(models), verbose,
+    )  # fmt: skip
+    if models is not None:
+        check_models(models)
+    check_folder(output, "output", report_room.names(name))
+    study = Study(request)
+    if dataset is not None:
+        study.dataset()
+    _say_hours(study, entry)
+    report = entry.report(study)
+    request.output.mkdir(parents=True, exist_ok=True)
+    manifest = {
+        "entry": name,
+        "budget": budget,
+        "dataset": dataset and {"name": dataset, "provenance": study.dataset().provenance},
+        "seeds": list(study.seeds),
+        "networks": study.networks_used(),
+        **environment(),
+    }
+    paths = report_room.write(report, request.output, name, _note(study), manifest)
+    return report, paths
+
+
+def _say_hours(study, entry):
+    """Says how long training will take, before it starts."""
+    request = study.request
+    if request.dataset is None:
+        return
+    names = recipes.with_starts(entry.NETWORKS)
+    missing = [name for name in names if study.given_path(name, 0) is None]
+    expected = recipes.expected_hours(
+        missing, budget=request.budget, dataset=request.dataset, seeds=request.seeds
+    )
+    for device, (hours, unknown) in expected.items():
+        more = f", and {', '.join(unknown)}, not measured" if unknown else ""
+        print(f"Training takes about {hours:.1f} hours on {device}{more}.", file=sys.stderr)
+    if expected:
+        print("GPUs were not measured. Finished parts are not repeated.", file=sys.stderr)
+
+
+def _note(study):
+    """How the figures were made, in a line or two."""
+    request = study.request
+    parts = [f"Budget {request.budget}, {request.seeds} seed{'s' if request.seeds > 1 else ''}."]
+    if request.budget == "smoke":
+        parts.append("A trial of the machinery: the figures mean nothing.")
+    if request.dataset is not None:
+        parts.append(f"Data: {study.dataset().provenance}")
+        parts += [JPEG] if "JPEG" in study.dataset().provenance else []
+    return " ".join(parts)

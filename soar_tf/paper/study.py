@@ -1,0 +1,298 @@
+"""What an entry works with: data, networks (taken or trained) and measurements that are kept."""
+
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import soar_tf
+from soar_tf import attacks as attacks_room
+from soar_tf import callbacks, datasets, files
+from soar_tf import config as config_room
+from soar_tf.errors import InputError
+from soar_tf.experiments import models, run_directory
+from soar_tf.experiments.train import Experiment
+from soar_tf.paper import recipes
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What was asked for; see `soar_tf.paper.reproduce.reproduce` for the meaning of each."""
+
+    name: str
+    budget: str
+    dataset: str | None
+    data_dir: str | None
+    seeds: int
+    output: Path
+    models: Path | None = None
+    verbose: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network that an entry measures.
+
+    Attributes:
+        name: One of `recipes.RECIPES`.
+        seed: The seed, without the network's own offset.
+        path: Where it lies.
+        model: `soar_tf.experiments.models.LoadedModel`.
+        digest: sha256 of its weights' file or files.
+        given: Whether it comes from `--models`.
+    """
+
+    name: str
+    seed: int
+    path: Path
+    model: object
+    digest: str
+    given: bool
+
+    @property
+    def keras_model(self):
+        """The Keras model, which a SavedModel does not have."""
+        if self.model.network is None:
+            raise InputError(
+                f"`models` must hold {self.name} as a run directory or a .keras file, for its "
+                f"derivatives. Received: the SavedModel {self.path}."
+            )
+        return self.model.network
+
+
+class Study:
+    """Gives an entry what it needs, and keeps what took time, so that a second run goes on.
+
+    Networks are looked for in `--models`, as NAME-seedK (a run directory or a SavedModel) or
+    NAME-seedK.keras; else they are trained, in OUTPUT/networks, by the ordinary training path.
+    Measurements are kept in OUTPUT/measurements, by what they depend on.
+
+    Args:
+        request: The `Request`.
+    """
+
+    def __init__(self, request):
+        self.request = request
+        self.limits = recipes.LIMITS[request.budget]
+        self.seeds = range(request.seeds)
+        self._datasets, self._networks = {}, {}
+
+    @property
+    def epsilon(self):
+        """The data set's l-infinity radius, 8/255 on CIFAR-10; 8/255 also without a data set."""
+        return config_room.recipe(self.request.dataset)["epsilon"]
+
+    def dataset(self, size=None):
+        """The data set, with images of its own size or shrunk to `[height, width]`."""
+        key = None if size is None else tuple(size)
+        if key not in self._datasets:
+            self._datasets[key] = datasets.load(
+                self.request.dataset, data_dir=self.request.data_dir, image_size=key
+            )
+        return self._datasets[key]
+
+    def dataset_of(self, name):
+        """The data set as a network sees it."""
+        return self.dataset(recipes.image_size(name, self.dataset().image_shape))
+
+    def given_path(self, name, seed):
+        """Where `--models` holds a network, or `None`."""
+        if self.request.models is None:
+            return None
+        stem = self.request.models / f"{name}-seed{seed}"
+        return next((path for path in (stem, Path(f"{stem}.keras")) if path.exists()), None)
+
+    def network(self, name, seed):
+        """A network: loaded if it is there, else trained."""
+        if (name, seed) not in self._networks:
+            given = self.given_path(name, seed)
+            path = given or self._train(name, seed)
+            model = models.load(path)
+            data = self.dataset_of(name)
+            models.check_fits(model, data.image_shape, data.num_classes, path)
+            found = Network(name, seed, path, model, _digest(path), given is not None)
+            self._networks[name, seed] = found
+        return self._networks[name, seed]
+
+    def _train(self, name, seed):
+        request, start = self.request, recipes.RECIPES[name].starts_from
+        folder = request.output / "networks" / f"{request.dataset}-{request.budget}"
+        config = recipes.config(
+            name,
+            seed,
+            budget=request.budget,
+            dataset=request.dataset,
+            data_dir=request.data_dir,
+            init_from=None if start is None else self.network(start, seed).path,
+            size=recipes.image_size(name, self.dataset().image_shape),
+        )
+        print(f"Network {name}, seed {seed}", file=sys.stderr)
+        experiment = Experiment(config)
+        experiment.callbacks = monitors(name, experiment.dataset, self.epsilon, request.budget)
+        return experiment.run(folder / f"{name}-seed{seed}", verbose=request.verbose)
+
+    def measured(self, what, settings, compute):
+        """A measurement: read back if it was made with these settings, else made and kept.
+
+        Args:
+            what: What is measured, a name for the file.
+            settings: All that the result depends on: JSON-serializable; a `Network` stands for
+                its weights.
+            compute: Callable without arguments, giving a JSON-serializable value.
+
+        Returns:
+            The value.
+        """
+        settings = {
+            key: value.digest if isinstance(value, Network) else value
+            for key, value in {"version": soar_tf.__version__, **settings}.items()
+        }
+        text = json.dumps([what, settings], sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        path = self.request.output / "measurements" / f"{what}-{key}.json"
+        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # damaged: made again
+            return json.loads(path.read_text(encoding="utf-8"))["value"]
+        value = compute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, {"settings": settings, "value": value})
+        return value
+
+    def log(self, name, seed, columns):
+        """What a network's training logged after each epoch, `{column: [float]}`.
+
+        Args:
+            name, seed: The network.
+            columns: Names of the columns.
+
+        Raises:
+            InputError: If a network from `--models` has no log with these columns.
+        """
+        path = self.network(name, seed).path
+        try:
+            with open(path / run_directory.LOG, encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except OSError:
+            rows = []
+        if not rows or not all(rows[-1].get(column) for column in columns):
+            raise InputError(
+                f"`models` must hold {name} as a run directory whose {run_directory.LOG} has "
+                f"{' and '.join(columns)}. Received: {path}."
+            )
+        rows = [row for row in rows if row[columns[0]]]
+        return {column: [float(row[column]) for row in rows] for column in columns}
+
+    def networks_used(self):
+        """The networks of this study, for the manifest."""
+        return [
+            {
+                "name": network.name,
+                "seed": network.seed,
+                "given": network.given,
+                "path": str(network.path),
+                "sha256": network.digest,
+                "config": network.model.config,
+            }
+            for network in self._networks.values()
+        ]
+
+
+def monitors(name, dataset, epsilon, budget):
+    """What figures 2 and 3 need to know of every epoch: it stands in the run's log.
+
+    Args:
+        name: The network's name.
+        dataset: The run's data set.
+        epsilon: l-infinity radius.
+        budget: `"smoke"`, `"short"` or `"paper"`.
+
+    Returns:
+        List of Keras callbacks, empty for most networks.
+    """
+    images, directions = (16, 5) if budget == "smoke" else (256, 100)
+    found = []
+    if "penalty" in recipes.RECIPES[name].monitors:
+        found.append(
+            callbacks.CurvatureMonitor(dataset["train"], epsilon, directions, limit=images)
+        )
+    if "robustness" in recipes.RECIPES[name].monitors:
+        attack = attacks_room.get("pgd20", epsilon=epsilon)
+        found.append(
+            callbacks.RobustAccuracy(dataset["validation"], attack, limit=2 * images, name="pgd20")
+        )
+    return found
+
+
+def _digest(path):
+    """sha256 of a model's weights: of the one file, or of all of a SavedModel's."""
+    path = Path(path)
+    if path.is_dir() and run_directory.is_run(path):
+        path = path / run_directory.NETWORK
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def check_folder(path, argument, names=()):
+    """Refuses a folder that cannot be written before hours of work, not after; writes nothing.
+
+    Args:
+        path: The folder, which need not exist.
+        argument: The argument's name, for the error.
+        names: Names of the files that are to be written there.
+
+    Raises:
+        InputError: If it cannot be made or written, or holds folders of these names.
+    """
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"`{argument}` {path} must be a folder. Received: the file {place}.")
+    for name in names:
+        if (Path(path) / name).is_dir():
+            raise InputError(f"`{argument}` {path} holds a folder named {name}.")
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
+            pass
+    except OSError as error:
+        raise InputError(f"`{argument}` {path} cannot be written: {error.strerror}.") from None
+
+
+def check_models(path):
+    """Refuses a `--models` that is no folder, or in which no network can be found."""
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"`models` must be a folder. Received: {path}.")
+    names = [f"{name}-seed" for name in recipes.RECIPES]
+    for entry in path.iterdir():
+        if entry.name.startswith(tuple(names)):
+            return
+    raise InputError(
+        f"`models` {path} holds no network; they are named NAME-seedK or NAME-seedK.keras, such "
+        "as standard-seed0."
+    )
+
+
+def float64_network(network):
+    """A copy of a Keras network that computes in float64, for derivatives without rounding.
+
+    Args:
+        network: A functional `keras.Model`.
+
+    Returns:
+        A `keras.Model` with the same weights and float64 inputs.
+    """
+    import keras
+
+    def wide(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+
+    inputs = keras.Input(network.input_shape[1:], dtype="float64")
+    copy = keras.models.clone_model(network, input_tensors=inputs, clone_function=wide)
+    copy.set_weights(network.get_weights())
+    return copy
