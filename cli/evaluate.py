@@ -5,6 +5,7 @@ import json
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.completion import Registered
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
 
@@ -15,6 +16,7 @@ from soar_tf.errors import InputError
 @click.option(
     "--attack",
     "attacks",
+    type=Registered("attacks"),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "

@@ -6,6 +6,8 @@ import sys
 import click
 
 import soar_tf
+from soar_tf.cli.completion import completion
+from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
@@ -52,5 +54,5 @@ def main():
     """
 
 
-for _command in (train, evaluate, transfer, export, list_names):
+for _command in (train, evaluate, transfer, export, list_names, doctor, completion):
     main.add_command(_command)

@@ -2,6 +2,7 @@
 
 import click
 
+from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError, parse_number
 
 
@@ -49,6 +50,7 @@ POSITIVE = click.IntRange(min=1)
 
 dataset_option = click.option(
     "--dataset",
+    type=Registered("datasets"),
     metavar="NAME",
     help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
     "npz:FILE or folder:DIR; see `soar-tf list datasets`. [default: a run's own; for train digits]",

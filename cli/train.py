@@ -6,6 +6,7 @@ import click
 
 from soar_tf import config as config_room
 from soar_tf.cli import params
+from soar_tf.cli.completion import Registered
 from soar_tf.cli.evaluate import progress
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import RunError
@@ -14,6 +15,7 @@ from soar_tf.errors import RunError
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
 @click.option(
     "--method",
+    type=Registered("methods"),
     metavar="NAME",
     help="Training method: soar, standard, adversarial; see `soar-tf list methods`. "
     "[default: soar]",
@@ -30,6 +32,7 @@ from soar_tf.errors import RunError
 @params.image_size_option
 @click.option(
     "--network",
+    type=Registered("networks"),
     metavar="NAME|FILE",
     help="Network: cnn4, cnn2, mlp, resnet18, or a .keras file. [default: by data set]",
 )
@@ -113,6 +116,7 @@ from soar_tf.errors import RunError
 @click.option(
     "--attack",
     "attacks",
+    type=Registered("attacks"),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack for --evaluate, see `soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
