@@ -3,6 +3,7 @@
 import ast
 import functools
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -35,7 +36,9 @@ def registered(room: str) -> tuple[str, ...]:
     source = (path if path.is_file() else folder / room / "__init__.py").read_text("utf-8")
     names: list[str] = []
     for node in ast.parse(source).body:
-        target = getattr(node.targets[0], "id", "") if isinstance(node, ast.Assign) else ""
+        if not isinstance(node, ast.Assign):
+            continue
+        target = getattr(node.targets[0], "id", "")
         if target == "ALL_OBJECTS" and isinstance(node.value, ast.Dict):
             names += [ast.literal_eval(key) for key in node.value.keys if key is not None]
         elif target == "EXAMPLES":
@@ -78,6 +81,7 @@ def completion(context, shell):
     fish: soar-tf completion fish > ~/.config/fish/completions/soar-tf.fish
     """
     main = context.find_root().command
-    complete = get_completion_class(shell)(main, {}, "soar-tf", _VARIABLE)
-    complete._check_version = lambda: None  # type: ignore[attr-defined] # bash need not run here
-    click.echo(complete.source())
+    complete: Any = get_completion_class(shell)
+    script = complete(main, {}, "soar-tf", _VARIABLE)
+    script._check_version = lambda: None  # the script may be for another machine's bash
+    click.echo(script.source())

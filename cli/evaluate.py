@@ -29,9 +29,12 @@ from soar_tf.errors import InputError
     "--masking-source",
     type=click.Path(),
     metavar="MODEL",
-    help="Model for the transfer check of --masking, best one trained without a defence.",
+    help="Model for the transfer check of --masking, best one trained without a defence. "
+    "[default: none, no such check]",
 )
-@click.option("--output", type=click.Path(), metavar="FILE", help="Write the report as JSON.")
+@click.option(
+    "--output", type=click.Path(), metavar="FILE", help="Write the report as JSON. [default: none]"
+)
 @params.json_option
 def evaluate(model, attacks, epsilon, output, as_json, **options):
     """Attack MODEL: a run directory, a .keras file or a SavedModel folder.

@@ -16,7 +16,10 @@ _ROOMS = ("methods", "attacks", "datasets", "networks")
 @click.argument("kind", type=click.Choice(_ROOMS))
 @params.json_option
 def list_names(kind, as_json):
-    """List what is registered: methods, attacks, datasets or networks, with their arguments."""
+    """List what is registered: methods, attacks, datasets or networks, with their arguments.
+
+    Example: soar-tf list methods
+    """
     entries = _datasets() if kind == "datasets" else _objects(kind)
     if as_json:
         click.echo(json.dumps(entries, indent=2))
@@ -41,7 +44,10 @@ def _objects(kind):
     for name, item in room.ALL_OBJECTS.items():
         signature = inspect.signature(item).parameters.values()
         arguments = {p.name: _default(p) for p in signature}
-        entries[name] = {"summary": inspect.getdoc(item).splitlines()[0], "arguments": arguments}
+        entries[name] = {
+            "summary": (inspect.getdoc(item) or name).splitlines()[0],
+            "arguments": arguments,
+        }
     for name in getattr(room, "EXAMPLES", ()):
         config = room.get(name).get_config()
         entries[name] = {

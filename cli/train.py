@@ -47,7 +47,7 @@ from soar_tf.errors import RunError
     "--init-from",
     type=click.Path(),
     metavar="MODEL",
-    help="Start from a run directory or a .keras file instead of a new network.",
+    help="Start from a run directory or a .keras file. [default: a new network]",
 )
 @click.option(
     "--pretrain-epochs",
@@ -63,7 +63,7 @@ from soar_tf.errors import RunError
 @click.option(
     "--learning-rate",
     type=params.Number(),
-    help="Peak learning rate of the method. [default with sgd: onecycle 0.05, fine-tuning 0.01; "
+    help="Peak learning rate of the method. [default: with sgd onecycle 0.05, fine-tuning 0.01; "
     "paper and constant 0.01, fine-tuning 0.002; with adam: 1e-3, fine-tuning 1e-4]",
 )
 @click.option(
@@ -81,7 +81,9 @@ from soar_tf.errors import RunError
 )
 @click.option("--weight-decay", type=params.Number(), help="Weight decay. [default: 2e-4]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
-@click.option("--limit", type=params.POSITIVE, help="Use the first N training images only.")
+@click.option(
+    "--limit", type=params.POSITIVE, help="Use the first N training images only. [default: all]"
+)
 @click.option(
     "--augment/--no-augment", default=None, help="Random crops and flips. [default: by data set]"
 )
@@ -96,7 +98,7 @@ from soar_tf.errors import RunError
     "config_file",
     type=click.Path(),
     metavar="FILE",
-    help="TOML file with any of these settings; flags win.",
+    help="TOML file with any of these settings; flags win. [default: none]",
 )
 @click.option(
     "--workdir",

@@ -68,7 +68,8 @@ def parse_number(value: object, argument: str) -> float:
     0.031373
     """
     try:
-        number = float(Fraction(value.replace(" ", ""))) if isinstance(value, str) else float(value)
+        text = Fraction(value.replace(" ", "")) if isinstance(value, str) else value
+        number = float(text)  # type: ignore[arg-type] # whatever it is, a TypeError is the answer
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):

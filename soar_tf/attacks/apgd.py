@@ -286,6 +286,12 @@ class APGDT(APGD):
         rho: See `APGD`.
         eot_iter: See `APGD`.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.APGDT(epsilon="8/255", targets=3).targets
+    3
     """
 
     loss_names = ("dlr-t",)

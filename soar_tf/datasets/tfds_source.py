@@ -76,7 +76,17 @@ def load(name, wanted, data_dir, image_size, display=None):
 
 
 def tfds_folder(data_dir=None):
-    """Where TensorFlow Datasets keeps its sets: `data_dir`, else TFDS's own default."""
+    """Where TensorFlow Datasets keeps its sets: `data_dir`, else TFDS's own default.
+
+    Args:
+        data_dir: A folder, or `None`.
+
+    Example:
+
+    >>> from soar_tf import datasets
+    >>> datasets.tfds_folder("data").name
+    'data'
+    """
     return pathlib.Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or pathlib.Path("~", "tensorflow_datasets")
     ).expanduser()

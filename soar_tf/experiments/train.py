@@ -18,6 +18,7 @@ from soar_tf import config as config_room
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
 from soar_tf.errors import InputError, RunError
 from soar_tf.experiments import checkpoints, manifest, models, run_directory, schedules
+from soar_tf.experiments.progress import PhaseProgress
 from soar_tf.training import RobustModel
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
@@ -206,6 +207,8 @@ class Experiment:
                 lambda rows: write_log(folder / run_directory.LOG, rows),
             ),
         ]
+        if verbose:
+            callbacks.append(PhaseProgress(phase.name, epoch))
         # Keras draws its progress bars on stdout, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
             model.fit(

@@ -17,6 +17,12 @@ class Adversarial(Method):
         step_size: Length of a step. Default: `epsilon / 4` for linf (2/255 at 8/255).
         norm: `"linf"` or `"l2"`.
         random_start: Whether PGD starts at a uniform point of the ball.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.Adversarial(epsilon="8/255").steps
+    7
     """
 
     def __init__(self, epsilon=8 / 255, steps=7, step_size=None, norm="linf", random_start=True):

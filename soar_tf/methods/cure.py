@@ -28,6 +28,12 @@ class CURE(Method):
         h: Length of z, an l2 distance in units of the pixel range, larger than 0. On 32x32x3
             images h = 3 moves every pixel by 14/255.
         squared: Whether to square the norm.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("cure").starts_from_standard
+    True
     """
 
     has_penalty = True

@@ -35,6 +35,12 @@ class GradientNorm(Method):
         mode: `"double_backprop"` (the first form) or `"finite_difference"` (the second).
         h: Step of the finite difference: a distance in the threat model's norm, in units of the
             pixel range, larger than 0.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("gradient-norm").has_penalty
+    True
     """
 
     has_penalty = True

@@ -24,6 +24,12 @@ class Jacobian(Method):
         lambda_: Weight $\lambda$ of the penalty, at least 0. The Jacobian is that of the pixels
             in [0, 1]; for pixels divided by a standard deviation s it would be s times larger.
         num_projections: Number m of random directions, at least 1; each costs a backward pass.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("jacobian").has_penalty
+    True
     """
 
     has_penalty = True

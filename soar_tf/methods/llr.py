@@ -30,6 +30,12 @@ class LLR(Method):
         steps: Number of Adam steps, at least 1.
         step_size: Adam's learning rate, in units of the pixel range, at least 0.
         norm: `"linf"` or `"l2"`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.LLR(epsilon="4/255", steps=2).steps
+    2
     """
 
     has_penalty = True

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from soar_tf import methods, networks
 from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
 from soar_tf.ops import random
 from soar_tf.ops.second_order_check import check_second_order
-from soar_tf.training import losses, replicas
+from soar_tf.training import batch_norm, losses, replicas
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
@@ -98,8 +99,12 @@ class RobustModel(keras.Model):
         if self.method.second_order:
             xla = bool(self.jit_compile)
             check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
+        fresh, before = batch_norm.untouched(self.network), int(self.step)
         with _assertions_as_input_errors():
-            return super().fit(x, y, *args, **kwargs)
+            history = super().fit(x, y, *args, **kwargs)
+        if sentence := batch_norm.lag(fresh, int(self.step) - before):
+            warnings.warn(sentence, stacklevel=2)
+        return history
 
     def export(self, filepath, **kwargs):
         """Exports the network alone: see `keras.Model.export` and `soar_tf.export`."""
