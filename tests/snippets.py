@@ -43,9 +43,13 @@ def snippets(name, languages):
 
 
 def commands(name):
-    """The `soar-tf` commands of a document, as lists of arguments without `soar-tf`."""
+    """The `soar-tf` commands of a document, as lists of arguments without `soar-tf`.
+
+    Lines that begin with `$` stand in transcripts, such as that of the error texts, whose own tests
+    compare what follows.
+    """
     lines = "".join(snippets(name, SHELLS)).replace("\\\n", " ").splitlines()
-    split = [shlex.split(line.removeprefix("$ "), comments=True) for line in lines]
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith("soar-tf")]
     return [words[1:] for words in split if words[:1] == ["soar-tf"]]
 
 
