@@ -7,6 +7,7 @@ import click
 
 from soar_tf import cluster as clusters
 from soar_tf.cli import params
+from soar_tf.cli.completion import Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError, RunError
@@ -19,6 +20,7 @@ from soar_tf.formatting import percent, radius_text, threat_text
 @click.option(
     "--attack",
     "attacks",
+    type=Registered("attacks"),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "
@@ -31,7 +33,8 @@ from soar_tf.formatting import percent, radius_text, threat_text
     "--masking-source",
     type=click.Path(),
     metavar="MODEL",
-    help="Model for the transfer check of --masking, best one trained without a defence.",
+    help="Model for the transfer check of --masking, best one trained without a defence. "
+    "[default: none, no such check]",
 )
 @click.option(
     "--curve", is_flag=True, help="Also measure accuracy against the radius of the perturbation."

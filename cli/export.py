@@ -1,14 +1,18 @@
 """`soar-tf export`."""
 
+import json
+
 import click
 
+from soar_tf.cli import params
 from soar_tf.cli.startup import load_tensorflow
 
 
 @click.command(short_help="Export a model as a plain SavedModel.")
 @click.argument("model", type=click.Path(), metavar="MODEL")
 @click.argument("out", type=click.Path(), metavar="OUT")
-def export(model, out):
+@params.json_option
+def export(model, out, as_json):
     """Export MODEL, a run directory or a .keras file, to the SavedModel folder OUT.
 
     The SavedModel maps images in [0, 1] to logits and loads without soar_tf.
@@ -20,4 +24,4 @@ def export(model, out):
     from soar_tf.experiments import models
 
     saved_model.export(models.load_network(models.network_path(model, "model")), out)
-    click.echo(out)
+    click.echo(json.dumps({"saved_model": out}, indent=2) if as_json else out)

@@ -19,7 +19,10 @@ _ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
 @params.json_option
 @click.option("--markdown", is_flag=True, help="Print a reference in Markdown, with the docs.")
 def list_names(kind, as_json, markdown):
-    """List what is registered, with its arguments; installed plugins are included."""
+    """List what is registered, with its arguments; installed plugins are included.
+
+    Example: soar-tf list methods
+    """
     others = {"datasets": _datasets, "presets": _presets}
     entries = others[kind]() if kind in others else _objects(kind)
     if markdown:

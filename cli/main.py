@@ -5,12 +5,14 @@ import sys
 import click
 
 import soar_tf
+from soar_tf.cli.completion import completion
+from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.plot import plot
-from soar_tf.cli.startup import stop_on_sigterm
 from soar_tf.cli.reproduce import reproduce
+from soar_tf.cli.startup import stop_on_sigterm
 from soar_tf.cli.train import train
 from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
@@ -49,5 +51,7 @@ def main():
     """
 
 
-for _command in (train, evaluate, transfer, plot, reproduce, export, list_names):
+for _command in (
+    train, evaluate, transfer, plot, reproduce, export, list_names, doctor, completion,
+):  # fmt: skip
     main.add_command(_command)

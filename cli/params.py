@@ -1,10 +1,14 @@
 """Parameter types and options that several commands share."""
 
 import re
+import shutil
+import sys
+import textwrap
 
 import click
 
 from soar_tf import cluster as clusters
+from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError, parse_number
 
 
@@ -52,6 +56,7 @@ POSITIVE = click.IntRange(min=1)
 
 dataset_option = click.option(
     "--dataset",
+    type=Registered("datasets"),
     metavar="NAME",
     help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
     "npz:FILE or folder:DIR; see `soar-tf list datasets`. [default: a run's own; for train digits]",
@@ -161,15 +166,32 @@ def attack_options(command):
     return command
 
 
-def table(rows, header):
-    """A plain text table; the first column is left-aligned, the others right."""
+def table(rows, header, width=None):
+    """A plain text table; the first column is left-aligned, the others right.
+
+    Where the terminal is too narrow, long names of the first column are broken into several lines;
+    figures never are.
+
+    Args:
+        rows: Rows of cells.
+        header: The columns' names.
+        width: Columns of the terminal. Default: those of stdout, if it is one; else no limit.
+    """
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    lines = []
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sum(widths) * 2
+    rest = sum(widths[1:]) + 2 * (len(header) - 1)
+    widths[0] = min(widths[0], max(width - rest, _NARROWEST_NAME))
+    lines = ["  ".join("-" * width for width in widths)]
     for row in cells:
-        first, *rest = (
-            cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)
-        )
-        lines.append("  ".join([first, *rest]).rstrip())
-    lines.insert(1, "  ".join("-" * width for width in widths))
+        first, *others = textwrap.wrap(row[0], widths[0]) or [""]
+        figures = (cell.rjust(widths[i + 1]) for i, cell in enumerate(row[1:]))
+        lines.append("  ".join([first.ljust(widths[0]), *figures]).rstrip())
+        lines += others
+    lines.insert(0, lines.pop(1))
     return "\n".join(lines)
+
+
+# Names are not broken into smaller pieces than this, however narrow the terminal is.
+_NARROWEST_NAME = 12

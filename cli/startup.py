@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import warnings
 
 import click
 
@@ -13,6 +14,8 @@ from soar_tf.errors import InputError
 
 def load_tensorflow():
     """Imports TensorFlow and Keras quietly; every command that needs them calls this first.
+
+    Warnings become one line each, without the place in the source.
 
     TensorFlow writes about CPU flags and missing CUDA straight to file descriptor 2, before any
     setting can stop it; none of it is something a user can act on.
@@ -30,6 +33,7 @@ def load_tensorflow():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+        warnings.formatwarning = lambda message, *_, **__: f"Warning: {message}\n"
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"{error.name} is not installed; run: pip install soar-tf (or 'soar-tf[gpu]')."

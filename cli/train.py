@@ -10,6 +10,7 @@ from soar_tf import cluster as clusters
 from soar_tf import config as config_room
 from soar_tf import presets
 from soar_tf.cli import params
+from soar_tf.cli.completion import Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
@@ -19,6 +20,7 @@ from soar_tf.formatting import percent, radius_text
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
 @click.option(
     "--method",
+    type=Registered("methods"),
     metavar="NAME",
     help="Training method: soar, standard, adversarial; see `soar-tf list methods`. "
     "[default: soar]",
@@ -42,6 +44,7 @@ from soar_tf.formatting import percent, radius_text
 @params.image_size_option
 @click.option(
     "--network",
+    type=Registered("networks"),
     metavar="NAME|FILE",
     help="Network: cnn4, cnn2, mlp, resnet18, or a .keras file. [default: by data set]",
 )
@@ -56,7 +59,7 @@ from soar_tf.formatting import percent, radius_text
     "--init-from",
     type=click.Path(),
     metavar="MODEL",
-    help="Start from a run directory or a .keras file instead of a new network.",
+    help="Start from a run directory or a .keras file. [default: a new network]",
 )
 @click.option(
     "--pretrain-epochs",
@@ -79,7 +82,7 @@ from soar_tf.formatting import percent, radius_text
 @click.option(
     "--learning-rate",
     type=params.Number(),
-    help="Peak learning rate of the method. [default with sgd: onecycle 0.05, fine-tuning 0.01; "
+    help="Peak learning rate of the method. [default: with sgd onecycle 0.05, fine-tuning 0.01; "
     "paper and constant 0.01, fine-tuning 0.002; with adam: 1e-3, fine-tuning 1e-4]",
 )
 @click.option(
@@ -108,7 +111,9 @@ from soar_tf.formatting import percent, radius_text
     help="Average the weights over steps, such as 0.999; the average is validated and kept.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
-@click.option("--limit", type=params.POSITIVE, help="Use the first N training images only.")
+@click.option(
+    "--limit", type=params.POSITIVE, help="Use the first N training images only. [default: all]"
+)
 @click.option(
     "--augment/--no-augment", default=None, help="Random crops and flips. [default: by data set]"
 )
@@ -155,7 +160,7 @@ from soar_tf.formatting import percent, radius_text
     "config_file",
     type=click.Path(),
     metavar="FILE",
-    help="TOML file with any of these settings; flags win.",
+    help="TOML file with any of these settings; flags win. [default: none]",
 )
 @click.option(
     "--workdir",
@@ -175,6 +180,7 @@ from soar_tf.formatting import percent, radius_text
 @click.option(
     "--attack",
     "attacks",
+    type=Registered("attacks"),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack for --evaluate, see `soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",

@@ -5,6 +5,7 @@ import json
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.completion import Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.formatting import percent, threat_text
@@ -31,6 +32,7 @@ from soar_tf.formatting import percent, threat_text
 )
 @click.option(
     "--attack",
+    type=Registered("attacks"),
     default="pgd20",
     show_default=True,
     metavar="NAME[:k=v,...]",

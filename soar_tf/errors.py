@@ -90,7 +90,7 @@ def parse_number(value: object, argument: str) -> float:
     if _is_tensor(value):
         return value
     try:
-        number = _fraction(value) if isinstance(value, str) else float(value)
+        number = _fraction(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):

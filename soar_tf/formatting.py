@@ -28,17 +28,15 @@ def threat_text(norm, epsilon):
 
 
 def duration_text(seconds):
-    """A time such as `45 s`, `3:07` (minutes) or `2:15:00` (hours).
+    """A duration as people say it: `45 s`, `12 min`, `3 h 5 min`.
 
     Example:
 
     >>> from soar_tf.formatting import duration_text
-    >>> duration_text(45.2), duration_text(187), duration_text(8100)
-    ('45 s', '3:07', '2:15:00')
+    >>> duration_text(44.6), duration_text(725), duration_text(11100)
+    ('45 s', '12 min', '3 h 5 min')
     """
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"

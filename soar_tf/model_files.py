@@ -85,6 +85,15 @@ def load_network(path, argument="model"):
 
     Raises:
         InputError: If the file cannot be read, or has no single output of logits.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> path = tempfile.mkdtemp() + "/mlp.keras"
+    >>> soar_tf.networks.mlp().save(path)
+    >>> from soar_tf import model_files
+    >>> model_files.load_network(path).name
+    'mlp'
     """
     import keras
 
@@ -118,6 +127,13 @@ def from_network(network, name, argument="model"):
 
     Raises:
         InputError: If its output is not logits `[B, C]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> from soar_tf import model_files
+    >>> model_files.from_network(soar_tf.networks.mlp(), "mine").input_shape
+    (8, 8, 1)
     """
     import tensorflow as tf
 

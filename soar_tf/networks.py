@@ -53,6 +53,12 @@ def cnn2(input_shape=(8, 8, 1), num_classes=10, width=1.0):
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.cnn2(num_classes=3, width=0.5).output_shape
+    (None, 3)
     """
     inputs, x = _normalized(input_shape, minimum=4)
     x = layers.Conv2D(_scaled(32, width), 3, padding="same", activation="relu")(x)
@@ -74,6 +80,12 @@ def mlp(input_shape=(8, 8, 1), num_classes=10, width=1.0, activation="relu"):
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.mlp(input_shape=(4, 4, 3), activation="gelu").input_shape
+    (None, 4, 4, 3)
     """
     inputs, x = _normalized(input_shape, minimum=1)
     x = layers.Flatten()(x)
@@ -92,6 +104,12 @@ def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0):
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.resnet18(width=0.1).output_shape
+    (None, 10)
     """
     inputs, x = _normalized(input_shape, minimum=8)
     x = _convolution_and_norm(x, _scaled(64, width), 3, 1)
@@ -123,6 +141,13 @@ def get(name, *, input_shape, num_classes, **arguments):
 
     Raises:
         InputError: For an unknown name or argument, or a value out of range.
+
+    Example:
+
+    >>> import soar_tf
+    >>> network = soar_tf.networks.get("mlp", input_shape=(8, 8, 1), num_classes=5, width="0.5")
+    >>> network.output_shape
+    (None, 5)
     """
     builder = plugins.find("networks", name, ALL_OBJECTS, _is_builder, "network")
     allowed = [p for p in inspect.signature(builder).parameters if p not in _SHAPE_ARGUMENTS]
@@ -151,8 +176,16 @@ def _is_builder(found):
 def check_gives_logits(network):
     """Refuses a network whose last layer is a softmax (attacks would see vanishing gradients).
 
+    Args:
+        network: A built `keras.Model`.
+
     Raises:
         InputError: If it is no built Keras model, or ends in a softmax; it says what to do.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.check_gives_logits(soar_tf.networks.mlp())  # nothing to complain of
     """
     if not isinstance(network, keras.Model):
         raise InputError(f"`network` must be a keras.Model. Received: {type(network).__name__}.")
@@ -175,7 +208,17 @@ def check_gives_logits(network):
 
 
 def softmax_head(network):
-    """The layer that ends `network` with a softmax or a sigmoid, or `None`."""
+    """The layer that ends `network` with a softmax or a sigmoid, or `None`.
+
+    Args:
+        network: A `keras.Model`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.networks.softmax_head(soar_tf.networks.mlp()) is None
+    True
+    """
     if not getattr(network, "layers", []):
         return None
     last = _output_layer(network)

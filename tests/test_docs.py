@@ -1,76 +1,112 @@
-"""The documents' Python runs, and their tables are those of the committed result files."""
+"""The documents' snippets run, and their tables are those of the committed result files."""
 
 import json
 import re
-from pathlib import Path
+import tomllib
 
 import pytest
+import snippets
+from snippets import DOCUMENTS, ROOT
 
+from soar_tf.cli.main import main
 from soar_tf.cli.train import summary_table
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/callbacks.md",
-    "docs/evaluation.md",
-    "docs/scale_out.md",
-    "docs/theory.md",
-]
+WITH_PYTHON = [name for name in DOCUMENTS if snippets.snippets(name, ["python"])]
+WITH_COMMANDS = [name for name in DOCUMENTS if snippets.commands(name)]
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
+def _marked(names, slow):
+    return [pytest.param(name, marks=pytest.mark.slow) if slow(name) else name for name in names]
+
+
+# MobileNetV2 takes long to trace.
+@pytest.mark.parametrize("name", _marked(WITH_PYTHON, "docs/guides/own_model.md".__eq__))
 def test_python_snippets_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
-    assert snippets
-    for snippet in snippets:
+    for snippet in snippets.snippets(name, ["python"]):
         exec(compile(snippet, name, "exec"), {"__name__": "snippet"})
+
+
+# On a few images, but with the documents' own methods and attacks.
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_commands_run(name, tmp_path, monkeypatch, run_cli, tiny_run):
+    monkeypatch.chdir(tmp_path)
+    commands = snippets.commands(name)
+    if any("cifar10" in command for command in commands):
+        snippets.write_cifar10(tmp_path / "tfds")
+    for command in commands:
+        words = snippets.small(command)
+        if "--data-dir" in words:
+            words[words.index("--data-dir") + 1] = str(tmp_path / "tfds")
+        snippets.presupposed(words, tmp_path, tiny_run)
+        run_cli(*words)
+
+
+@pytest.mark.parametrize("name", WITH_COMMANDS)
+def test_every_command_in_the_documents_exists(name):
+    for command, *rest in snippets.commands(name):
+        if command.startswith("-"):
+            continue
+        parameters = main.commands[command].params
+        options = {option for p in parameters for option in [*p.opts, *p.secondary_opts]}
+        assert {word for word in rest if word.startswith("--")} <= options | {"--help"}
+
+
+def test_make_targets_and_extras_in_the_documents_exist():
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    found = set()
+    for name in DOCUMENTS:
+        text = "".join(snippets.snippets(name, snippets.SHELLS))
+        found |= set(re.findall(r"^make ([\w-]+)", text, re.M))
+        extras = re.findall(r"(?:soar-tf|\.)\[([\w,]+)\]", (ROOT / name).read_text())
+        assert {e for group in extras for e in group.split(",")} <= set(
+            project["optional-dependencies"]
+        )
+    assert {"train", "test"} <= found <= targets
 
 
 @pytest.mark.parametrize("result", ["digits", "digits-adversarial", "first-cifar10"])
 def test_the_readmes_tables_are_the_result_files(result):
-    stored = json.loads((ROOT / "docs" / "results" / f"{result}.json").read_text())
-    block = f"<!-- results/{result}.json -->\n\n```\n{summary_table(stored)}\n```\n"
+    stored = _result(result)
+    block = f"<!-- results/{result}.json -->\n\n```text\n{summary_table(stored)}\n```\n"
     assert block in (ROOT / "README.md").read_text()
+
+
+def test_the_guides_quote_the_result_files():
+    shares = {
+        (name, column): f"{100 * _result(name)['rows'][-1][column]:.1f} %"
+        for name in ("digits", "digits-adversarial")
+        for column in ("pgd20", "autoattack")
+    }
+    choose = " ".join((ROOT / "docs/guides/choose_method.md").read_text().split())
+    for name, holder in (("digits", "SOAR holds"), ("digits-adversarial", "training")):
+        pgd, autoattack = shares[name, "pgd20"], shares[name, "autoattack"]
+        assert re.search(f"{holder} {pgd} (under PGD-20 )?and {autoattack}", choose)
+    measure = (ROOT / "docs/guides/measure.md").read_text()
+    assert shares["digits", "pgd20"] in measure and shares["digits", "autoattack"] in measure
+
+
+def _result(name):
+    return json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
 
 
 def test_the_presets_table_is_that_of_the_result_files():
     text = (ROOT / "docs" / "design.md").read_text()
     for name in ("standard", "per_example", "batch_mean"):
-        report = json.loads((ROOT / "docs" / "results" / "presets" / f"{name}.json").read_text())
+        report = _result(f"presets/{name}")
         figures = [report["clean_accuracy"], *(a["robust_accuracy"] for a in report["attacks"])]
         assert f"| {name} | " + " | ".join(f"{100 * f:.1f} %" for f in figures) + " |" in text
 
 
-def test_the_readme_says_what_the_masking_reports_say():
-    verdicts = {}
-    for name in ("digits", "digits-adversarial"):
-        text = (ROOT / "docs" / "results" / f"{name}-masking.json").read_text()
-        verdicts[name] = json.loads(text)["masking"]
+def test_the_documents_say_what_the_masking_reports_say():
+    verdicts = {name: _result(f"{name}-masking")["masking"] for name in
+                ("digits", "digits-adversarial")}  # fmt: skip
     assert verdicts["digits"]["verdict"] == "fail"
     assert verdicts["digits-adversarial"]["verdict"] != "fail"
     checks = {check["name"]: check for check in verdicts["digits"]["checks"]}
     assert checks["more_restarts"]["verdict"] == "fail"
     figure = f"{100 * checks['more_restarts']['figure']:.1f} %"
     assert figure == "9.8 %" and figure in (ROOT / "README.md").read_text()
-
-
-def test_every_command_in_the_readme_exists():
-    from soar_tf.cli.main import main
-
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^soar-tf (\w+)(.*)$", text, re.M)
-    assert commands
-    for command, rest in commands:
-        options = {
-            option for parameter in main.commands[command].params for option in parameter.opts
-        }
-        assert set(re.findall(r"--[\w-]+", rest)) <= options
-
-
-def test_the_benchmarks_page_is_that_of_the_result_files(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-    from benchmarks import report
-
-    assert report.PAGE.read_text() == report.page()
+    assert figure in (ROOT / "docs/guides/measure.md").read_text()

@@ -127,12 +127,34 @@ def _is_attack(found):
 
 
 def serialize(attack):
-    """The attack as a plain dictionary; see `deserialize`."""
+    """The attack as a plain dictionary; see `deserialize`.
+
+    Args:
+        attack: An `Attack`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> config = soar_tf.attacks.serialize(soar_tf.attacks.get("pgd7"))
+    >>> config["class_name"], config["config"]["steps"]
+    ('PGD', 7)
+    """
     return keras.saving.serialize_keras_object(attack)
 
 
 def deserialize(config):
-    """Builds an attack from `serialize`'s dictionary."""
+    """Builds an attack from `serialize`'s dictionary.
+
+    Args:
+        config: The dictionary.
+
+    Example:
+
+    >>> import soar_tf
+    >>> config = soar_tf.attacks.serialize(soar_tf.attacks.get("pgd7"))
+    >>> soar_tf.attacks.deserialize(config).steps
+    7
+    """
     return keras.saving.deserialize_keras_object(config)
 
 

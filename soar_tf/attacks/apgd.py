@@ -278,8 +278,20 @@ class APGDT(APGD):
     classes, all the others.
 
     Args:
-        targets: Number of target classes; `steps` and `restarts` are per target.
-        epsilon, norm, steps, restarts, rho, eot_iter, bounds: See `APGD`.
+        epsilon: Radius in units of the pixel range.
+        norm: `"linf"` or `"l2"`.
+        targets: Number of target classes.
+        steps: Number of gradient steps per target.
+        restarts: Number of random starts per target.
+        rho: See `APGD`.
+        eot_iter: See `APGD`.
+        bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.APGDT(epsilon="8/255", targets=3).targets
+    3
     """
 
     loss_names = ("dlr-t",)

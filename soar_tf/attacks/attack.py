@@ -136,7 +136,19 @@ class _InferenceLogits:
 
 
 def as_logits_fn(network):
-    """A Keras model as a float32 logits function in inference mode; other callables as they are."""
+    """A Keras model as a float32 logits function in inference mode; other callables as they are.
+
+    Args:
+        network: A `keras.Model` giving logits, or a callable `[B, ...] -> [B, C]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> import numpy as np
+    >>> logits_fn = soar_tf.attacks.as_logits_fn(soar_tf.networks.mlp())
+    >>> logits_fn(np.zeros((2, 8, 8, 1))).shape
+    TensorShape([2, 10])
+    """
     return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
 
 

@@ -44,6 +44,12 @@ class FAB(Attack):
         eta: Overshoot of the projections.
         beta: Share of the distance kept by a backward step.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.FAB(epsilon=0.5, norm="l2").norm
+    'l2'
     """
 
     def __init__(
@@ -187,6 +193,12 @@ class FABT(FAB):
         eta: Overshoot of the projections.
         beta: Share of the distance kept by a backward step.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.FABT(epsilon="8/255", targets=5).targets
+    5
     """
 
     def __init__(

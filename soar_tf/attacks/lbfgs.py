@@ -45,6 +45,12 @@ class LBFGS(Bisection):
         early_stop: Whether an example leaves the search at its first point within `epsilon`,
             which robust accuracy does not see; `False` for the smallest distance.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.get("lbfgs").norm
+    'l2'
     """
 
     def __init__(

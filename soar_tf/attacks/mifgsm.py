@@ -24,6 +24,12 @@ class MIFGSM(PGD):
         decay: $\mu$; 0 gives the iterative FGSM.
         target: Class to aim at, see `PGD`.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.MIFGSM(epsilon="8/255", decay=1.0).decay
+    1.0
     """
 
     def __init__(

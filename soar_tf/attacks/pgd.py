@@ -199,6 +199,12 @@ class FGSM(Attack):
         target: Class to aim at, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et
             al. 2016, arXiv:1611.01236.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.FGSM(epsilon="8/255").norm
+    'linf'
     """
 
     def __init__(self, epsilon=8 / 255, norm="linf", target=None, bounds=(0.0, 1.0)):
@@ -227,6 +233,12 @@ class BIM(PGD):
         step_size: Length of a step; defaults as for `PGD`.
         target: Class to aim at, see `PGD`.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.BIM(epsilon="8/255", steps=10).steps
+    10
     """
 
     def __init__(

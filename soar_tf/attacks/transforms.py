@@ -98,6 +98,12 @@ class Spatial(Transformation):
             30 %), in both directions.
         samples: Number of random draws, of which the worst counts.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.get("spatial").norm is None
+    True
     """
 
     def __init__(self, strength="weak", samples=1, bounds=(0.0, 1.0)):
@@ -161,6 +167,12 @@ class GaussianNoise(Transformation):
         sigma: Standard deviation in units of the pixel range; the appendix uses .05, .1 and .15.
         samples: Number of random draws, of which the worst counts.
         bounds: `(low, high)` of valid pixels.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.attacks.GaussianNoise(sigma=0.1).sigma
+    0.1
     """
 
     def __init__(self, sigma=0.1, samples=1, bounds=(0.0, 1.0)):

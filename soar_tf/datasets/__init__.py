@@ -7,6 +7,7 @@ at once.
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split
 from soar_tf.datasets.pipeline import evaluation_pipeline, training_pipeline
 from soar_tf.datasets.sources import NAMES, describe, load
+from soar_tf.datasets.tfds_source import tfds_folder
 
 __all__ = [
     "NAMES",
@@ -16,5 +17,6 @@ __all__ = [
     "describe",
     "evaluation_pipeline",
     "load",
+    "tfds_folder",
     "training_pipeline",
 ]

@@ -48,9 +48,7 @@ def load(name, wanted, data_dir, image_size, display=None):
         InputError: If the set is unknown, absent and not downloadable, or not of images.
     """
     display = display or name
-    root = pathlib.Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or pathlib.Path("~", "tensorflow_datasets")
-    ).expanduser()
+    root = tfds_folder(data_dir)
     with _quiet():
         builder = _builder(name, root, display)
         size = _check_features(builder, image_size, display)
@@ -75,6 +73,23 @@ def load(name, wanted, data_dir, image_size, display=None):
         augment=size[2] == 3 and re.split("[/:]", name)[0] not in NO_FLIP,
         provenance=_provenance(builder),
     ), available
+
+
+def tfds_folder(data_dir=None):
+    """Where TensorFlow Datasets keeps its sets: `data_dir`, else TFDS's own default.
+
+    Args:
+        data_dir: A folder, or `None`.
+
+    Example:
+
+    >>> from soar_tf import datasets
+    >>> datasets.tfds_folder("data").name
+    'data'
+    """
+    return pathlib.Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or pathlib.Path("~", "tensorflow_datasets")
+    ).expanduser()
 
 
 @contextlib.contextmanager

@@ -5,23 +5,10 @@ import time
 
 import keras
 
+from soar_tf.formatting import duration_text
+
 # Faster epochs share a line.
 SECONDS_BETWEEN_LINES = 10.0
-
-
-def duration(seconds):
-    """A duration as people say it: `45 s`, `12 min`, `3 h 5 min`.
-
-    Example:
-
-    >>> from soar_tf.experiments.progress import duration
-    >>> duration(44.6), duration(725), duration(11100)
-    ('45 s', '12 min', '3 h 5 min')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 100 else f"{minutes} min"
 
 
 class PhaseProgress(keras.callbacks.Callback):
@@ -56,7 +43,7 @@ class PhaseProgress(keras.callbacks.Callback):
         measured = self.ends if len(self.ends) == 2 else self.ends[1:]
         each = (measured[-1] - measured[0]) / (len(measured) - 1)
         print(
-            f"Phase {self.name}: {self.done} of {epochs} epochs, {duration(each)} each, "
-            f"about {duration(each * (epochs - self.done))} left",
+            f"Phase {self.name}: {self.done} of {epochs} epochs, {duration_text(each)} each, "
+            f"about {duration_text(each * (epochs - self.done))} left",
             file=sys.stderr,
         )

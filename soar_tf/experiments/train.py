@@ -32,14 +32,14 @@ class Experiment:
     Args:
         config: A `soar_tf.config.TrainConfig`; unset values get their defaults.
         strategy: A strategy of `soar_tf.training.strategies.make`, or `None` for one device.
-        callbacks: Further Keras callbacks of the method's phase; what they log stands in the run's
-            log.
 
     Attributes:
         config: The configuration with every value resolved.
         dataset: The loaded `soar_tf.datasets.Dataset`.
         network: The network to train.
         phases: The phases.
+        callbacks: Further Keras callbacks of the method's phase, a list to extend before `run`; what
+            they log stands in the run's log.
         callbacks: Further Keras callbacks of the method's phase; what they log stands in the run's
             log.
 
@@ -47,8 +47,8 @@ class Experiment:
         InputError: If anything in the configuration cannot be used.
     """
 
-    def __init__(self, config, strategy=None, callbacks=()):
-        self.strategy = strategy
+    def __init__(self, config, strategy=None):
+        self.strategy, self.callbacks = strategy, []
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         method = methods.get(config.method, **self._method_arguments(config))
@@ -66,7 +66,7 @@ class Experiment:
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         with strategies.scope(strategy):
             self.network = self._network()
-        self.phases = self._phases(method, list(callbacks))
+        self.phases = self._phases(method)
         validation_callbacks(self.config, self.dataset)  # refuses a bad attack before training
 
     @staticmethod
@@ -95,7 +95,7 @@ class Experiment:
         models.check_fits(network, dataset.image_shape, dataset.num_classes, path)
         return network
 
-    def _phases(self, method, callbacks):
+    def _phases(self, method):
         config = self.config
         phases = []
         if config.pretrain_epochs:
@@ -108,7 +108,7 @@ class Experiment:
         drops = _DROPS["method" if fine_tuning else "standard"]
         phases.append(
             Phase(len(phases), config.method, method, config.epochs, config.learning_rate, drops,
-                  last=True, callbacks=callbacks)
+                  last=True, callbacks=self.callbacks)
         )  # fmt: skip
         return phases
 

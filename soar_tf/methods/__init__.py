@@ -85,12 +85,34 @@ def _is_method(found):
 
 
 def serialize(method):
-    """The method as a plain dictionary; see `deserialize`."""
+    """The method as a plain dictionary; see `deserialize`.
+
+    Args:
+        method: A `Method`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> config = soar_tf.methods.serialize(soar_tf.methods.get("soar"))
+    >>> config["class_name"]
+    'SOAR'
+    """
     return keras.saving.serialize_keras_object(method)
 
 
 def deserialize(config):
-    """Builds a method from `serialize`'s dictionary."""
+    """Builds a method from `serialize`'s dictionary.
+
+    Args:
+        config: The dictionary.
+
+    Example:
+
+    >>> import soar_tf
+    >>> config = soar_tf.methods.serialize(soar_tf.methods.get("trades", beta=1))
+    >>> soar_tf.methods.deserialize(config).beta
+    1.0
+    """
     return keras.saving.deserialize_keras_object(config)
 
 

@@ -21,6 +21,12 @@ class Adversarial(Method):
         inner_loss: The loss that PGD climbs: `"training"` (the compiled one), `"cross_entropy"`,
             `"margin"` (largest other logit minus the label's) or `"dlr"` (the margin relative to
             the logits' range, arXiv:2003.01690).
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.Adversarial(epsilon="8/255").steps
+    7
     """
 
     def __init__(

@@ -31,6 +31,12 @@ class CURE(Regularizer):
         squared: Whether to square the norm.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("cure").starts_from_standard
+    True
     """
 
     starts_from_standard = True

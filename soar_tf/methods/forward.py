@@ -23,6 +23,14 @@ class Forward:
         weights: The network's trainable weights, as TensorFlow variables.
         depends_on_training: Whether the training and the inference pass can differ. If not, one
             pass may serve for both.
+
+    Example:
+
+    >>> import soar_tf
+    >>> import tensorflow as tf
+    >>> forward = soar_tf.methods.Forward(soar_tf.networks.mlp())
+    >>> forward.inference(tf.zeros((2, 8, 8, 1))).shape
+    TensorShape([2, 10])
     """
 
     def __init__(self, network, *, xla=False, step=0):

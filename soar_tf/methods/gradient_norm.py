@@ -38,6 +38,12 @@ class GradientNorm(Regularizer):
             pixel range, larger than 0.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("gradient-norm").has_penalty
+    True
     """
 
     def __init__(

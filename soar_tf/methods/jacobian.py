@@ -27,6 +27,12 @@ class Jacobian(Regularizer):
         num_projections: Number m of random directions, at least 1; each costs a backward pass.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.get("jacobian").has_penalty
+    True
     """
 
     def __init__(self, lambda_=0.01, num_projections=1, penalty_fraction=1.0, penalty_every=1):

@@ -33,6 +33,12 @@ class LLR(Regularizer):
         norm: `"linf"` or `"l2"`.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.LLR(epsilon="4/255", steps=2).steps
+    2
     """
 
     def __init__(

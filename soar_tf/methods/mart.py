@@ -34,6 +34,12 @@ class MART(Method):
 
     Raises:
         InputError: In training, for a network with a single logit.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.MART(epsilon="8/255").lambda_
+    5.0
     """
 
     has_penalty = True

@@ -4,7 +4,14 @@ from soar_tf.methods.method import Method, Terms
 
 
 class Standard(Method):
-    r"""Minimises $\ell(x, y)$: the baseline, and the network that SOAR starts from."""
+    r"""Minimises $\ell(x, y)$: the baseline, and the network that SOAR starts from.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.RobustModel(soar_tf.networks.mlp(), soar_tf.methods.Standard()).method
+    Standard()
+    """
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         logits = forward.training(x)

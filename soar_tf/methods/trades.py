@@ -36,6 +36,12 @@ class TRADES(Method):
 
     Raises:
         InputError: In training, for a network with a single logit.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.TRADES(epsilon="8/255", beta=6.0).steps
+    10
     """
 
     has_penalty = True

@@ -116,9 +116,15 @@ def direction_norm(
     r"""$\|\mathbf{H}z\|_2$ per example for one random direction z; see `curvature_norm`.
 
     Args:
-        values_fn, x, gradient, alpha, h_min, hvp, full_vector: See `curvature_norm`.
+        values_fn: Per-example loss, callable `[B, ...] -> [B]`.
+        x: float tensor `[B, ...]`, the expansion point.
+        gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
         keys: uint32 tensor `[B, 2]`: the noise of this direction and its h. Direction number i of
             `curvature_norm` has the keys `random.derive(keys, i)`.
+        alpha: Largest step h, an l2 distance in units of the pixel range.
+        h_min: Smallest step.
+        hvp: `"finite_difference"` (eq. 9) or `"exact"`.
+        full_vector: Whether to include the last component of $\mathbf{H}z$.
 
     Returns:
         float tensor `[B]`.

@@ -70,7 +70,16 @@ class SecondOrderReport:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in table
         ]
-        return "\n".join(lines)
+        return "\n".join([*lines, self._summary()])
+
+    def _summary(self):
+        bad = [row.name for row in self.layers if row.verdict in ("wrong", "missing")]
+        if bad:
+            return f"{len(bad)} of {len(self.layers)} layers cannot be trusted: {', '.join(bad)}."
+        unchecked = [row.name for row in self.layers if row.verdict == "unchecked"]
+        if unchecked:
+            return f"No layer was found wrong; unchecked: {', '.join(unchecked)}."
+        return f"{len(self.layers)} of {len(self.layers)} layers can be trusted."
 
 
 def check_second_order(network, *, sample=None, quick=False, xla=True):

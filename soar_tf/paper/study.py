@@ -132,7 +132,7 @@ class Study:
         )
         print(f"Network {name}, seed {seed}", file=sys.stderr)
         experiment = Experiment(config)
-        experiment.callbacks = monitors(name, experiment.dataset, self.epsilon, request.budget)
+        experiment.callbacks += monitors(name, experiment.dataset, self.epsilon, request.budget)
         return experiment.run(folder / f"{name}-seed{seed}", verbose=request.verbose)
 
     def measured(self, what, settings, compute):

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import warnings
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from soar_tf import methods, networks
 from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
 from soar_tf.ops import random
 from soar_tf.ops.second_order_check import check_second_order
-from soar_tf.training import epochs, losses, micro_batches, replicas
+from soar_tf.training import batch_norm, epochs, losses, micro_batches, replicas
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 
@@ -111,8 +112,12 @@ class RobustModel(replicas.DistributedModel):
             xla = bool(self.jit_compile)
             check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
         self._count_steps(x, y, *args, **kwargs)
+        fresh, before = batch_norm.untouched(self.network), int(self.step)
         with _assertions_as_input_errors():
-            return super().fit(x, y, *args, **kwargs)
+            history = super().fit(x, y, *args, **kwargs)
+        if sentence := batch_norm.lag(fresh, int(self.step) - before):
+            warnings.warn(sentence, stacklevel=2)
+        return history
 
     def _count_steps(self, *args, **kwargs):
         """Finds the number of steps in an epoch of `fit`, which schedules in epochs need."""

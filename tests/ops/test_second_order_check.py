@@ -339,8 +339,12 @@ def test_report_is_an_aligned_table():
         LayerReport("activation_3", "Activation softsign", "missing", None, "SoftsignGrad"),
     )
     report = SecondOrderReport(rows)
-    lines = str(report).splitlines()
+    *lines, summary = str(report).splitlines()
     assert len(lines) == 3
+    assert summary == "1 of 2 layers cannot be trusted: activation_3."
+    assert str(SecondOrderReport(rows[:1])).endswith("\n1 of 1 layers can be trusted.")
+    unchecked = LayerReport("own", "Own", "unchecked")
+    assert str(SecondOrderReport((unchecked,))).endswith("found wrong; unchecked: own.")
     assert (
         len(
             {

@@ -1,0 +1,87 @@
+"""`soar-tf completion`, and the registered names that are completed."""
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+import soar_tf
+
+SHELLS = ("bash", "zsh", "fish")
+_VARIABLE = "_SOAR_TF_COMPLETE"
+
+
+@functools.cache
+def registered(room: str) -> tuple[str, ...]:
+    """The registered names of a room: methods, attacks, datasets or networks.
+
+    They are read from the registry's source, since importing it would load TensorFlow, and a shell
+    must not wait seconds for a Tab.
+
+    Args:
+        room: The room.
+
+    Returns:
+        The names, as they are registered.
+    """
+    if room == "datasets":
+        from soar_tf import datasets
+
+        return (*datasets.NAMES, *(name for name in datasets.describe() if ":" in name))
+    folder = Path(soar_tf.__file__).parent
+    path = folder / f"{room}.py"
+    source = (path if path.is_file() else folder / room / "__init__.py").read_text("utf-8")
+    names: list[str] = []
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.Assign):
+            continue
+        target = getattr(node.targets[0], "id", "")
+        if target == "ALL_OBJECTS" and isinstance(node.value, ast.Dict):
+            names += [ast.literal_eval(key) for key in node.value.keys if key is not None]
+        elif target == "EXAMPLES":
+            names += ast.literal_eval(node.value)
+    return tuple(names)
+
+
+class Registered(click.ParamType):
+    """A registered name: any text is taken (the room judges it), registered ones are completed.
+
+    Args:
+        room: methods, attacks, datasets or networks.
+    """
+
+    name = "NAME"
+
+    def __init__(self, room: str):
+        self.room = room
+
+    def shell_complete(self, ctx, param, incomplete):
+        # `tfds:NAME` is offered as far as it goes: `tfds:`.
+        names = (name.partition(":")[0] + ":" if ":" in name else name
+                 for name in registered(self.room))  # fmt: skip
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        if self.room == "networks" and not found:
+            return [CompletionItem(incomplete, type="file")]
+        return found
+
+
+@click.command(short_help="Print the shell's completion script.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context, shell):
+    """Print the script that lets SHELL complete commands, options and registered names.
+
+    bash: soar-tf completion bash > ~/.local/share/bash-completion/completions/soar-tf
+
+    zsh: soar-tf completion zsh > DIR/_soar-tf, for a DIR in $fpath
+
+    fish: soar-tf completion fish > ~/.config/fish/completions/soar-tf.fish
+    """
+    main = context.find_root().command
+    complete: Any = get_completion_class(shell)
+    script = complete(main, {}, "soar-tf", _VARIABLE)
+    script._check_version = lambda: None  # the script may be for another machine's bash
+    click.echo(script.source())

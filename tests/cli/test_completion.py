@@ -1,0 +1,65 @@
+"""Shell completion: the registered names, without TensorFlow."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from soar_tf import attacks, datasets, methods, networks
+from soar_tf.cli.completion import registered
+
+
+def test_the_names_are_those_of_the_registries():
+    assert registered("methods") == tuple(methods.ALL_OBJECTS)
+    assert registered("attacks") == (*attacks.ALL_OBJECTS, *attacks.EXAMPLES)
+    assert registered("networks") == tuple(networks.ALL_OBJECTS)
+    assert set(registered("datasets")) == set(datasets.describe())
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ex", ["export"]),
+        ("train --method tr", ["trades"]),
+        ("train --network cn", ["cnn2", "cnn4"]),
+        ("train --dataset tf", ["tfds:"]),
+        ("evaluate runs/x --attack apgd-t", ["apgd-t"]),
+        ("evaluate runs/x --masking-s", ["--masking-source"]),
+    ],
+)
+def test_what_a_tab_offers(typed, offered):
+    assert _completed(typed) == offered
+
+
+def test_completing_loads_no_tensorflow():
+    code = (
+        "import sys\nfrom soar_tf.cli.main import main\n"
+        "try:\n    main(prog_name='soar-tf')\nexcept SystemExit:\n    pass\n"
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    assert _shell(code, "train --method tr").splitlines()[-1] == "False False"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_calls_the_command(run_cli, shell):
+    script = run_cli("completion", shell).stdout
+    assert f"_SOAR_TF_COMPLETE={shell}_complete" in script
+
+
+def _completed(typed):
+    code = "from soar_tf.cli.main import main\nmain(prog_name='soar-tf')"
+    return [line.partition(",")[2] for line in _shell(code, typed).splitlines()]
+
+
+def _shell(code, typed):
+    words = f"soar-tf {typed}"
+    environment = {
+        **os.environ,
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+        "_SOAR_TF_COMPLETE": "bash_complete",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    ).stdout

@@ -1,0 +1,77 @@
+"""`soar-tf doctor`: what it finds here, and what it says when something is wrong."""
+
+import importlib.metadata
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from soar_tf.experiments import doctor
+from soar_tf.ops import gradients
+
+
+def test_everything_works_here(run_cli, cifar10_folder):
+    result = run_cli("doctor", "--json", "--data-dir", cifar10_folder)
+    assert result.json["healthy"]
+    found = {finding["name"]: finding for finding in result.json["findings"]}
+    assert found["tensorflow"]["found"] == importlib.metadata.version("tensorflow")
+    assert found["keras"]["found"] == keras.__version__
+    assert found["data sets"]["found"].startswith("digits, cifar10 (in ")
+    assert set(doctor.SELF_TEST) <= set(found)
+
+
+def test_a_wrong_gradient_is_a_problem(run_cli, monkeypatch):
+    right = gradients.input_gradient
+    monkeypatch.setattr(
+        gradients, "input_gradient", lambda *a: (right(*a)[0], 1.001 * right(*a)[1])
+    )
+    result = run_cli("doctor", expect=1)
+    assert "problem  gradients         the input gradient is off by" in result.stdout
+    assert "-> do not trust results from here" in result.stdout
+    assert "problems." in result.stdout
+
+
+def test_a_step_that_is_one_percent_off_is_a_problem(monkeypatch):
+    loss, penalty, size = doctor.STORED_STEP
+    monkeypatch.setattr(doctor, "soar_step", lambda: (loss, 1.01 * penalty, size))
+    finding = doctor._tested("SOAR step", doctor._soar_step)
+    assert finding.status == "problem" and "a step of SOAR is off by" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "status", "advice"),
+    [
+        (lambda m: m.setattr(doctor, "_version", lambda name: "2.30.0"), "tensorflow", "warning",
+         "tested are 2.20 to below 2.22: pip install 'soar-tf'"),
+        (lambda m: m.setattr(doctor, "_version", lambda name: "2.21.0"), "two TensorFlows",
+         "problem", "pip uninstall tensorflow tensorflow-cpu, then pip install tensorflow"),
+        (lambda m: m.setattr(keras.config, "floatx", lambda: "float16"), "keras settings",
+         "problem", "edit ~/.keras/keras.json"),
+        (lambda m: m.setattr(doctor, "MINIMUM_FREE_BYTES", 2**80), "disk", "warning",
+         "choose a --workdir on another disk"),
+        (lambda m: m.setattr(tf.config, "list_physical_devices", lambda _: [])
+         or m.setattr(doctor, "Path", lambda _: _Present()), "unused GPU", "warning",
+         "pip install 'soar-tf[gpu]'"),
+    ],
+)  # fmt: skip
+def test_what_to_do(change, name, status, advice, monkeypatch):
+    monkeypatch.setattr(doctor, "SELF_TEST", {})
+    change(monkeypatch)
+    findings = {finding.name: finding for finding in doctor.examine()}
+    assert (findings[name].status, findings[name].advice) == (status, advice)
+
+
+class _Present:
+    def exists(self):
+        return True
+
+
+def test_no_data_sets_where_they_should_be(tmp_path):
+    finding = doctor._datasets(tmp_path)
+    assert finding.status == "warning" and f"none in {tmp_path}" in finding.found
+
+
+def test_the_known_numbers_are_those_of_a_sine():
+    expected = np.sin([1.7, 3.4, 5.1, 6.8]).reshape(2, 2)
+    np.testing.assert_allclose(doctor._waves(2, 2), expected, atol=1e-6)
