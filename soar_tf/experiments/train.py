@@ -38,10 +38,8 @@ class Experiment:
         dataset: The loaded `soar_tf.datasets.Dataset`.
         network: The network to train.
         phases: The phases.
-        callbacks: Further Keras callbacks of the method's phase, a list to extend before `run`; what
-            they log stands in the run's log.
-        callbacks: Further Keras callbacks of the method's phase; what they log stands in the run's
-            log.
+        callbacks: Further Keras callbacks of the method's phase, a list to extend before `run`;
+            what they log stands in the run's log.
 
     Raises:
         InputError: If anything in the configuration cannot be used.
