@@ -210,3 +210,21 @@ def test_refusals():
         masking_report(lambda x: honest(x) / 0.0, X, Y)
     with pytest.raises(InputError, match="`source` must have the network's 2 classes"):
         report(honest, source=lambda x: tf.concat([honest(x), honest(x)], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("left", "after", "verdict"),
+    [
+        (24, 0, "fail"),  # 12 points, and all that there was: SOAR with zero initialisation
+        (100, 70, "fail"),  # 15 points
+        (80, 60, "warn"),  # 10 points, a quarter of the figure
+        (60, 54, "pass"),  # 3 points, as on adversarially trained networks
+        (4, 0, "pass"),  # 2 points, which four images cannot tell from one
+        (0, 0, "pass"),
+    ],
+)
+def test_the_margin_loss_counts_by_points_and_by_share(left, after, verdict):
+    entropy, margin = (np.arange(200) < count for count in (left, after))
+    check = masking_checks._margin_loss(entropy, margin)
+    assert check.verdict == verdict
+    assert check.figure == (left - after) / 200
