@@ -62,7 +62,8 @@ from soar_tf.formatting import percent, radius_text, threat_text
     type=click.Path(),
     metavar="DIR|FILE.json",
     help="Folder for report.json, report.md, report.html, examples.npz and examples.csv; the same "
-    "command goes on where it was stopped. A name that ends in .json is that file alone.",
+    "command goes on where it was stopped. A name that ends in .json is that file alone. "
+    "[default: none]",
 )
 @click.option(
     "--save-adversarial",

@@ -96,7 +96,7 @@ def cluster_options(command):
         click.option(
             "--rank",
             type=click.IntRange(min=0),
-            help="Which of --hosts this is; 0 writes the results.",
+            help="Which of --hosts this worker is; 0 writes the results. [default: from TF_CONFIG]",
         ),
         click.option(
             "--connect-timeout",
@@ -110,7 +110,7 @@ def cluster_options(command):
             type=click.IntRange(min=0),
             default=0,
             show_default=True,
-            help="How often to start again by itself after another host was lost.",
+            help="Number of restarts by itself after another worker was lost.",
         ),
     )
     for option in reversed(options):

@@ -18,7 +18,7 @@ from soar_tf.errors import InputError
     type=params.POSITIVE,
     metavar="N",
     help="Also draw the loss around the first N test images of each run, their mean: along the "
-    "gradient's signs, and over the plane of these and random signs.",
+    "gradient's signs, and over the plane of these and random signs. [default: none]",
 )
 @click.option(
     "--epsilon",

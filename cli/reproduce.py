@@ -34,7 +34,7 @@ from soar_tf.errors import RunError
     type=click.Path(),
     metavar="DIR",
     help="Take networks from DIR, where they are named NAME-seedK or NAME-seedK.keras, such as "
-    "standard-seed0; missing ones are trained.",
+    "standard-seed0; missing ones are trained. [default: none]",
 )
 @click.option(
     "--output",

@@ -29,7 +29,7 @@ from soar_tf.formatting import percent, radius_text
     "--preset",
     metavar="NAME",
     help="A method with arguments and settings that proved good; see `soar-tf list presets`. "
-    "Other flags win.",
+    "Other flags win. [default: none]",
 )
 @click.option(
     "--method-arg",
@@ -108,7 +108,8 @@ from soar_tf.formatting import percent, radius_text
     "--ema",
     type=params.Number(),
     metavar="MOMENTUM",
-    help="Average the weights over steps, such as 0.999; the average is validated and kept.",
+    help="Average the weights over steps, such as 0.999; the average is validated and kept. "
+    "[default: none]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
 @click.option(
@@ -127,7 +128,7 @@ from soar_tf.formatting import percent, radius_text
     "--early-stopping",
     type=params.POSITIVE,
     metavar="PATIENCE",
-    help="End the method's phase after so many epochs without a better --monitor.",
+    help="End the method's phase after so many epochs without a better --monitor. [default: never]",
 )
 @click.option(
     "--keep-best/--keep-last",
@@ -143,7 +144,8 @@ from soar_tf.formatting import percent, radius_text
 @click.option(
     "--validation-attack",
     metavar="NAME[:k=v,...]",
-    help="Attack 1000 validation images after every epoch and log val_robust_accuracy.",
+    help="Attack 1000 validation images after every epoch and log val_robust_accuracy. "
+    "[default: none]",
 )
 @click.option(
     "--deterministic/--not-deterministic",
