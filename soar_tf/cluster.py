@@ -1,11 +1,13 @@
 """Which processes train together: read from flags or TF_CONFIG, before TensorFlow is loaded."""
 
+import contextlib
 import dataclasses
 import json
 import re
 import socket
+import time
 
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, RunError
 
 STRATEGIES = ("mirrored", "multi-worker")
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})")
@@ -131,15 +133,89 @@ def check_reachable(cluster):
                 ) from None
 
 
-def silent(cluster):
-    """The hosts whose port does not answer, for the sentence after a wait in vain."""
-    found = []
-    for rank, host in enumerate(cluster.hosts):
+def meet(cluster, timeout):
+    """Waits until every process of the cluster is there.
+
+    TensorFlow itself waits without limit, and where no signal and no thread is heard.
+
+    Args:
+        cluster: The cluster; rank 0 listens on its port, and the others come there.
+        timeout: Seconds to wait.
+
+    Raises:
+        InputError: If a process was given other hosts, or another one's rank.
+        RunError: If somebody has not come in time.
+    """
+    end = time.monotonic() + timeout
+    if cluster.rank == 0:
+        _await_all(cluster, end, timeout)
+        return
+    greeting = json.dumps({"hosts": cluster.hosts, "rank": cluster.rank}) + "\n"
+    while (left := end - time.monotonic()) > 0:
         try:
-            socket.create_connection(_split(host), timeout=2).close()
+            with socket.create_connection(_split(cluster.hosts[0]), timeout=left) as connection:
+                connection.sendall(greeting.encode())
+                answer = connection.makefile(encoding="utf-8", errors="replace").readline(_LINE)
         except OSError:
-            found.append(f"{host} (rank {rank})")
-    return found
+            answer = ""
+        if answer == _GO:
+            return
+        if answer.startswith(_REFUSED):
+            raise InputError(answer.removeprefix(_REFUSED).strip())
+        time.sleep(0.2)  # nobody there yet, or a run that is about to end
+    raise RunError(f"{cluster.hosts[0]} (rank 0) did not start the run within {timeout:g} s.")
+
+
+_LINE, _GO, _REFUSED = 100_000, "soar-tf: go\n", "soar-tf: refused: "
+
+
+def _await_all(cluster, end, timeout):
+    name, port = _split(cluster.hosts[0])
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    here = {}
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("", port), family=family))
+        while len(here) < len(cluster.hosts) - 1:
+            server.settimeout(max(0.01, end - time.monotonic()))
+            try:
+                connection = stack.enter_context(server.accept()[0])
+                rank = _greeted(connection, cluster, here)
+            except OSError:
+                rank = None
+            if rank is not None:
+                here[rank] = connection
+            elif time.monotonic() > end:
+                missing = [
+                    f"{host} (rank {rank})"
+                    for rank, host in enumerate(cluster.hosts)
+                    if rank and rank not in here
+                ]
+                raise RunError(f"No answer within {timeout:g} s from {', '.join(missing)}.")
+        for connection in here.values():
+            connection.sendall(_GO.encode())
+        for connection in here.values():
+            connection.recv(1)  # the other side closes first, so that the port is free at once
+
+
+def _greeted(connection, cluster, here):
+    """The rank of who has come; `None` for strangers."""
+    connection.settimeout(5)
+    try:
+        greeting = json.loads(connection.makefile(encoding="utf-8").readline(_LINE))
+        hosts, rank = tuple(greeting["hosts"]), greeting["rank"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    problem = None
+    if hosts != cluster.hosts:
+        problem = f"rank 0 was given the hosts {', '.join(cluster.hosts)}."
+    elif rank not in range(1, len(hosts)):
+        problem = f"`rank` {rank} is none of the other {len(hosts) - 1}."
+    elif rank in here:
+        problem = f"`rank` {rank} is taken by another process."
+    if problem:
+        connection.sendall(f"{_REFUSED}{problem}\n".encode())
+        return None
+    return rank
 
 
 def _split(host):

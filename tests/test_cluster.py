@@ -2,11 +2,12 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from soar_tf import cluster
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, RunError
 
 
 def tf_config(task=None, **jobs):
@@ -78,8 +79,63 @@ def test_a_taken_port_and_a_host_without_address_are_refused():
         mine = cluster.Cluster("multi-worker", (f"127.0.0.1:{port}",), 0)
         with pytest.raises(InputError, match=f"port {port} cannot be used by rank 0: "):
             cluster.check_reachable(mine)
-        assert cluster.silent(mine) == []
-    assert cluster.silent(mine) == [f"127.0.0.1:{port} (rank 0)"]
     nowhere = cluster.Cluster("multi-worker", ("no-such-host.invalid:1",), 0)
     with pytest.raises(InputError, match=r"no-such-host.invalid has no address"):
         cluster.check_reachable(nowhere)
+
+
+def local_hosts(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    hosts = tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in sockets)
+    for each in sockets:
+        each.close()
+    return hosts
+
+
+def meet(hosts, ranks, timeout=10, others=None):
+    """What each rank's `meet` gave: `None` or the error."""
+
+    def one(rank):
+        mine = hosts if rank == 0 or others is None else others
+        try:
+            cluster.meet(cluster.Cluster("multi-worker", mine, rank), timeout)
+        except (InputError, RunError) as error:
+            return error
+
+    with ThreadPoolExecutor(len(ranks)) as pool:
+        return list(pool.map(one, ranks))
+
+
+def test_all_meet_and_the_port_is_free_at_once():
+    hosts = local_hosts(3)
+    assert meet(hosts, [2, 0, 1]) == [None] * 3
+    assert meet(hosts, [0, 1, 2]) == [None] * 3
+
+
+def test_a_stranger_on_the_port_is_ignored():
+    hosts = local_hosts(2)
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(meet, hosts, [0, 1])
+        for _ in range(200):
+            try:
+                socket.create_connection(cluster._split(hosts[0]), timeout=1).sendall(b"GET /\n")
+                break
+            except OSError:
+                pass
+        assert done.result() == [None, None]
+
+
+def test_who_does_not_come_is_named():
+    hosts = local_hosts(3)
+    chief, worker = meet(hosts, [0, 2], timeout=1)
+    assert str(chief) == f"No answer within 1 s from {hosts[1]} (rank 1)."
+    assert isinstance(worker, RunError)
+    (alone,) = meet(hosts, [1], timeout=1)
+    assert str(alone) == f"{hosts[0]} (rank 0) did not start the run within 1 s."
+
+
+def test_other_hosts_are_refused():
+    hosts = local_hosts(2)
+    chief, worker = meet(hosts, [0, 1], timeout=2, others=(hosts[0], "other:1"))
+    assert isinstance(worker, InputError) and "rank 0 was given the hosts" in str(worker)
+    assert isinstance(chief, RunError)

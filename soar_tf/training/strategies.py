@@ -1,10 +1,10 @@
 """Distribution strategies: making one, and passing bytes between its processes."""
 
 import contextlib
+import faulthandler
 import functools
 import os
 import sys
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +37,7 @@ def make(cluster, *, timeout=300):
     Raises:
         InputError: If a host has no address or the own port is taken.
         WorkerLost: If a host goes away while connecting.
-        SystemExit: With code 1 and a sentence on stderr if hosts do not come in time.
+        RunError: If a host does not come in time.
     """
     if cluster.strategy is None:
         return None
@@ -46,10 +46,12 @@ def make(cluster, *, timeout=300):
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     clusters.check_reachable(cluster)
     os.environ["TF_CONFIG"] = cluster.tf_config()
-    # TensorFlow's constructor waits without limit, and in C++, where no signal is heard.
-    watchdog = threading.Timer(timeout, _give_up, [cluster, timeout])
-    watchdog.daemon = True
-    watchdog.start()
+    clusters.meet(cluster, timeout)
+    # Should a process go away now, TensorFlow's constructor waits for it without limit, holding
+    # Python's lock: only this timer, which needs no Python, can end the process (with code 1).
+    print(f"Connecting {len(cluster.hosts)} workers, {timeout:g} s at most.", file=sys.stderr)
+    nowhere = open(os.devnull, "w")  # noqa: SIM115 (the timer writes a traceback)
+    faulthandler.dump_traceback_later(timeout, exit=True, file=nowhere)
     try:
         with workers_may_stop():
             return tf.distribute.MultiWorkerMirroredStrategy()
@@ -58,18 +60,8 @@ def make(cluster, *, timeout=300):
             raise
         raise InputError(f"`strategy` multi-worker could not start: {error}.") from None
     finally:
-        watchdog.cancel()
-
-
-def _give_up(cluster, timeout):
-    silent = clusters.silent(cluster) or ["none"]
-    print(
-        f"Failed: not all {len(cluster.hosts)} workers came within {timeout:g} s; no answer from: "
-        f"{', '.join(silent)}.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(1)
+        faulthandler.cancel_dump_traceback_later()
+        nowhere.close()
 
 
 def scope(strategy):
