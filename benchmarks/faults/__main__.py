@@ -40,7 +40,7 @@ def main():
         wanted = not arguments.only or any(word in kind for word in arguments.only)
         if not wanted or not tries or kind in [row["kind"] for row in table["faults"]]:
             continue
-        table["faults"].append(_row(kind, function(bench, tries)))
+        table["faults"].append(_row(kind, arguments.seed, function(bench, tries)))
         print(table["faults"][-1], file=sys.stderr, flush=True)
         if arguments.output is not None:  # the next call goes on here
             arguments.output.write_text(json.dumps(table, indent=2) + "\n")
@@ -49,7 +49,7 @@ def main():
 
     names = [kind for kind, *_ in KINDS]
     table["faults"].sort(key=lambda row: names.index(row["kind"]))
-    table |= {"seed": arguments.seed, "environment": environment()}
+    table["environment"] = environment()
     text = json.dumps(table, indent=2) + "\n"
     if arguments.output is None:
         print(text, end="")
@@ -58,12 +58,13 @@ def main():
     sys.exit(any(row["lost"] for row in table["faults"]))
 
 
-def _row(kind, trials):
+def _row(kind, seed, trials):
     for trial in trials:
         if trial.lost is not None:
             print(f"  lost: {trial.lost}", file=sys.stderr, flush=True)
     return {
         "kind": kind,
+        "seed": seed,
         "tried": len(trials),
         "refused": sum(trial.refused for trial in trials),
         "resumed_equal": sum(trial.equal for trial in trials),

@@ -40,11 +40,10 @@ def tfds(folder, random):
         os.makedirs(builder.data_path)
         images = np.random.default_rng(0).integers(0, 255, (20, 28, 28, 1), np.uint8)
         rows = [{"image": image, "label": i % 10} for i, image in enumerate(images)]
-        for name in ("train", "test"):
-            writer = tfds.core.SequentialWriter(builder.info, 100)
-            writer.initialize_splits([name])
-            writer.add_examples({name: rows})
-            writer.close_all()
+        writer = tfds.core.SequentialWriter(builder.info, 100)
+        writer.initialize_splits(["train", "test"])
+        writer.add_examples({"train": rows, "test": rows})
+        writer.close_all()
 
     def prepare():
         make(tfds.builder("mnist", data_dir=folder))

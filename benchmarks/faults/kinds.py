@@ -343,7 +343,7 @@ def _kill_after_epoch(bench, run, prepare=None):
 # Kind, function, tries in the full table, tries in the default test, needs a mount.
 KINDS = (
     ("kill -9 at a random moment", killed_at_random, 54, 3, False),
-    ("kill -9 at a sync or rename", killed_while_writing, 12, 1, False),
+    ("kill -9 at a sync or rename", killed_while_writing, 24, 1, False),
     ("SIGTERM", terminated, 3, 1, False),
     ("Ctrl-C", interrupted, 3, 1, False),
     ("full disk", full_disk, 6, 1, True),

@@ -50,6 +50,9 @@ class Run:
             os.dup2(descriptor, 2)
             from soar_tf.cli.main import main
 
+            # A shell that starts this in the background makes it ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
             if prepare is not None:
                 prepare()
             main(self.arguments)
