@@ -3,7 +3,7 @@
 import inspect
 import re
 
-from soar_tf.cli import params
+from soar_tf.formatting import radius_text
 
 _SECTION = re.compile(r"^(Args|Returns|Raises|Example|Attributes|Shapes|Reference):$", re.M)
 _ENTRY = re.compile(r"^    (\*{0,2}\w+): ", re.M)
@@ -71,5 +71,5 @@ def _default(parameter):
     value = parameter.default
     if value is inspect.Parameter.empty:
         return "required"
-    text = params.number_text(value) if isinstance(value, float) else str(value)
+    text = radius_text(value) if isinstance(value, float) else str(value)
     return f"`{text}`"

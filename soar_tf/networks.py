@@ -165,6 +165,12 @@ def available():
 
     Returns:
         `(builders, problems)`: names to functions, and for plugins that cannot be used a sentence.
+
+    Example:
+
+    >>> import soar_tf
+    >>> "cnn4" in soar_tf.networks.available()[0]
+    True
     """
     return plugins.available("networks", ALL_OBJECTS, _is_builder)
 

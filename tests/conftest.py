@@ -1,16 +1,22 @@
 """What many tests share: small data, small networks, the command line, real CIFAR-10 if present."""
 
 import json
+import signal
 from pathlib import Path
 
 from soar_tf.cli.startup import load_tensorflow
 
 load_tensorflow()
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Shells start background jobs so; the tests of Ctrl-C need it, in their child processes, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 import keras  # noqa: E402 (after the quiet import of TensorFlow)
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from click.testing import CliRunner  # noqa: E402
+from tensorflow.python.framework import config as framework_config  # noqa: E402
 
 from soar_tf import datasets  # noqa: E402
 from soar_tf.cli.main import main  # noqa: E402
@@ -23,6 +29,13 @@ def _float32_policy():
     """A test that sets a precision must not set it for the next one."""
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(autouse=True)
+def _no_op_determinism():
+    """A test that trains with `deterministic` must not switch XLA off for the next one."""
+    yield
+    framework_config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

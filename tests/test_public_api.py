@@ -20,7 +20,7 @@ MODULES = (
     "saved_model", "training",
 )  # fmt: skip
 # To be subclassed: the guides show how.
-BASE_CLASSES = ("Attack", "Method")
+BASE_CLASSES = ("Attack", "Method", "Regularizer", "Schedule")
 # What every Keras callback and model takes.
 UNDOCUMENTED = ("self", "args", "kwargs")
 

@@ -118,6 +118,12 @@ def available():
 
     Returns:
         `(classes, problems)`: names to classes, and for plugins that cannot be used a sentence.
+
+    Example:
+
+    >>> import soar_tf
+    >>> "square" in soar_tf.attacks.available()[0]
+    True
     """
     return plugins.available("attacks", ALL_OBJECTS, _is_attack)
 

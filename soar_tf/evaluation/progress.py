@@ -22,6 +22,12 @@ class Progress(typing.NamedTuple):
         total: Examples that it attacks.
         robust: Of those finished, the ones that withstood it; `None` where nobody counts them.
         seconds_left: A guess of the time left for the whole evaluation; `None` while unknown.
+
+    Example:
+
+    >>> from soar_tf.evaluation import Progress
+    >>> Progress("pgd20", 256, 1000, robust=190).total
+    1000
     """
 
     name: str

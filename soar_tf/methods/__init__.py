@@ -67,7 +67,20 @@ def get(identifier, **arguments):
 
 
 def find(name):
-    """The class of a registered name, or of a plugin's; an `InputError` if there is none."""
+    """The class of a registered name or of a plugin's.
+
+    Args:
+        name: The name, such as `"soar"`.
+
+    Raises:
+        InputError: If there is none.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.find("soar").__name__
+    'SOAR'
+    """
     return plugins.find("methods", name, ALL_OBJECTS, _is_method, "method")
 
 
@@ -76,6 +89,12 @@ def available():
 
     Returns:
         `(classes, problems)`: names to classes, and names to a sentence each.
+
+    Example:
+
+    >>> import soar_tf
+    >>> "soar" in soar_tf.methods.available()[0]
+    True
     """
     return plugins.available("methods", ALL_OBJECTS, _is_method)
 

@@ -45,7 +45,11 @@ class Regularizer(Method):
         """The terms at `x` (what `point` gave), from passes in inference mode.
 
         Args:
-            forward, x, y, loss_fn, keys: See `Method.terms`.
+            forward: The `Forward`, see `Method.terms`.
+            x: `[B, ...]`, the points.
+            y: Labels `[B]`.
+            loss_fn: The per-example loss.
+            keys: The examples' noise keys.
 
         Returns:
             `Terms`.

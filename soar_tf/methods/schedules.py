@@ -86,7 +86,9 @@ class Ramp(Schedule):
     Args:
         start: First value.
         end: Last value.
-        epochs, steps, after: See `Schedule`.
+        epochs: Its length in epochs; or
+        steps: its length in steps.
+        after: Where it starts, in the same unit.
 
     Example:
 
@@ -115,7 +117,9 @@ class Stairs(Schedule):
 
     Args:
         *levels: The values, at least one.
-        epochs, steps, after: Length of one value's span and the first one's start; see `Schedule`.
+        epochs: Length of one value's span in epochs (1 unless told otherwise); or
+        steps: its length in steps.
+        after: Where the first one starts, in the same unit.
 
     Example:
 
@@ -178,7 +182,17 @@ def parse(value):
 
 
 def last_value(value):
-    """The last value of a schedule, or of what spells one; anything else as it is."""
+    """The last value of a schedule, or of what spells one; anything else as it is.
+
+    Args:
+        value: A `Schedule`, its text, or any other value.
+
+    Example:
+
+    >>> import soar_tf
+    >>> soar_tf.methods.last_value("ramp(0, 0.5, epochs=5)"), soar_tf.methods.last_value(0.3)
+    (0.5, 0.3)
+    """
     schedule = parse(value)
     return value if schedule is None else schedule.values[-1]
 

@@ -112,10 +112,10 @@ class RobustModel(replicas.DistributedModel):
             xla = bool(self.jit_compile)
             check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
         self._count_steps(x, y, *args, **kwargs)
-        fresh, before = batch_norm.untouched(self.network), int(self.step)
+        fresh, before = batch_norm.untouched(self.network), int(self.step.numpy())
         with _assertions_as_input_errors():
             history = super().fit(x, y, *args, **kwargs)
-        if sentence := batch_norm.lag(fresh, int(self.step) - before):
+        if sentence := batch_norm.lag(fresh, int(self.step.numpy()) - before):
             warnings.warn(sentence, stacklevel=2)
         return history
 

@@ -54,7 +54,7 @@ def page(rows):
                 text = row["input"].strip()
                 if surface == "Command line":
                     text = f"$ soar-tf {text}"
-                lines += [f"```{language.get(surface, 'python')}", text, "```", ""]
+                lines += [f"```{language.get(surface, 'py')}", text, "```", ""]
                 lines += [f"> {row['message']}", ""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -30,9 +30,9 @@ def test_the_kept_network_is_the_average_that_was_validated(
 ):
     seen, saved = [], checkpoints.save
 
-    def watching(folder, model, progress):
+    def watching(folder, model, *rest):
         seen.append([w.numpy() for w in model.trainable_variables])
-        saved(folder, model, progress)
+        saved(folder, model, *rest)
 
     monkeypatch.setattr(checkpoints, "save", watching)
     plain, averaged = tmp_path / "plain", tmp_path / "averaged"
@@ -58,8 +58,8 @@ def test_an_interrupted_averaged_run_ends_with_the_same_bits(
     saved = checkpoints.save
     for last in (1, 2):  # also after the last epoch, before the network is written
 
-        def interrupting(folder, model, progress, last=last):
-            saved(folder, model, progress)
+        def interrupting(folder, model, progress, best=None, last=last):
+            saved(folder, model, progress, best)
             if progress["epoch"] == last:
                 raise KeyboardInterrupt
 

@@ -18,7 +18,7 @@ def clock(monkeypatch):
 def test_the_line():
     call = Progress("autoattack 2/4 apgd-t", 256, 1000, 190, 4271.0)
     assert progress.text(call) == (
-        "autoattack 2/4 apgd-t: 256/1000 images, 190 robust so far, about 1:11:11 left"
+        "autoattack 2/4 apgd-t: 256/1000 images, 190 robust so far, about 71 min left"
     )
     assert progress.text(Progress("fgsm", 3, 5)) == "fgsm: 3/5 images"
     assert "left" not in progress.text(Progress("fgsm", 3, 5, 1, 0.4))

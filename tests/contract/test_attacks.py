@@ -53,8 +53,9 @@ def short(attack):
     config = attack.get_config()
     config.update({key: value for key, value in SHORT.items() if key in config})
     copy = type(attack).from_config(config)
-    if hasattr(copy, "stages"):
-        stages = [(name, short(stage)) for name, stage in copy.stages()]
+    parts = copy.stages()
+    if [part for _, part in parts] != [copy]:
+        stages = [(name, short(stage)) for name, stage in parts]
         copy.stages = lambda: stages
     return copy
 

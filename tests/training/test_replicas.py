@@ -98,13 +98,13 @@ np.testing.assert_array_equal(one.clean, two.clean)
 for first, second in zip(one.attacks, two.attacks, strict=True):
     np.testing.assert_array_equal(first.robust, second.robust)
 
-from soar_tf.evaluation import robustness
+from soar_tf.evaluation import parts
 from soar_tf.ops import random
 adversarial = []
 for scope in (tf.distribute.get_strategy(), strategy):
     with scope.scope():
         attack = soar_tf.attacks.get("pgd:steps=3,epsilon=0.1")
-        graph = robustness._search_graph(attack, contract.network(), x.shape[1:])
+        graph = parts.search_graph(attack, contract.network(), x.shape[1:])
         keys = random.example_keys(0, tf.range(7), purpose="attack")
         adversarial.append(graph(tf.constant(x[:7]), tf.constant(y[:7]), keys).numpy())
 np.testing.assert_array_equal(*adversarial)
