@@ -1,7 +1,7 @@
 """Attacks: one class a file, one registry line each.
 
 `get("pgd20")` builds an attack from its registered name; `get("pgd:steps=50,epsilon=4/255")` with
-arguments. `pgd7`, `pgd100`, `l2pgd40`: PGD with that many steps.
+arguments. `pgd7`, `pgd100`, `l2pgd40`, `l1pgd40`: PGD with that many steps.
 """
 
 import re
@@ -52,6 +52,12 @@ _PATTERNS = (
         "pgd",
         lambda m: {"norm": "l2", "steps": int(m[1]), "epsilon": 60 / 255},
     ),
+    # 12 is the radius that l1 results on CIFAR-10 are given for.
+    (
+        re.compile(r"l1pgd(\d+)"),
+        "pgd",
+        lambda m: {"norm": "l1", "steps": int(m[1]), "epsilon": 12.0},
+    ),
 )
 EXAMPLES = ("pgd7", "pgd20", "l2pgd100", "apgd-ce", "apgd-dlr")
 
@@ -61,7 +67,8 @@ def get(identifier, **defaults):
 
     Args:
         identifier: An `Attack` (returned as it is), or a string: a registered name, `pgdN`,
-            `l2pgdN`, each with optional arguments after a colon, `"pgd:steps=50,restarts=3"`.
+            `l2pgdN`, `l1pgdN`, each with optional arguments after a colon,
+            `"pgd:steps=50,restarts=3"`.
         **defaults: Arguments used where the identifier does not set them and the attack takes
             them; `epsilon` is used for attacks of the same `norm` (default `"linf"`) only.
 

@@ -18,7 +18,7 @@ class MIFGSM(PGD):
 
     Args:
         epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / steps`.
         decay: $\mu$; 0 gives the iterative FGSM.

@@ -9,6 +9,9 @@ from soar_tf.attacks.attack import Attack, misclassified, random_start
 from soar_tf.errors import check_boolean, check_integer, check_number
 from soar_tf.ops import gradients, losses, norms, projections, random
 
+# Coordinates that an l1 step moves.
+L1_SHARE = 0.01
+
 
 class _Rows(typing.NamedTuple):
     """What the search knows of each example that is not broken yet."""
@@ -26,16 +29,18 @@ class PGD(Attack):
 
     $$x_{k+1} = \Pi\big(x_k + s \cdot \arg\max_{\|v\| \le 1} v^\top \nabla\ell(x_k)\big)$$
 
-    with $\Pi$ the projection onto the ball and the pixel box. Evaluation keeps the first
-    misclassified iterate of each example and spends no further step on it. With a `target` the
-    loss is minus that of the target class; any misclassification still counts.
+    with $\Pi$ the projection onto the ball and the pixel box. An l1 step moves the 1 % of the
+    pixels with the steepest slopes among those that the box lets move, equally (Tramer and Boneh
+    2019, arXiv:1904.13000). Evaluation keeps the first misclassified iterate of each example and
+    spends no further step on it. With a `target` the loss is minus that of the target class; any
+    misclassification still counts.
 
     Args:
         epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / 4` for linf (2/255 at
-            8/255), `2.5 * epsilon / steps` for l2.
+            8/255), `2.5 * epsilon / steps` for l2 and l1.
         random_start: Whether to start at a uniform point of the ball instead of at `x`.
         restarts: Number of starts; later ones only work on examples not yet broken.
         target: Class to aim at: `None` (away from the label), `"second"`, `"least_likely"`,
@@ -49,6 +54,8 @@ class PGD(Attack):
     >>> soar_tf.attacks.get("pgd20").steps
     20
     """
+
+    norms = ("linf", "l2", "l1")
 
     def __init__(
         self,
@@ -89,8 +96,16 @@ class PGD(Attack):
 
     def step(self, x_adv, x, gradient):
         """One projected step along `gradient`."""
-        moved = x_adv + self.effective_step_size * norms.steepest_direction(gradient, self.norm)
+        moved = x_adv + self.effective_step_size * self.direction(x_adv, gradient)
         return projections.project(moved, x, self.epsilon, self.norm, self.bounds)
+
+    def direction(self, x_adv, gradient):
+        """The step's direction, of norm 1."""
+        if self.norm != "l1":
+            return norms.steepest_direction(gradient, self.norm)
+        low, high = self.bounds
+        stuck = ((gradient > 0) & (x_adv >= high)) | ((gradient < 0) & (x_adv <= low))
+        return norms.sparse_direction(tf.where(stuck, 0.0, gradient), L1_SHARE)
 
     def advance(self, x_adv, x, gradient, memory):
         """The next iterate and memory."""
@@ -195,7 +210,8 @@ class FGSM(Attack):
 
     Args:
         epsilon: Radius in units of the pixel range.
-        norm: `"linf"` (the sign of the gradient) or `"l2"` (the normalised gradient).
+        norm: `"linf"` (the sign of the gradient), `"l2"` (the normalised gradient) or `"l1"` (see
+            `PGD`).
         target: Class to aim at, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et
             al. 2016, arXiv:1611.01236.
         bounds: `(low, high)` of valid pixels.
@@ -206,6 +222,8 @@ class FGSM(Attack):
     >>> soar_tf.attacks.FGSM(epsilon="8/255").norm
     'linf'
     """
+
+    norms = PGD.norms
 
     def __init__(self, epsilon=8 / 255, norm="linf", target=None, bounds=(0.0, 1.0)):
         super().__init__(epsilon, norm, bounds)
@@ -228,7 +246,7 @@ class BIM(PGD):
 
     Args:
         epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length of a step; defaults as for `PGD`.
         target: Class to aim at, see `PGD`.

@@ -16,7 +16,7 @@ class Adversarial(Method):
         epsilon: Radius of the threat model, in units of the pixel range.
         steps: Number of PGD steps.
         step_size: Length of a step. Default: `epsilon / 4` for linf (2/255 at 8/255).
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         random_start: Whether PGD starts at a uniform point of the ball.
         inner_loss: The loss that PGD climbs: `"training"` (the compiled one), `"cross_entropy"`,
             `"margin"` (largest other logit minus the label's) or `"dlr"` (the margin relative to

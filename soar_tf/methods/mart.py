@@ -30,7 +30,7 @@ class MART(Method):
         steps: Number of PGD steps, at least 1.
         step_size: Length of a step, same unit as epsilon. Default: `epsilon / 4` for linf,
             `2.5 * epsilon / steps` for l2.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
 
     Raises:
         InputError: In training, for a network with a single logit.

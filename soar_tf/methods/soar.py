@@ -94,7 +94,7 @@ class SOAR(Regularizer):
         constants = PRESETS[preset]
         # PGD checks epsilon, norm and step_size.
         step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = PGD(epsilon, norm, 1, step_size)
+        self.attack = PGD(epsilon, check_choice(norm, "norm", ("linf", "l2")), 1, step_size)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.step_size = self.attack.step_size
         if isinstance(lambda_, str) and lambda_ == "preset":

@@ -1,5 +1,7 @@
 """Per-example vector norms and their balls. `x` is `[B, ...]`, results are `[B]`."""
 
+import math
+
 import tensorflow as tf
 
 from soar_tf.errors import check_choice
@@ -67,3 +69,34 @@ def steepest_direction(gradient, name):
     flat = flatten(gradient)
     top = tf.one_hot(tf.argmax(tf.abs(flat), axis=1), tf.shape(flat)[1], dtype=flat.dtype)
     return tf.reshape(top * tf.sign(flat), tf.shape(gradient))
+
+
+def sparse_direction(gradient, share):
+    """A direction of l1 norm 1 over the coordinates with the steepest slopes, equally.
+
+    The steepest direction moves a single coordinate, which the pixel range soon stops; this one
+    moves several at once (Tramer and Boneh 2019, arXiv:1904.13000).
+
+    Args:
+        gradient: float tensor `[B, ...]` of static example shape.
+        share: Share of the coordinates that move, in (0, 1]; at least one does.
+
+    Returns:
+        float tensor `[B, ...]`; coordinates without a slope stay, and so do ties beyond the share.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import norms
+    >>> norms.sparse_direction(tf.constant([[3.0, -2.0, 1.0, 0.0]]), 0.5).numpy().tolist()
+    [[0.5, -0.5, 0.0, 0.0]]
+    """
+    flat = flatten(gradient)
+    size = math.prod(gradient.shape[1:])
+    slopes, places = tf.math.top_k(tf.abs(flat), max(1, round(share * size)))
+    moved = tf.cast(slopes > 0, flat.dtype)
+    # One row of `[k, d]` an example would be large for large images: scatter instead.
+    rows = tf.repeat(tf.range(tf.shape(flat)[0])[:, None], tf.shape(places)[1], axis=1)
+    chosen = tf.scatter_nd(tf.stack([rows, places], axis=2), moved, tf.shape(flat))
+    count = tf.maximum(tf.reduce_sum(moved, axis=1, keepdims=True), 1.0)
+    return tf.reshape(chosen * tf.sign(flat) / count, tf.shape(gradient))

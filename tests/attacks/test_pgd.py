@@ -222,6 +222,22 @@ def test_search_costs_what_the_survivors_cost():
     assert seen == [3, 3, 3, 3, 2, 1, 1]  # the clean pass, then the iterates 0 to 5
 
 
+def test_an_l1_attack_moves_the_steepest_pixel_that_the_box_lets_move():
+    # The optimum in the l1 ball of 0.8 from 0.5: pixel 0 to the edge (0.5), the rest in pixel 1.
+    slopes = np.array([3.0, -2.0, 1.0], "float32")
+
+    def network(x):
+        other = tf.linalg.matvec(x, tf.constant(slopes))
+        return tf.stack([tf.zeros_like(other), other], axis=1)
+
+    x = np.full((2, 3), 0.5, "float32")
+    attack = PGD(epsilon=0.8, norm="l1", steps=60, step_size=0.05, random_start=False)
+    found = attack.perturb(network, tf.constant(x), tf.zeros(2, tf.int64), keys(2)).numpy() - x
+    assert np.abs(found).sum(axis=1).max() <= 0.8 + 1e-6
+    # Steps of 0.05 leave the edge by half of it at a time.
+    np.testing.assert_allclose(found, np.tile([0.5, -0.3, 0.0], (2, 1)), atol=0.06)
+
+
 def test_an_l2_attack_is_not_stopped_by_a_tiny_gradient():
     net = linear(W * 1e-20, bias=-50.0)
     found = PGD(epsilon=0.1, norm="l2", random_start=False)(net, X, np.zeros(3, int))
@@ -337,7 +353,7 @@ def test_defaults_apply_where_the_name_sets_nothing():
         ("pgd:steps=2.5", "`steps` must be an integer. Received: '2.5'."),
         ("pgd:restarts=0", "`restarts` must be >= 1."),
         ("pgd:step_size=-0.1", "`step_size` must be >= 0. Received: '-0.1'."),
-        ("pgd:norm=lnf", "Unknown `norm` 'lnf'. Did you mean 'linf'? Allowed: l2, linf."),
+        ("pgd:norm=lnf", "Unknown `norm` 'lnf'. Did you mean 'linf'? Allowed: l1, l2, linf."),
         ("pgd:random_start=maybe", "`random_start` must be true or false. Received: 'maybe'."),
         ("pgd:target=secnd", "Unknown `target` 'secnd'. Did you mean 'second'? Allowed: "),
         ("pgd:target=-1", "`target` must be >= 0."),

@@ -73,6 +73,14 @@ def test_l1_takes_one_coordinate():
     np.testing.assert_array_equal(norms.steepest_direction(g, "l1"), [[0.0, -1.0, 0.0]])
 
 
+def test_sparse_steps_move_several_coordinates_equally():
+    g = tf.constant([[1.0, -3.0, 2.0, 0.5], [0.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    expected = [[0.0, -0.5, 0.5, 0.0], [0.0, 0.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    np.testing.assert_array_equal(norms.sparse_direction(g, 0.5), expected)
+    one = norms.sparse_direction(tf.reshape(g, [3, 2, 2]), 0.01)
+    np.testing.assert_array_equal(one[0], [[0.0, -1.0], [0.0, 0.0]])
+
+
 def test_per_example_broadcasts():
     values = norms.per_example(tf.constant([1.0, 2.0]), tf.zeros([2, 3, 4, 5]))
     assert values.shape == (2, 1, 1, 1)
