@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from soar_tf import zoo
 from soar_tf.errors import InputError

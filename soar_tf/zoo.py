@@ -63,7 +63,7 @@ def names():
     >>> all(soar_tf.zoo.path(name).is_dir() for name in soar_tf.zoo.names())
     True
     """
-    return sorted(entry.name for entry in folder().iterdir() if is_entry(entry))
+    return sorted(entry.name for entry in folder().iterdir() if _is_listed(entry))
 
 
 def path(name):
@@ -150,6 +150,10 @@ def located(model):
     return Path(model)
 
 
+def _is_listed(place):
+    return _NAME.fullmatch(place.name) and is_entry(place)
+
+
 def is_entry(place):
     """Whether a path is the folder of a zoo network."""
     return (Path(place) / CARD).is_file() and (Path(place) / NETWORK).is_file()
@@ -195,7 +199,17 @@ def figures(found):
         A dictionary: `method`, `network`, `dataset`, `n`, shares `clean`, `fgsm`, `pgd20` and
         `autoattack` (`None` where it was not run), the `interval` of the worst case, `masking` and
         `bytes`.
+
+    Raises:
+        InputError: If the card lacks any.
     """
+    try:
+        return _figures(found)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"The model card of {found['name']} lacks figures.") from None
+
+
+def _figures(found):
     report, config = found["report"], found["config"]
     shares = {
         entry["name"].partition(":")[0]: entry["robust_accuracy"] for entry in report["attacks"]

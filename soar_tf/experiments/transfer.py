@@ -42,7 +42,7 @@ def transfer_models(
     """Attacks target models through source models and, if asked to, writes the report.
 
     Args:
-        sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME`, to craft against.
+        sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME` to craft against.
         targets: The same, to attack.
         dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
         attack: The attack as a string.
