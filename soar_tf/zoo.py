@@ -209,11 +209,14 @@ def figures(found):
         raise InputError(f"The model card of {found['name']} lacks figures.") from None
 
 
+def attack_key(name):
+    """An attack's name in tables: AutoAttack's without its arguments."""
+    return "autoattack" if name.startswith("autoattack:") else name
+
+
 def _figures(found):
     report, config = found["report"], found["config"]
-    shares = {
-        entry["name"].partition(":")[0]: entry["robust_accuracy"] for entry in report["attacks"]
-    }
+    shares = {attack_key(entry["name"]): entry["robust_accuracy"] for entry in report["attacks"]}
     masking = report.get("masking", {}).get("verdict", "not checked")
     return {
         "method": config.get("method"),

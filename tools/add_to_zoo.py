@@ -99,7 +99,7 @@ def check_report(report, path, model):
     """Refuses a report that does not tell all, or that tells of another network."""
     from soar_tf.evaluation.state import fingerprint
 
-    names = [entry["name"].partition(":")[0] for entry in report.get("attacks", [])]
+    names = {zoo.attack_key(entry["name"]) for entry in report.get("attacks", [])}
     for missing in [name for name in ATTACKS if name not in names]:
         raise InputError(f"`report` {path} lacks {missing}; evaluate with --attack {missing}.")
     if "masking" not in report:
@@ -170,6 +170,8 @@ def ancestry(run):
 def portable(command):
     """A command without this machine's folders."""
     words = shlex.split(command)
+    if words[:1] == ["__main__.py"]:
+        words[0] = "soar-tf"
     for i, word in enumerate(words):
         if i and words[i - 1] == "--data-dir":
             words[i] = "DIR"
