@@ -9,6 +9,8 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 import soar_tf
+from soar_tf import zoo
+from soar_tf.errors import InputError
 
 SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_SOAR_TF_COMPLETE"
@@ -66,6 +68,26 @@ class Registered(click.ParamType):
         if self.room == "networks" and not found:
             return [CompletionItem(incomplete, type="file")]
         return found
+
+
+class Model(click.Path):
+    """A model: a path, or `zoo:NAME`, whose names are completed."""
+
+    def shell_complete(self, ctx, param, incomplete):
+        # From the second letter on: what begins with a z may well be a file.
+        if incomplete.startswith("zo"):
+            found = [CompletionItem(name) for name in zoo_models() if name.startswith(incomplete)]
+            if found:
+                return found
+        return super().shell_complete(ctx, param, incomplete)
+
+
+def zoo_models() -> list[str]:
+    """`zoo:NAME` of every network of the zoo; none where there is no zoo."""
+    try:
+        return [zoo.SCHEME + name for name in zoo.names()]
+    except (InputError, OSError):
+        return []
 
 
 @click.command(short_help="Print the shell's completion script.")

@@ -7,7 +7,7 @@ import click
 
 from soar_tf import cluster as clusters
 from soar_tf.cli import params
-from soar_tf.cli.completion import Registered
+from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError, RunError
@@ -15,7 +15,7 @@ from soar_tf.formatting import percent, radius_text, threat_text
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
-@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.argument("model", type=Model(), metavar="MODEL")
 @params.attack_options
 @click.option(
     "--attack",
@@ -31,7 +31,7 @@ from soar_tf.formatting import percent, radius_text, threat_text
 )
 @click.option(
     "--masking-source",
-    type=click.Path(),
+    type=Model(),
     metavar="MODEL",
     help="Model for the transfer check of --masking, best one trained without a defence. "
     "[default: none, no such check]",
@@ -86,7 +86,7 @@ from soar_tf.formatting import percent, radius_text, threat_text
 @params.verbose_option
 @params.json_option
 def evaluate(model, attacks, strategy, verbose, as_json, **options):
-    """Attack MODEL: a run directory, a .keras file or a SavedModel folder.
+    """Attack MODEL: a run directory, a .keras file, a SavedModel folder or zoo:NAME.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
     did not break; the worst case counts, per image, every attack. Each figure is an upper bound:

@@ -5,15 +5,16 @@ import json
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.completion import Model
 from soar_tf.cli.startup import load_tensorflow
 
 
 @click.command(short_help="Export a model as a plain SavedModel.")
-@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.argument("model", type=Model(), metavar="MODEL")
 @click.argument("out", type=click.Path(), metavar="OUT")
 @params.json_option
 def export(model, out, as_json):
-    """Export MODEL, a run directory or a .keras file, to the SavedModel folder OUT.
+    """Export MODEL, a run directory, a .keras file or zoo:NAME, to the SavedModel folder OUT.
 
     The SavedModel maps images in [0, 1] to logits and loads without soar_tf.
 

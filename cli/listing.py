@@ -9,29 +9,35 @@ import click
 from soar_tf.cli import params, reference
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
-from soar_tf.formatting import radius_text
+from soar_tf.formatting import percent, radius_text
 
-_ROOMS = ("methods", "attacks", "datasets", "networks", "presets")
+_ROOMS = ("methods", "attacks", "datasets", "networks", "presets", "zoo")
+_REFERENCES = ("methods", "attacks", "networks")
 
 
-@click.command("list", short_help="List methods, attacks, data sets, networks or presets.")
+@click.command("list", short_help="List methods, attacks, data sets, networks, presets or the zoo.")
 @click.argument("kind", type=click.Choice(_ROOMS))
 @params.json_option
 @click.option("--markdown", is_flag=True, help="Print a reference in Markdown, with the docs.")
 def list_names(kind, as_json, markdown):
     """List what is registered, with its arguments; installed plugins are included.
 
+    The zoo's networks, which every command takes as zoo:NAME, are listed with their figures.
+
     Example: soar-tf list methods
     """
-    others = {"datasets": _datasets, "presets": _presets}
+    others = {"datasets": _datasets, "presets": _presets, "zoo": _zoo}
     entries = others[kind]() if kind in others else _objects(kind)
     if markdown:
-        if kind == "presets" or kind == "datasets":
+        if kind not in _REFERENCES:
             raise InputError(f"`--markdown` is for methods, attacks and networks, not {kind}.")
         click.echo(reference.markdown(kind, *_room(kind).available()[:1]), nl=False)
         return
     if as_json:
         click.echo(json.dumps(entries, indent=2))
+        return
+    if kind == "zoo":
+        click.echo(_zoo_table(entries))
         return
     for name, entry in entries.items():
         click.echo(f"{name}: {entry['summary']}")
@@ -56,6 +62,28 @@ def _presets():
         }
         for name, preset in presets.PRESETS.items()
     }
+
+
+def _zoo():
+    from soar_tf import zoo
+
+    return {name: zoo.figures(zoo.card(name)) for name in zoo.names()}
+
+
+def _zoo_table(entries):
+    if not entries:
+        return "The zoo holds no networks."
+    rows = [
+        [name, entry["method"], *(_share(entry[key]) for key in ("clean", "pgd20", "autoattack")),
+         entry["n"], entry["masking"], f"{entry['bytes'] / 1e6:.1f} MB"]
+        for name, entry in entries.items()
+    ]  # fmt: skip
+    header = ["network", "method", "clean", "PGD-20", "AutoAttack", "n", "masking", "size"]
+    return params.table(rows, header)
+
+
+def _share(value):
+    return "not run" if value is None else percent(value)
 
 
 def _setting(value):

@@ -3,12 +3,13 @@
 import click
 
 from soar_tf.cli import params
+from soar_tf.cli.completion import Model
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
 
 
 @click.command(short_help="Draw runs and reports: training curves, accuracy, transfer, images.")
-@click.argument("sources", type=click.Path(), nargs=-1, required=True, metavar="RUN...")
+@click.argument("sources", type=Model(), nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--output", type=click.Path(), required=True, metavar="DIR", help="Folder for the pictures."
 )
@@ -28,7 +29,7 @@ from soar_tf.errors import InputError
 )
 def plot(sources, output, surface_images, epsilon):
     """Draw what each RUN holds: a run directory, a log.csv, a report.json or its folder, a
-    transfer.json or its folder.
+    transfer.json or its folder, or zoo:NAME.
 
     Runs share one picture of training curves, and reports with a curve one of accuracy against the
     radius. Reports with an adversarial.npz give a grid of images. Prints the files it wrote.

@@ -10,7 +10,7 @@ from soar_tf import cluster as clusters
 from soar_tf import config as config_room
 from soar_tf import presets
 from soar_tf.cli import params
-from soar_tf.cli.completion import Registered
+from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
@@ -57,9 +57,9 @@ from soar_tf.formatting import percent, radius_text
 )
 @click.option(
     "--init-from",
-    type=click.Path(),
+    type=Model(),
     metavar="MODEL",
-    help="Start from a run directory or a .keras file. [default: a new network]",
+    help="Start from a run directory, a .keras file or zoo:NAME. [default: a new network]",
 )
 @click.option(
     "--pretrain-epochs",

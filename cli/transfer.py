@@ -5,7 +5,7 @@ import json
 import click
 
 from soar_tf.cli import params
-from soar_tf.cli.completion import Registered
+from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.formatting import percent, threat_text
@@ -15,7 +15,7 @@ from soar_tf.formatting import percent, threat_text
 @click.option(
     "--source",
     "sources",
-    type=click.Path(),
+    type=Model(),
     multiple=True,
     required=True,
     metavar="MODEL",
@@ -24,7 +24,7 @@ from soar_tf.formatting import percent, threat_text
 @click.option(
     "--target",
     "targets",
-    type=click.Path(),
+    type=Model(),
     multiple=True,
     required=True,
     metavar="MODEL",
@@ -51,9 +51,9 @@ from soar_tf.formatting import percent, threat_text
 def transfer(sources, targets, verbose, as_json, **options):
     """Attack each --target with adversarial examples crafted against each --source.
 
-    A MODEL is a run directory, a .keras file or a SavedModel folder. Beside the figures stands the
-    target's own white-box figure, by the same attack: where transfer breaks more than white-box,
-    the target's gradients mislead the attack.
+    A MODEL is a run directory, a .keras file, a SavedModel folder or zoo:NAME. Beside the figures
+    stands the target's own white-box figure, by the same attack: where transfer breaks more than
+    white-box, the target's gradients mislead the attack.
 
     Example: soar-tf transfer --source runs/standard --target runs/soar --output transfer
     """

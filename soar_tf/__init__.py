@@ -23,6 +23,7 @@ _EXPORTS = {
     "networks": "soar_tf.networks",
     "ops": "soar_tf.ops",
     "theory": "soar_tf.theory",
+    "zoo": "soar_tf.zoo",
 }
 
 __all__ = sorted([*_EXPORTS, "__version__"])

@@ -1,11 +1,12 @@
-"""Reading model files back, `.keras` files and SavedModels, as logits functions."""
+"""Reading model files back, `.keras` files, SavedModels and the zoo's, as logits functions."""
 
 import dataclasses
+import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
+from soar_tf import zoo
 from soar_tf.errors import InputError
 from soar_tf.untrusted import keras_files, saved_models
 
@@ -20,7 +21,7 @@ class LoadedModel:
         input_shape: `(H, W, C)`; entries are `None` where any size is taken.
         num_classes: Number of classes.
         network: The `keras.Model`, or `None` for a SavedModel.
-        config: A run's configuration as a dictionary, `{}` otherwise.
+        config: The configuration of a run or a zoo network as a dictionary, `{}` otherwise.
     """
 
     name: str
@@ -32,18 +33,18 @@ class LoadedModel:
 
 
 def load(path, argument="model", *, trust=False):
-    """Loads a `.keras` file or a SavedModel folder.
+    """Loads a `.keras` file, a SavedModel folder or a network of the zoo.
 
     SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
     `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
-        path: A `.keras` file or a SavedModel folder.
+        path: A `.keras` file, a SavedModel folder, `zoo:NAME` or a zoo network's folder.
         argument: The argument's name, for the errors.
         trust: Whether a SavedModel may hold any operation, such as one that writes files.
 
     Returns:
-        A `LoadedModel`, or `None` if `path` is neither.
+        A `LoadedModel`, or `None` if `path` is none of these.
 
     Raises:
         InputError: If it does not exist, cannot be read, or holds an operation that can do more
@@ -58,9 +59,11 @@ def load(path, argument="model", *, trust=False):
     >>> model_files.load(folder).num_classes
     10
     """
-    path = Path(path)
+    given, path = str(path), zoo.located(path)
     if not path.exists():
         raise InputError(f"`{argument}` {path} does not exist.")
+    if zoo.is_entry(path):
+        return _load_entry(path, given, argument)
     if (path / "saved_model.pb").is_file():
         if not trust:
             saved_models.check(path, argument)
@@ -148,6 +151,47 @@ def from_network(network, name, argument="model"):
         return tf.cast(network(x, training=False), tf.float32)
 
     return LoadedModel(str(name), logits_fn, tuple(network.input_shape[1:]), shape[1], network)
+
+
+def as_network(network, argument="network", *, trust=False):
+    """What Python code may give for a network: a path or `zoo:NAME` is loaded.
+
+    Args:
+        network: A path, see `load`; anything else comes back as it is.
+        argument: The argument's name, for the errors.
+        trust: Whether a SavedModel may hold any operation.
+
+    Returns:
+        A `keras.Model` or a logits function.
+
+    Raises:
+        InputError: If a path cannot be loaded.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> path = tempfile.mkdtemp() + "/mlp.keras"
+    >>> soar_tf.networks.mlp().save(path)
+    >>> from soar_tf import model_files
+    >>> model_files.as_network(path).output_shape
+    (None, 10)
+    """
+    if not isinstance(network, (str, os.PathLike)):
+        return network
+    loaded = load(network, argument, trust=trust)
+    if loaded is None:
+        raise InputError(
+            f"`{argument}` must be a SavedModel folder, a .keras file or zoo:NAME. "
+            f"Received: {network}."
+        )
+    return loaded.network or loaded.logits_fn
+
+
+def _load_entry(path, given, argument):
+    """A zoo network; it knows its data set, as a run does."""
+    config = zoo.read_card(path)["config"]
+    loaded = from_network(load_network(path / zoo.NETWORK, argument), given, argument)
+    return dataclasses.replace(loaded, config=config)
 
 
 def _load_saved_model(path, argument):

@@ -42,7 +42,7 @@ def export(network, folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Keras prints the signatures; stdout belongs to results.
         with contextlib.redirect_stdout(io.StringIO()):
-            network.export(str(temporary), verbose=False)
+            _write(network, str(temporary))
         if folder.exists():
             folder.rmdir()
         files.sync_tree(temporary)
@@ -52,3 +52,22 @@ def export(network, folder):
         raise InputError(f"`folder` {folder} cannot be written: {error.strerror}.") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(network, folder):
+    """Writes the SavedModel that Keras writes, with each weight once.
+
+    `Model.export` tracks the layers' variables beside those that the function uses, which are the
+    same ones, but not to TensorFlow: it stores both. A subclassed model, whose inputs only Keras
+    knows, is left to it.
+    """
+    if not (inputs := getattr(network, "inputs", None)):
+        network.export(folder, verbose=False)
+        return
+    from keras.export import ExportArchive
+    from tensorflow import TensorSpec
+
+    archive = ExportArchive()
+    specs = [TensorSpec((None, *x.shape[1:]), x.dtype, x.name) for x in inputs]
+    archive.add_endpoint("serve", network.__call__, specs)
+    archive.write_out(folder, verbose=False)

@@ -1,7 +1,5 @@
 """Accuracy on another model's adversarial examples, during training."""
 
-import os
-
 import keras
 import numpy as np
 
@@ -26,7 +24,7 @@ class TransferAccuracy(EpochCallback):
     SavedModels are programs: one that could do more than compute is refused.
 
     Args:
-        source: A SavedModel folder, a `.keras` file, a Keras model or a callable
+        source: A SavedModel folder, a `.keras` file, `zoo:NAME`, a Keras model or a callable
             `[B, ...] -> logits [B, C]` that TensorFlow can differentiate.
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
@@ -96,13 +94,7 @@ class _AllSteps:
 
 def _source(source, image_shape, trust):
     """The source as a Keras model or a logits function."""
-    if isinstance(source, (str, os.PathLike)):
-        loaded = model_files.load(source, "source", trust=trust)
-        if loaded is None:
-            raise InputError(
-                f"`source` must be a SavedModel folder or a .keras file. Received: {source}."
-            )
-        source = loaded.logits_fn if loaded.network is None else loaded.network
+    source = model_files.as_network(source, "source", trust=trust)
     if isinstance(source, keras.Model):
         source = network_of(source)
         check_network(source, image_shape, "source")

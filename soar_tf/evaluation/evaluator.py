@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf import attacks as attacks_room
+from soar_tf import model_files
 from soar_tf.errors import check_integer, check_pixels
 from soar_tf.evaluation import progress as progress_room
 from soar_tf.evaluation import robustness
@@ -38,7 +39,8 @@ def evaluate(
     AutoAttack run one after the other, each on what the ones before it left.
 
     Args:
-        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
+            model file's path, see `soar_tf.model_files.load`.
         x: float32 `[N, ...]`, pixels in [0, 1].
         y: int `[N]`, labels.
         attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
@@ -82,7 +84,8 @@ class Evaluator:
     call, so that figures can be compared.
 
     Args:
-        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
+            model file's path, see `soar_tf.model_files.load`.
         attacks: Attacks, or names such as `"pgd20"`; or a mapping of what they shall be called to
             either.
         seed: Seed of the attacks' noise.
@@ -118,6 +121,7 @@ class Evaluator:
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
+        network = model_files.as_network(network)
         self._network = network
         self._logits_fn = attacks_room.as_logits_fn(network)
         self._counted = progress_room.Counted(self._logits_fn)

@@ -42,8 +42,8 @@ def evaluate_model(
     """Attacks a model and, if asked to, writes the report.
 
     Args:
-        path: A run directory, a `.keras` file or a SavedModel folder.
-        dataset: Data set's name; `None` takes a run directory's own.
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
+        dataset: Data set's name; `None` takes that of a run or a zoo network.
         attacks: Attacks as strings.
         data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
         image_size: `[height, width]`, or `None`.
@@ -81,7 +81,7 @@ def evaluate_model(
     model = models.load(path, trust=trust)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
-        raise InputError("`dataset` is needed: only a run directory knows its own.")
+        raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
     epsilon = config_room.recipe(dataset)["epsilon"] if epsilon is None else epsilon
     built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
     data = models.dataset_for(
@@ -100,7 +100,7 @@ def evaluate_model(
             keep=len(examples) if save_adversarial else GALLERY, **common,
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
-    report |= _about(result, built, data, examples, batch_size)
+    report |= _about(model, result, built, data, examples, batch_size)
     if curve:
         attack = attacks_room.get(curve_attack, epsilon=epsilon)
         report["curve"] = evaluation.accuracy_curve(
@@ -114,7 +114,7 @@ def evaluate_model(
     return report
 
 
-def _about(result, attacks, data, examples, batch_size):
+def _about(model, result, attacks, data, examples, batch_size):
     """What the report says beside the figures."""
     about = {"attacks": [
         entry.to_dict() | {"config": attack.get_config()}
@@ -132,6 +132,9 @@ def _about(result, attacks, data, examples, batch_size):
     about["batch_size"] = batch_size
     about["note"] = note([attack.name for attack in result.attacks])
     about["reliability"] = "not checked"
+    # What ties the report to a network, whatever its file is called.
+    weights = model.network.get_weights() if model.network is not None else []
+    about["weights"] = fingerprint(*weights) if weights else None
     about["data"] = {
         "fingerprint": fingerprint(examples.images, examples.labels),
         "provenance": data.provenance,

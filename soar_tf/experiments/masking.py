@@ -12,7 +12,7 @@ def load_source(path, model, *, trust=False):
     """Loads the model for the transfer check, before any attack.
 
     Args:
-        path: A run directory, a `.keras` file or a SavedModel folder; or `None`.
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`; or `None`.
         model: The `LoadedModel` to evaluate.
         trust: Whether a SavedModel may hold any operation.
 

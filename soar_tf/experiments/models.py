@@ -1,9 +1,9 @@
-"""Reading models back: run directories, `.keras` files and SavedModels."""
+"""Reading models back: run directories, `.keras` files, SavedModels and the zoo's networks."""
 
 import dataclasses
 from pathlib import Path
 
-from soar_tf import datasets, model_files
+from soar_tf import datasets, model_files, zoo
 from soar_tf.config import read_toml
 from soar_tf.errors import InputError
 from soar_tf.experiments import run_directory
@@ -16,13 +16,13 @@ __all__ = [
 
 
 def load(path, *, trust=False):
-    """Loads a model of any of the three kinds.
+    """Loads a model of any kind.
 
     SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
     `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
-        path: A run directory, a `.keras` file or a SavedModel folder.
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
         trust: Whether a SavedModel may hold any operation.
 
     Returns:
@@ -31,13 +31,13 @@ def load(path, *, trust=False):
     Raises:
         InputError: If it is none of these, or cannot be read.
     """
-    path = Path(path)
-    if path.is_dir() and run_directory.is_run(path):
-        return _load_run(path)
+    if run_directory.is_run(path):
+        return _load_run(Path(path))
     if (loaded := model_files.load(path, trust=trust)) is not None:
         return loaded
     raise InputError(
-        f"`model` must be a run directory, a .keras file or a SavedModel folder. Received: {path}."
+        "`model` must be a run directory, a .keras file, a SavedModel folder or zoo:NAME. "
+        f"Received: {path}."
     )
 
 
@@ -107,18 +107,21 @@ def dataset_for(models, dataset, *, data_dir, image_size, split):
 
 
 def network_path(path, argument="init_from"):
-    """The `.keras` file of a run directory, or `path` itself.
+    """The `.keras` file of a run directory or of `zoo:NAME`, or `path` itself.
 
     Raises:
         InputError: If there is no such file or run; it calls the path `argument`.
     """
-    path = Path(path)
+    path = zoo.located(path)
     if not path.exists():
         raise InputError(f"`{argument}` {path} does not exist.")
+    if zoo.is_entry(path):
+        return path / zoo.NETWORK
     if path.is_dir():
         if not run_directory.is_run(path):
             raise InputError(
-                f"`{argument}` must be a run directory or a .keras file. Received: {path}."
+                f"`{argument}` must be a run directory, a .keras file or zoo:NAME. "
+                f"Received: {path}."
             )
         return _finished(path)
     return path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soar_tf import plots
+from soar_tf import plots, zoo
 from soar_tf.errors import InputError
 from soar_tf.evaluation.intervals import wilson
 from soar_tf.experiments import report_files, run_directory
@@ -23,7 +23,7 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
 
     Args:
         sources: Run directories, `.csv` logs, `report.json` and `transfer.json` files, or the
-            folders that these lie in.
+            folders that these lie in, or `zoo:NAME`.
         output: The folder; it is made if it does not exist.
         surface_images: Number of images of the loss surface of each run; `None` draws none.
         epsilon: Radius to mark in it; `None` takes the data set's usual one.
@@ -37,7 +37,7 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
     """
     new_figure(1, 1)  # refuses a missing matplotlib
     report_files.check_folder(output, ())
-    found = [(_name(source, sources), *_read(Path(source))) for source in sources]
+    found = [(_name(source, sources), *_read(zoo.located(source))) for source in sources]
     drawn = list(_figures(found))
     if surface_images is not None:
         drawn += _surfaces(found, surface_images, epsilon)
@@ -70,6 +70,8 @@ def _read(path):
     """What a source holds: `(kind, value, file)`."""
     if not path.exists():
         raise InputError(f"`run` {path} does not exist.")
+    if zoo.is_entry(path):
+        return "log", zoo.read_card(path).get("training", []), path / zoo.CARD
     if path.is_dir():
         names = (run_directory.LOG, report_files.JSON, transfer_experiment.JSON)
         files = [path / name for name in names if (path / name).is_file()]
@@ -139,7 +141,7 @@ def _surfaces(found, count, epsilon):
 
     drawn, along = [], {}
     for name, kind, _, path in found:
-        if kind != "log" or not run_directory.is_run(path.parent):
+        if kind != "log" or not (path.name == zoo.CARD or run_directory.is_run(path.parent)):
             continue
         model = models.load(path.parent)
         dataset = model.config["dataset"]
@@ -156,7 +158,7 @@ def _surfaces(found, count, epsilon):
         drawn.append((f"loss-surface-{_slug(name)}", figure))
         along.setdefault((dataset, radius), {})[name] = surface
     if not along:
-        raise InputError("`--loss-surface` needs a finished run directory.")
+        raise InputError("`--loss-surface` needs a finished run directory or a zoo network.")
     for number, ((_, radius), surfaces) in enumerate(along.items()):
         losses = {name: surface.along for name, surface in surfaces.items()}
         figure = plots.loss_direction(

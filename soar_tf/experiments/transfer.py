@@ -42,9 +42,9 @@ def transfer_models(
     """Attacks target models through source models and, if asked to, writes the report.
 
     Args:
-        sources: Run directories, `.keras` files or SavedModel folders to craft against.
+        sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME` to craft against.
         targets: The same, to attack.
-        dataset: Data set's name; `None` takes the run directories' own, if it is one.
+        dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
         attack: The attack as a string.
         data_dir, image_size, split, limit, epsilon, batch_size, seed: As for
             `soar_tf.experiments.evaluate.evaluate_model`.
@@ -112,8 +112,8 @@ def _common_dataset(loaded):
     if len(known) == 1:
         return known.pop()
     if not known:
-        raise InputError("`dataset` is needed: only a run directory knows its own.")
-    raise InputError(f"`dataset` is needed: the runs are of {' and '.join(sorted(known))}.")
+        raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
+    raise InputError(f"`dataset` is needed: the models are of {' and '.join(sorted(known))}.")
 
 
 def _write(folder, report):

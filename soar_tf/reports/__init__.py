@@ -1,6 +1,7 @@
 """Reports of an evaluation as files: JSON, Markdown, HTML, and a table with a row an example."""
 
+from soar_tf.reports import cards
 from soar_tf.reports.examples import write_csv, write_npz
 from soar_tf.reports.pages import figures, html, markdown
 
-__all__ = ["figures", "html", "markdown", "write_csv", "write_npz"]
+__all__ = ["cards", "figures", "html", "markdown", "write_csv", "write_npz"]

@@ -24,9 +24,16 @@ _ENVIRONMENT.filters |= {
     "percent": percent,
     "radius": radius_text,
     "duration": duration_text,
+    "versions": lambda found: ", ".join(f"{name} {version}" for name, version in found.items()),
+    "number": lambda value: value if isinstance(value, str) else f"{value:.4g}",
     "cell": lambda value: str(value).replace("|", "\\|").replace("\n", " "),
 }
 _ENVIRONMENT.globals |= {"threat": threat_text}
+
+
+def render(template, **values):
+    """A template of this room, filled."""
+    return _ENVIRONMENT.get_template(template).render(**values)
 
 
 def markdown(report, pictures=()):
@@ -39,9 +46,7 @@ def markdown(report, pictures=()):
     Returns:
         The text.
     """
-    return _ENVIRONMENT.get_template("report.md.j2").render(
-        report=report, threats=_threats(report), pictures=pictures
-    )
+    return render("report.md.j2", report=report, threats=threats(report), pictures=pictures)
 
 
 def html(report, gallery=()):
@@ -55,9 +60,10 @@ def html(report, gallery=()):
     Returns:
         The text.
     """
-    return _ENVIRONMENT.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
         report=report,
-        threats=_threats(report),
+        threats=threats(report),
         plots=[(title, data_uri(plots.to_png(figure))) for title, figure in figures(report)],
         plots_missing=not plots.available(),
         gallery=[_shown(entry) for entry in gallery if entry["image"].shape[-1] in (1, 3)],
@@ -85,7 +91,7 @@ def data_uri(png):
     return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
-def _threats(report):
+def threats(report):
     """The threat models of all attacks, each once."""
     texts = [threat_text(attack["norm"], attack["epsilon"]) for attack in report["attacks"]]
     named = list(dict.fromkeys(text for text in texts if text != "-"))
