@@ -1,6 +1,7 @@
 """Export as a plain SavedModel, which loads without soar_tf, and without Keras."""
 
 import contextlib
+import functools
 import io
 import os
 import shutil
@@ -69,5 +70,6 @@ def _write(network, folder):
 
     archive = ExportArchive()
     specs = [TensorSpec((None, *x.shape[1:]), x.dtype, x.name) for x in inputs]
-    archive.add_endpoint("serve", network.__call__, specs)
+    # Layers such as RandomFlip work as in training unless they are told otherwise.
+    archive.add_endpoint("serve", functools.partial(network, training=False), specs)
     archive.write_out(folder, verbose=False)

@@ -114,7 +114,7 @@ np.testing.assert_array_equal(*adversarial)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", methods.ALL_OBJECTS)
 def test_every_method_on_three_devices_with_uneven_batches(name):
-    run_on_devices(f"assert_same({name!r}, 8)\nassert_same({name!r}, 4)", count=3)
+    run_on_devices(f"assert_same({name!r}, 8)\nassert_same({name!r}, 5)", count=3)
 
 
 HOSTS = """
