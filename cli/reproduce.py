@@ -82,6 +82,6 @@ def reproduce(as_json, **options):
 
 
 _WIDTH = max(map(len, paper.ENTRIES))
-reproduce.help = reproduce.help.replace(
+reproduce.help = (reproduce.help or "").replace(
     "NAMES", "\n    ".join(f"{name:{_WIDTH}}  {text}" for name, text in paper.ENTRIES.items())
 )

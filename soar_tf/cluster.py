@@ -88,7 +88,7 @@ def _from_tf_config(text):
         if task["type"] == "worker":
             index += len(cluster.get("chief", []))
         known = task["type"] in ("chief", "worker") and not others
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{wanted}. Received: {text[:200]!r}.") from None
     if not known or isinstance(index, bool) or not isinstance(index, int):
         raise InputError(f"{wanted}. Received: {text[:200]!r}.")

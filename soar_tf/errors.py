@@ -88,7 +88,7 @@ def parse_number(value: object, argument: str) -> float:
     0.031373
     """
     if _is_tensor(value):
-        return value
+        return value  # type: ignore[return-value] # a schedule's value inside a graph
     try:
         number = _fraction(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
     except (ValueError, TypeError, ZeroDivisionError, OverflowError):
@@ -185,7 +185,7 @@ def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") 
     maximum = 1.0 if norm == "linf" else None
     hint = ""
     if _is_tensor(value):
-        return value
+        return value  # type: ignore[return-value] # a schedule's value inside a graph
     if maximum is not None and parse_number(value, argument) > maximum:
         hint = f"Pixels lie in [0, 1]: write {parse_number(value, argument):g}/255 for 0-255."
     return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)

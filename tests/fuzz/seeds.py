@@ -23,6 +23,26 @@ TEXT = {
     "toml": ['method = "soar"\nepochs = 3\n', '[method_args]\nepsilon = "8/255"\nsteps = 2\n',
              'dataset = "npz:a.npz"\nimage_size = [8, 8]\n', "a = [" * 50, "epochs = 1e400\n",
              "seed = 99999999999999999999999\n"],
+    "hosts": ["a:2222,b:2222", "[::1]:80", "a:0", "a", ",", "a:1,a:1", "a:99999"],
+    "tf_config": [
+        json.dumps({"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 0}}),
+        '{"cluster": {"chief": "a:1"}, "task": {"type": "chief", "index": true}}', "[" * 2000,
+        '{"cluster": [], "task": {}}', '{"cluster": {"worker": [[1]]}, "task": {"type": "worker", '
+        '"index": 0}}',
+    ],
+    "schedule": ["ramp(0, 0.5, epochs=5)", "stairs(.1, .4, steps=3)", "ramp(", "ramp()", "0.5",
+                 "stairs(1e999)", "ramp(0, 1, epochs=0)"],
+    "card": [
+        json.dumps({
+            "format": 1, "name": "digits-mlp", "config": {"method": "soar"}, "weights": "00",
+            "files": {"model.keras": 3},
+            "report": {"attacks": [{"name": "pgd20", "robust_accuracy": 0.5}], "dataset": "digits",
+                       "n": 4, "clean_accuracy": 1.0, "worst_case_interval": [0.2, 0.8],
+                       "reliability": "reliable"},
+        }),
+        '{"format": 2, "name": "a", "config": {}, "weights": "", "report": {}}',
+        '{"format": 1, "name": "a", "config": {}, "weights": "", "report": {"attacks": [1]}}',
+    ],
     "manifest": ['{"status": "complete", "versions": {}}', "[]", "null", "[" * 2000, "{}"],
     "progress": [
         json.dumps({"phase": 1, "epoch": 2, "rows": [{"phase": "soar", "epoch": 1, "loss": 2.5}]}),
@@ -42,6 +62,7 @@ def _write():
             (CORPUS / parser / f"{i:02d}.txt").write_text(text, encoding="utf-8")
     _write_archives()
     _write_saved_model()
+    _write_evaluation_state()
 
 
 def _write_archives():
@@ -57,6 +78,19 @@ def _write_archives():
     soar_tf.networks.mlp(input_shape=(4, 4, 1), num_classes=2, width=0.01).save(
         CORPUS / "keras" / "mlp.keras"
     )
+
+
+def _write_evaluation_state():
+    import numpy as np
+
+    import soar_tf
+
+    (CORPUS / "evaluation_state").mkdir(parents=True, exist_ok=True)
+    path = CORPUS / "evaluation_state" / "mlp.state"
+    path.unlink(missing_ok=True)
+    network = soar_tf.networks.mlp(input_shape=(2, 2, 1), num_classes=2, width=0.01)
+    x, y = np.full((3, 2, 2, 1), 0.5, "float32"), np.arange(3) % 2
+    soar_tf.evaluate(network, x, y, ["fgsm"], state=path)
 
 
 def _write_saved_model():

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seeds import CORPUS, seeds
 
-from soar_tf import attacks, config, datasets, files, methods, model_files
+from soar_tf import attacks, cluster, config, datasets, files, methods, model_files, zoo
 from soar_tf.cli import params
 from soar_tf.errors import InputError, RunError, parse_number
+from soar_tf.evaluation import State
 from soar_tf.experiments import checkpoints
 from soar_tf.untrusted import saved_models
 
@@ -74,6 +75,11 @@ PARSERS = {
     "npz": in_file("set.npz", lambda path: datasets.load(f"npz:{path}")),
     "keras": in_file("model.keras", model_files.load_network),
     "saved_model": from_saved_model,
+    "hosts": lambda content: cluster.read("multi-worker", text_of(content), 0),
+    "tf_config": lambda content: cluster.read("multi-worker", tf_config=text_of(content)),
+    "schedule": lambda content: methods.last_value(text_of(content)),
+    "card": in_file(zoo.CARD, lambda path: zoo.figures(zoo.read_card(path.parent))),
+    "evaluation_state": in_file("evaluation.state", State),
 }
 
 
