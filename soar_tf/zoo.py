@@ -164,7 +164,7 @@ def check_name(name):
     if not _NAME.fullmatch(name):
         raise InputError(
             "`name` must be lower-case letters, digits, '.', '_' and '-', such as "
-            f"cifar10-cnn4-soar. Received: {name!r}."
+            f"cifar10-cnn4-soar-zero. Received: {name!r}."
         )
     return name
 
