@@ -100,8 +100,9 @@ def masking_report(
 
     Example:
 
-    >>> import soar_tf
-    >>> digits = soar_tf.datasets.load("digits")["test"].take(20)
+    >>> import keras, soar_tf
+    >>> keras.utils.set_random_seed(0)
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(50)
     >>> report = soar_tf.evaluation.masking_report(
     ...     soar_tf.networks.mlp(), digits.float_images(), digits.labels, epsilon=0.1,
     ...     steps=2, queries=5)

@@ -36,7 +36,7 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
             written, or if matplotlib is not installed.
     """
     new_figure(1, 1)  # refuses a missing matplotlib
-    report_files.check_folder(output, ())
+    report_files.check_folder(output, "output")
     found = [(_name(source, sources), *_read(zoo.located(source))) for source in sources]
     drawn = list(_figures(found))
     if surface_images is not None:

@@ -44,7 +44,7 @@ class ReportPlace:
         if self.state is not None:
             _check_file(self.state, "state")
         if self.folder is not None:
-            check_folder(self.folder, _NAMES)
+            check_folder(self.folder, "output", _NAMES)
             if self.state is None:
                 if (self.folder / JSON).exists() and not (self.folder / STATE).exists():
                     raise InputError(
@@ -95,21 +95,30 @@ class ReportPlace:
         files.write_json(self.folder / JSON, report)  # last: whoever waits for it finds the rest
 
 
-def check_folder(folder, names):
-    """Refuses a folder that cannot be made or written, or that holds folders of these names."""
-    place = Path(folder).absolute()
+def check_folder(path, argument, names=()):
+    """Refuses a folder that cannot be written before hours of work, not after; writes nothing.
+
+    Args:
+        path: The folder, which need not exist.
+        argument: The argument's name, for the error.
+        names: Names of the files that are to be written there.
+
+    Raises:
+        InputError: If it cannot be made or written, or holds folders of these names.
+    """
+    place = Path(path).absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
-        raise InputError(f"`output` {folder} must be a folder. Received: the file {place}.")
+        raise InputError(f"`{argument}` {path} must be a folder. Received: the file {place}.")
     for name in names:
-        if (Path(folder) / name).is_dir():
-            raise InputError(f"`output` {folder} holds a folder named {name}.")
+        if (Path(path) / name).is_dir():
+            raise InputError(f"`{argument}` {path} holds a folder named {name}.")
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
             pass
     except OSError as error:
-        raise InputError(f"`output` {folder} cannot be written: {error.strerror}.") from None
+        raise InputError(f"`{argument}` {path} cannot be written: {error.strerror}.") from None
 
 
 def _check_file(path, argument):

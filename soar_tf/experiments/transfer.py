@@ -60,7 +60,7 @@ def transfer_models(
     """
     attacks_room.get(attack, epsilon=8 / 255 if epsilon is None else epsilon)
     if output is not None:
-        check_folder(output, (JSON, MARKDOWN, PICTURE))
+        check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
     loaded = {name: models.load(name, trust=trust) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())

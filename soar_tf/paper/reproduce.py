@@ -6,9 +6,10 @@ from pathlib import Path
 from soar_tf import paper
 from soar_tf.errors import InputError, check_choice, check_integer
 from soar_tf.experiments.manifest import environment
+from soar_tf.experiments.report_files import check_folder
 from soar_tf.paper import recipes
 from soar_tf.paper import report as report_room
-from soar_tf.paper.study import Request, Study, check_folder, check_models
+from soar_tf.paper.study import Request, Study, check_models
 
 JPEG = "The paper's figures are of the original CIFAR-10; compare with care."
 

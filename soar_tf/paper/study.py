@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import soar_tf
@@ -235,32 +234,6 @@ def _digest(path):
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def check_folder(path, argument, names=()):
-    """Refuses a folder that cannot be written before hours of work, not after; writes nothing.
-
-    Args:
-        path: The folder, which need not exist.
-        argument: The argument's name, for the error.
-        names: Names of the files that are to be written there.
-
-    Raises:
-        InputError: If it cannot be made or written, or holds folders of these names.
-    """
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"`{argument}` {path} must be a folder. Received: the file {place}.")
-    for name in names:
-        if (Path(path) / name).is_dir():
-            raise InputError(f"`{argument}` {path} holds a folder named {name}.")
-    try:
-        with tempfile.TemporaryDirectory(dir=place, prefix=files.UNFINISHED):
-            pass
-    except OSError as error:
-        raise InputError(f"`{argument}` {path} cannot be written: {error.strerror}.") from None
 
 
 def check_models(path):
