@@ -1,8 +1,9 @@
 """Every method, trained and attacked alike: `python -m benchmarks.methods --output FILE.json`.
 
-First one standard network is trained (`--pretrain-epochs`). Then every method, Standard included,
-fine-tunes it by the same schedule (`--epochs`). One table: clean, PGD-20, AutoAttack, and the
-train step's time relative to Standard's, measured in the same process.
+First one standard network is trained (`--pretrain-epochs`). Methods that fine-tune, such as SOAR,
+start from it (`--epochs`); the others train from scratch for as many epochs in all, Standard
+included. One table: clean, PGD-20, AutoAttack, and the train step's time relative to Standard's,
+measured in the same process.
 
 On CIFAR-10: `python -m benchmarks.methods --dataset cifar10 --limit 10000 --data-dir DIR --output
 methods-cifar10.json` (hours on 2 cores).
@@ -12,7 +13,7 @@ import sys
 
 from benchmarks import study
 from soar_tf import config as config_room
-from soar_tf import methods
+from soar_tf import methods, presets
 
 # Further settings of registered methods that the paper compares, or that have another regime.
 MORE = {
@@ -39,9 +40,20 @@ def main(argv=None):
     found = study.Study(options, standard)
     variants = {name: ["--method", name] for name in methods.ALL_OBJECTS} | MORE
     for name, arguments in variants.items():
-        found.add(name, arguments)
+        tunes = _fine_tunes(arguments)
+        if not tunes:
+            arguments = [*arguments, "--epochs", str(epochs + options.epochs)]
+        found.add(name, arguments, starts_from=tunes)
     found.write()
     print(study.table(found.report))
+
+
+def _fine_tunes(arguments):
+    """Whether a variant starts from a standard network; presets and methods know."""
+    flag, name = arguments[:2]
+    if flag == "--preset":
+        name = presets.get(name).settings["method"]
+    return methods.get(name).starts_from_standard
 
 
 if __name__ == "__main__":

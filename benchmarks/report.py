@@ -90,14 +90,17 @@ def _other_targets():
     for name, run in (load("epoch") or {"methods": {}})["methods"].items():
         yield f"overhead of fit, {name}, per cent", 8, 100 * run["wall"]["overhead"]
     rows = (load("memory") or {"rows": []})["rows"]
-    peaks = {
-        (row["method"], row["batch_size"]): row["mebibytes"]
-        for row in rows
-        if row["micro_batch"] is None
-    }
-    for (method, size), peak in peaks.items():
-        if method == "soar":
-            yield f"memory of soar over standard, batch {size}", 2.2, peak / peaks["standard", size]
+    whole = {row["batch_size"]: row["mebibytes"] for row in rows if _is(row, "standard")}
+    for row in rows:
+        if row["method"] == "soar":
+            size, micro = row["batch_size"], row["micro_batch"]
+            name = f"memory of soar over standard, batch {size}"
+            name += f", micro_batch={micro}" if micro else ""
+            yield name, 2.2, row["mebibytes"] / whole[size]
+
+
+def _is(row, method):
+    return row["method"] == method and row["micro_batch"] is None
 
 
 def _attack_targets():

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,9 @@ def run_on_hosts(count, names):
         for rank in range(count)
     ]  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=900) for process in processes]
+        # All at once: a process whose full pipe nobody reads would keep the others waiting.
+        with ThreadPoolExecutor(count) as pool:
+            outputs = list(pool.map(lambda process: process.communicate(timeout=900), processes))
     finally:
         for process in processes:
             process.kill()
