@@ -13,7 +13,6 @@ import time
 import keras
 import tensorflow as tf
 
-from soar_tf import config as config_room
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
 from soar_tf.errors import InputError, RunError
 from soar_tf.experiments import checkpoints, manifest, models, run_directory, workers
@@ -70,10 +69,11 @@ class Experiment:
     @staticmethod
     def _method_arguments(config):
         """The method's arguments; its epsilon is the data set's unless it is given."""
-        arguments = dict(config.method_args)
-        takes = serialization.argument_names(methods.find(config.method))
+        arguments, method = dict(config.method_args), methods.find(config.method)
+        takes = serialization.argument_names(method)
         if "epsilon" in takes and arguments.get("norm", "linf") == "linf":
-            arguments.setdefault("epsilon", config_room.recipe(config.dataset)["epsilon"])
+            warms_up = not method.starts_from_standard
+            arguments.setdefault("epsilon", config.default_epsilon(warms_up=warms_up))
         return arguments
 
     def _network(self):
