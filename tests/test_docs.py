@@ -32,8 +32,7 @@ def test_python_snippets_run(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_commands_run(name, tmp_path, monkeypatch, run_cli, tiny_run):
     monkeypatch.chdir(tmp_path)
-    # The method from outside needs a distribution of its own: tests/test_plugins.py.
-    commands = [command for command in snippets.commands(name) if "noisy" not in command]
+    commands = snippets.commands(name)
     if any("cifar10" in command for command in commands):
         snippets.write_cifar10(tmp_path / "tfds")
     for command in commands:
