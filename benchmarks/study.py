@@ -26,6 +26,10 @@ from soar_tf import config as config_room  # noqa: E402
 from soar_tf import files  # noqa: E402
 from soar_tf.experiments import manifest  # noqa: E402
 
+_SETTINGS = (
+    "dataset", "limit", "epochs", "batch_size", "attack_limit", "network", "network_arg",
+    "learning_rate",
+)  # fmt: skip
 SECONDS = 0.3  # of one timing
 COLUMNS = {
     "clean": "clean",
@@ -45,6 +49,7 @@ def arguments(description):
     parser.add_argument("--limit", type=int, help="training images; default: all")
     parser.add_argument("--epochs", type=int, default=5, help="of each variant")
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--learning-rate", type=float, help="peak; default: soar-tf train's")
     parser.add_argument("--attack-limit", type=int, default=500, help="test images attacked")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--workdir", type=Path, help="runs; default: FILE.runs")
@@ -65,8 +70,7 @@ class Study:
     def __init__(self, options, init_from, source=None):
         self.options, self.init_from, self.source = options, init_from, source
         self.runs = options.workdir or options.output.with_suffix(".runs")
-        names = ("dataset", "limit", "epochs", "batch_size", "attack_limit", "network")
-        settings = {name: getattr(options, name) for name in names}
+        settings = {name: getattr(options, name) for name in _SETTINGS}
         self.report = {"settings": settings, "environment": manifest.environment(), "rows": {}}
         if options.output.exists():
             stored = json.loads(options.output.read_text())
@@ -136,7 +140,7 @@ class Study:
 def train(options, folder, more):
     """Runs `soar-tf train`; returns what it said if it failed, `None` if it did not."""
     command = ["train", "--dataset", options.dataset, "--epochs", options.epochs]
-    for flag in ("data_dir", "limit", "batch_size"):
+    for flag in ("data_dir", "limit", "batch_size", "learning_rate"):
         if (value := getattr(options, flag)) is not None:
             command += [f"--{flag.replace('_', '-')}", value]
     if "--init-from" not in more:
@@ -193,16 +197,23 @@ def table(report):
     for name, row in rows.items():
         shares = [f"{100 * row[key]:.1f} %" if key in row else "-" for key in columns]
         cost = f"{row['step_cost']:.2f}" if "step_cost" in row else row.get("failed", "-")
-        lines.append("| " + " | ".join([name, *shares, cost]) + " |")
+        mark = " *" if "--epochs" in row["arguments"] else ""
+        lines.append("| " + " | ".join([name + mark, *shares, cost]) + " |")
     settings = report["settings"]
     epsilon = config_room.recipe(settings["dataset"])["epsilon"]
     images = settings["limit"] or "all"
     n = max((row["n"] for row in rows.values() if "n" in row), default=0)
+    scratch = {
+        row["arguments"][row["arguments"].index("--epochs") + 1]
+        for row in rows.values()
+        if "--epochs" in row["arguments"]
+    }
+    scratch = f" (*: {', '.join(sorted(scratch))} epochs from scratch)" if scratch else ""
     lines += [
         "",
         f"{settings['dataset']}, {images} training images, {settings['epochs']} epochs each from "
-        f"one standard network; {n} test images, Linf {epsilon:.4g}, one seed. Step: the median "
-        "over interleaved train steps.",
+        f"one standard network{scratch}; {n} test images, Linf {epsilon:.4g}, one seed. Step: the "
+        "median over interleaved train steps.",
         "",
     ]
     return "\n".join(lines)

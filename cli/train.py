@@ -82,8 +82,8 @@ from soar_tf.formatting import percent, radius_text
 @click.option(
     "--learning-rate",
     type=params.Number(),
-    help="Peak learning rate of the method. [default: with sgd onecycle 0.05, fine-tuning 0.01; "
-    "paper and constant 0.01, fine-tuning 0.002; with adam: 1e-3, fine-tuning 1e-4]",
+    help="Peak learning rate of the method. [default: with sgd onecycle 0.05, paper and constant "
+    "0.01, adam 1e-3; fine-tuning or through second derivatives 0.01, 0.002 and 1e-4]",
 )
 @click.option(
     "--pretrain-learning-rate",

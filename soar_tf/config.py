@@ -41,7 +41,8 @@ _DEFAULT_RECIPE = {
     "epsilon_warmup": 0.25,
 }  # fmt: skip
 
-# Peak learning rates of (training from scratch, fine-tuning a standard network) per schedule.
+# Peak learning rates of (training from scratch, fine-tuning a standard network) per schedule. What
+# trains through second derivatives takes the second: at the first, their gradients explode.
 _LEARNING_RATES = {"onecycle": (0.05, 0.01), "paper": (0.01, 0.002), "constant": (0.01, 0.002)}
 _ADAPTIVE_LEARNING_RATES = (1e-3, 1e-4)
 
@@ -133,11 +134,12 @@ class TrainConfig:
     monitor: str | None = None
     validation_attack: str | None = None
 
-    def resolved(self, *, fine_tunes):
+    def resolved(self, *, fine_tunes, second_order=False):
         """Returns a copy with every default filled in, after checking every value.
 
         Args:
             fine_tunes: Whether the method starts from a standard network.
+            second_order: Whether it trains through second derivatives.
 
         Raises:
             InputError: If a value is out of range.
@@ -163,9 +165,9 @@ class TrainConfig:
         rates = _LEARNING_RATES[config.lr_schedule]
         if config.optimizer != "sgd":
             rates = _ADAPTIVE_LEARNING_RATES
-        tuning = config.init_from is not None or config.pretrain_epochs > 0
+        gentle = second_order or config.init_from is not None or config.pretrain_epochs > 0
         if config.learning_rate is None:
-            config.learning_rate = rates[1 if tuning else 0]
+            config.learning_rate = rates[1 if gentle else 0]
         if config.pretrain_learning_rate is None:
             config.pretrain_learning_rate = rates[0]
         config._check_ranges()

@@ -49,7 +49,9 @@ class Experiment:
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         method = methods.get(config.method, **self._method_arguments(config))
-        config = config.resolved(fine_tunes=method.starts_from_standard)
+        config = config.resolved(
+            fine_tunes=method.starts_from_standard, second_order=method.second_order
+        )
         self.config = dataclasses.replace(config, method_args=_plain(method.get_config()))
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)

@@ -1,4 +1,4 @@
-"""Training that collapses: how the default epsilon prevents it, and who says that it happened."""
+"""Training that collapses: how the defaults prevent it, and who says that it happened."""
 
 import math
 
@@ -8,6 +8,7 @@ from soar_tf import methods
 from soar_tf.config import TrainConfig
 from soar_tf.errors import InputError
 from soar_tf.experiments.collapse import CollapseNotice
+from soar_tf.experiments.train import Experiment
 
 
 def test_epsilon_grows_during_the_first_quarter_of_the_epochs():
@@ -29,6 +30,15 @@ def test_epsilon_grows_during_the_first_quarter_of_the_epochs():
 def test_epsilon_is_constant_otherwise(settings, warms_up):
     epsilon = {"cifar10": 8 / 255, "digits": 0.15}[settings["dataset"]]
     assert TrainConfig(**settings).default_epsilon(warms_up=warms_up) == epsilon
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [("jacobian", 0.01), ("gradient-norm", 0.01), ("soar", 0.01), ("trades", 0.05)],
+)
+def test_second_derivatives_get_the_smaller_learning_rate(name, rate):
+    experiment = Experiment(TrainConfig(method=name, dataset="digits"))
+    assert experiment.config.learning_rate == rate
 
 
 @pytest.mark.parametrize("epochs", [0, -1, "many"])
