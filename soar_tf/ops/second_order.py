@@ -35,8 +35,8 @@ def exact(*, xla=True):
 
     Args:
         xla: Whether the trace may be compiled by XLA. `False` keeps TensorFlow's own max-pooling,
-            whose second derivative is right outside XLA, and which is faster there; for windows
-            that do not overlap, with a faster second derivative.
+            whose second derivative is right outside XLA, and which is faster there; windows that
+            do not overlap, and ReLU, get a faster second derivative.
 
     Yields:
         A set, to which `"max_pool"`, `"moments"` and `"resize"` are added as they are replaced.
@@ -57,7 +57,7 @@ def exact(*, xla=True):
     if xla:
         active |= dict.fromkeys(_MAX_POOLS, max_pool) | {"pool": pool}
     else:
-        active |= {"max_pool": fast_max_pool, "max_pool2d": fast_max_pool}
+        active |= {"max_pool": fast_max_pool, "max_pool2d": fast_max_pool, "relu": fast_relu}
     previous = getattr(_STATE, "active", None)
     used = set()
     _STATE.active = (active, used)
@@ -72,7 +72,7 @@ def _install():
     with _INSTALL:
         if _ORIGINAL:
             return
-        names = [(tf.nn, name) for name in ("moments", "pool", *_MAX_POOLS)]
+        names = [(tf.nn, name) for name in ("moments", "pool", "relu", *_MAX_POOLS)]
         for module, name in [*names, (tf.image, "resize")]:
             _ORIGINAL[name] = getattr(module, name)
             setattr(module, name, _dispatcher(name))
@@ -200,6 +200,28 @@ def fast_max_pool(input, ksize, strides, padding, data_format=None, name=None):
         if sizes == steps and sizes[0] == sizes[3] == 1:
             return pooling.disjoint_max_pool(x, sizes[1:3], padding, original)
     return original(x, ksize, strides, padding, data_format, name)
+
+
+def fast_relu(features, name=None):
+    """`tf.nn.relu`, whose second derivative is zero and says so.
+
+    TensorFlow's own is a tensor of zeros, written and added in every layer: 5 % of a SOAR step.
+    """
+    original = _original(tf.nn, "relu")
+
+    @tf.custom_gradient
+    def activated(x):
+        y = original(x, name)
+        return y, lambda upstream: masked(upstream, y)
+
+    @tf.custom_gradient
+    def masked(upstream, y):
+        def gradient(downstream):
+            return tf.raw_ops.ReluGrad(gradients=downstream, features=y), None
+
+        return tf.raw_ops.ReluGrad(gradients=upstream, features=y), gradient
+
+    return activated(tf.convert_to_tensor(features))
 
 
 def pool(

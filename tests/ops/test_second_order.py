@@ -254,6 +254,37 @@ def test_functions_outside_the_context_are_tensorflows():
     np.testing.assert_array_equal(keras.layers.MaxPooling2D(2)(x), expected)
 
 
+def test_relu_has_tensorflows_derivatives_and_adds_no_zeros():
+    x = tf.constant(_normal((2, 5), "float32"))
+    weights = tf.constant(_normal((5, 5), "float32", seed=1))
+
+    def derivatives(x):
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                hidden = tf.nn.relu(x @ weights)
+                loss = tf.reduce_sum(hidden**3)
+            gradient = tape.gradient(loss, x)
+            size = tf.reduce_sum(gradient**2)
+        return loss, gradient, outer.gradient(size, x)
+
+    def found():
+        function = tf.function(lambda x: derivatives(x)).get_concrete_function(x)
+        zeros = [op for op in function.graph.get_operations() if "zeros_like" in op.name]
+        return function(x), zeros
+
+    expected, zeros = found()
+    assert zeros  # what the replacement is for
+    with second_order.exact(xla=False) as used:
+        results, zeros = found()
+    assert not zeros and used == set()  # an equal function, not an exact one for a wrong one
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, wanted, rtol=1e-6)
+    with second_order.exact(xla=False):
+        assert keras.layers.ReLU()(x).numpy().tolist() == np.maximum(x, 0).tolist()
+
+
 def _operations(function):
     graph = tf.function(function).get_concrete_function().graph
     return {operation.type for operation in graph.get_operations()}
