@@ -27,22 +27,23 @@ Neural Structured Learning is not among the peers: it needs Keras 2.
 """
 MISSED = """## What misses its target, and why
 
-**SOAR's step over Standard's.** SOAR's passes are 15.2 F and Standard's 3.0 F, a ratio of 5.1, and
-both steps run at the same share of the matrix-product rate (the last column of "Train steps"). Below
-that ratio SOAR's operations would have to be quicker than Standard's. One F is for the paper's clip
-of the penalty's gradient by itself; `soar-unclipped` is the step without it. The table "Where a
-step's time goes" shows what is left: SOAR masks by ReLU in seven passes where Standard does in one,
-and pools in more of them. With a quarter of the batch in the penalty the passes are 8.1 F, a ratio of
-2.7; small batches run at a lower rate.
+**SOAR's step over Standard's.** SOAR's passes are 15.2 F and Standard's 3.0 F, a ratio of 5.1,
+and both steps run at the same share of the matrix-product rate (the last column of "Train
+steps"). Below that ratio SOAR's operations would have to be quicker than Standard's. One F is
+for the paper's clip of the penalty's gradient by itself; `soar-unclipped` is the step without
+it. The table "Where a step's time goes" shows what is left: SOAR masks by ReLU in seven passes
+where Standard does in one, and pools in more of them. With a quarter of the batch in the penalty
+the passes are 8.1 F, a ratio of 2.7; small batches run at a lower rate.
 
-**SOAR's memory over Standard's.** A second backward pass needs the activations and the gradients of
-both points: four times Standard's activations. `micro_batch` bounds it by the images that go through
-the network together, and gives the same step within rounding.
+**SOAR's memory over Standard's.** A second backward pass needs the activations and the gradients
+of both points: four times Standard's activations. `micro_batch` bounds it by the images that go
+through the network together, and gives the same step within rounding.
 """
-NETWORKS = """The networks: those of "Attacks" are `zoo:cifar10-cnn4-standard`, `zoo:cifar10-cnn4-adv7` and
-SOAR from the first one for 8 epochs. Those of "AutoAttack beside the reference" are `cnn4` with half
-the width: standard (8 epochs on 20,000 images), SOAR (from it, 4 epochs, peak learning rate 0.003)
-and PGD-7 training (8 epochs on 10,000 images, epsilon growing during the first 4).
+NETWORKS = """The networks: those of "Attacks" are `zoo:cifar10-cnn4-standard`,
+`zoo:cifar10-cnn4-adv7` and SOAR from the first one for 8 epochs. Those of
+"AutoAttack beside the reference" are `cnn4` with half the width: standard (8 epochs
+on 20,000 images), SOAR (from it, 4 epochs, peak learning rate 0.003) and PGD-7
+training (8 epochs on 10,000 images, epsilon growing during the first 4).
 """
 TARGETS = "## Targets\n\n| target | at most | measured | |\n|---|---|---|---|\n"
 
