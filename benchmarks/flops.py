@@ -21,7 +21,7 @@ def of_graph(graph, wanted=None):
     """
     wanted = graph.outputs + graph.control_outputs if wanted is None else wanted
     total = 0
-    for op in _needed(graph, wanted):
+    for op in needed(graph, wanted):
         if op.type in _CONVOLUTIONS:
             total += _convolution(op)
         elif op.type == "MatMul":
@@ -30,7 +30,7 @@ def of_graph(graph, wanted=None):
             total += 2 * math.prod(op.outputs[0].shape) * inner
         elif op.type in ("While", "StatelessWhile"):
             body = graph._get_function(op.get_attr("body").name).graph
-            total += _turns(op) * of_graph(body)
+            total += turns(op) * of_graph(body)
     return total
 
 
@@ -51,7 +51,8 @@ def _convolution(op):
     return 2 * pixels * math.prod(kernel.shape)
 
 
-def _needed(graph, wanted):
+def needed(graph, wanted):
+    """The operations that the wanted tensors, and the updates of variables, depend on."""
     waiting = [item if isinstance(item, tf.Operation) else item.op for item in wanted]
     waiting += [op for op in graph.get_operations() if op.type.startswith("Assign")]
     seen = {}
@@ -63,6 +64,7 @@ def _needed(graph, wanted):
     return seen.values()
 
 
-def _turns(op):
+def turns(op):
+    """How often a loop runs: the one constant among its inputs that is larger than 1."""
     values = (tf.get_static_value(tensor) for tensor in op.inputs)
     return next(int(v) for v in values if v is not None and np.ndim(v) == 0 and v > 1)

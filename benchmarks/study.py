@@ -83,8 +83,9 @@ class Study:
         """Trains, attacks and times a variant, unless its row is there already."""
         if self.options.only and name not in self.options.only:
             return
-        known = self.report["rows"].get(name)
+        known = self.report["rows"].pop(name, None)
         if known is not None and known["arguments"] == train_arguments:
+            self.report["rows"][name] = known  # again the last: rows stand in the variants' order
             return
         print(f"== {name}: {' '.join(train_arguments)}", file=sys.stderr, flush=True)
         folder = self.runs / name
@@ -187,7 +188,7 @@ def _timed_model(folder, config, method_args):
 
 
 def table(report):
-    """The rows as a Markdown table."""
+    """The rows as a Markdown table, after a sentence on what it shows."""
     rows = report["rows"]
     columns = [key for key in COLUMNS if any(key in row for row in rows.values())]
     lines = [
@@ -199,7 +200,12 @@ def table(report):
         cost = f"{row['step_cost']:.2f}" if "step_cost" in row else row.get("failed", "-")
         mark = " *" if "--epochs" in row["arguments"] else ""
         lines.append("| " + " | ".join([name + mark, *shares, cost]) + " |")
-    settings = report["settings"]
+    return "\n".join([_caption(report), "", *lines, ""])
+
+
+def _caption(report):
+    """What the table shows."""
+    rows, settings = report["rows"], report["settings"]
     epsilon = config_room.recipe(settings["dataset"])["epsilon"]
     images = settings["limit"] or "all"
     n = max((row["n"] for row in rows.values() if "n" in row), default=0)
@@ -209,11 +215,9 @@ def table(report):
         if "--epochs" in row["arguments"]
     }
     scratch = f" (*: {', '.join(sorted(scratch))} epochs from scratch)" if scratch else ""
-    lines += [
-        "",
-        f"{settings['dataset']}, {images} training images, {settings['epochs']} epochs each from "
-        f"one standard network{scratch}; {n} test images, Linf {epsilon:.4g}, one seed. Step: the "
-        "median over interleaved train steps.",
-        "",
-    ]
-    return "\n".join(lines)
+    network = " ".join(part for part in (settings["network"], *settings["network_arg"]) if part)
+    return (
+        f"{settings['dataset']}{f', {network}' if network else ''}, {images} training images, "
+        f"{settings['epochs']} epochs each from one standard network{scratch}; {n} test images, "
+        f"Linf {epsilon:.4g}, one seed. Step: the median over interleaved train steps."
+    )

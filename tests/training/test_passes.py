@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 import soar_tf
+from benchmarks import flops
 from soar_tf import methods
 
 LAYERS, BATCH = 2, 4
@@ -51,36 +52,15 @@ def passes(method):
 def _count(graph, wanted):
     kinds = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
     counts = np.zeros(3, int)
-    for op in _needed(graph, wanted):
+    for op in flops.needed(graph, wanted):
         if op.type in kinds:
             counts[kinds.index(op.type)] += 1
         elif op.type in ("While", "StatelessWhile"):
             body = graph._get_function(op.get_attr("body").name).graph
-            counts += _turns(op) * _count(body, body.outputs + body.control_outputs)
+            counts += flops.turns(op) * _count(body, body.outputs + body.control_outputs)
         # Neither hides passes from this count, nor keeps a loop's tensors for a gradient.
         assert "PartitionedCall" not in op.type and "TensorList" not in op.type
     return counts
-
-
-def _needed(graph, wanted):
-    """The operations that the wanted tensors and the updates of variables depend on."""
-    waiting = [item if isinstance(item, tf.Operation) else item.op for item in wanted]
-    waiting += [op for op in graph.get_operations() if op.type.startswith("Assign")]
-    seen = {}
-    while waiting:
-        op = waiting.pop()
-        if op.name not in seen:
-            seen[op.name] = op
-            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return seen.values()
-
-
-def _turns(op):
-    return next(
-        int(value)
-        for tensor in op.inputs
-        if (value := tf.get_static_value(tensor)) is not None and np.ndim(value) == 0 and value > 1
-    )
 
 
 # A layer's convolution has three forms: forward (f), gradient by its input (i) and by its kernel

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import scale_out
 from soar_tf import methods
 
 ROOT = Path(__file__).parents[2]
@@ -149,19 +149,10 @@ for name in names:
 """
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def run_on_hosts(count, names):
     """Every process's results, one a method."""
-    hosts = ",".join(f"127.0.0.1:{port}" for port in free_ports(count)) if count > 1 else "none"
+    ports = scale_out.free_ports(count) if count > 1 else []
+    hosts = ",".join(f"127.0.0.1:{port}" for port in ports) or "none"
     contract = str(ROOT / "tests" / "contract")
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     processes = [
