@@ -39,11 +39,11 @@ the passes are 8.1 F, a ratio of 2.7; small batches run at a lower rate.
 of both points: four times Standard's activations. `micro_batch` bounds it by the images that go
 through the network together, and gives the same step within rounding.
 """
-NETWORKS = """The networks: those of "Attacks" and of "FGSM and l2 PGD-100" are `zoo:cifar10-cnn4-standard`,
-`zoo:cifar10-cnn4-adv7` and SOAR from the first one for 8 epochs. Those of
-"AutoAttack beside the reference" are `cnn4` with half the width: standard (8 epochs
-on 20,000 images), SOAR (from it, 4 epochs, peak learning rate 0.003) and PGD-7
-training (8 epochs on 10,000 images, epsilon growing during the first 4).
+NETWORKS = """The networks: those of "Attacks" and of "FGSM and l2 PGD-100" are
+`zoo:cifar10-cnn4-standard`, `zoo:cifar10-cnn4-adv7` and SOAR from the first one for 8 epochs.
+Those of "AutoAttack beside the reference" are `cnn4` with half the width: standard (8 epochs on
+20,000 images), SOAR (from it, 4 epochs, peak learning rate 0.003) and PGD-7 training (8 epochs
+on 10,000 images, epsilon growing during the first 4).
 """
 TARGETS = "## Targets\n\n| target | at most | measured | |\n|---|---|---|---|\n"
 
