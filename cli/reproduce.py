@@ -6,6 +6,7 @@ import click
 
 from soar_tf import paper
 from soar_tf.cli import params
+from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import RunError
 
@@ -49,7 +50,7 @@ from soar_tf.errors import RunError
     type=click.IntRange(0, 2),
     default=2,
     show_default=True,
-    help="While networks train: 0: silent, 1: progress bars, 2: one line an epoch.",
+    help="0: silent; while networks train, 1: progress bars, 2: one line an epoch.",
 )
 @params.json_option
 def reproduce(as_json, **options):
@@ -68,7 +69,7 @@ def reproduce(as_json, **options):
     from soar_tf.paper.reproduce import reproduce as run
 
     try:
-        report, paths = run(**options)
+        report, paths = run(**options, progress=drawer(options["verbose"]))
     except KeyboardInterrupt:
         raise RunError("interrupted; the same command goes on where it stopped.") from None
     if as_json:

@@ -37,7 +37,9 @@ def accuracy(study, name, seed, attack=None):
     def compute():
         x, y = _test(study, name, limit)
         built = [] if attack is None else [attacks_room.get(attack, epsilon=study.epsilon)]
-        result = evaluation.evaluate(_logits(study, name, seed), x, y, built, seed=seed)
+        progress = study.progress(name, seed)
+        logits = _logits(study, name, seed)
+        result = evaluation.evaluate(logits, x, y, built, seed=seed, progress=progress)
         return 100.0 * (result.attacks[0].robust_accuracy if built else result.clean_accuracy)
 
     return study.measured("accuracy", settings, compute)
@@ -55,6 +57,7 @@ def transfer(study, sources, name, seed):
         matrix = evaluation.transfer_matrix(
             {source: _logits(study, source, seed) for source in sources},
             {name: _logits(study, name, seed)}, x, y, attack, seed=seed,
+            progress=study.progress(name, seed),
         )  # fmt: skip
         return {s: 100.0 * float(row[0]) for s, row in zip(sources, matrix.accuracy, strict=True)}
 

@@ -24,6 +24,7 @@ def reproduce(
     seeds=None,
     models=None,
     verbose=2,
+    progress=None,
 ):
     """Makes a table, a figure or a section of the paper again, and writes it.
 
@@ -40,6 +41,7 @@ def reproduce(
         seeds: Number of seeds; `None` takes the budget's.
         models: Folder of networks to use instead of training them, or `None`.
         verbose: Keras's verbosity while networks train.
+        progress: Called with a `soar_tf.evaluation.Progress` while attacks run, or `None`.
 
     Returns:
         `(report, paths)`: the `Report` and the files written.
@@ -58,12 +60,12 @@ def reproduce(
     seeds = recipes.LIMITS[budget].seeds if seeds is None else seeds
     request = Request(
         name, budget, dataset, data_dir, check_integer(seeds, "seeds", minimum=1), Path(output),
-        None if models is None else Path(models), verbose,
+        None if models is None else Path(models), verbose, progress,
     )  # fmt: skip
     if models is not None:
         check_models(models)
     check_folder(output, "output", report_room.names(name))
-    study = Study(request)
+    study = Study(request, len(recipes.with_starts(entry.NETWORKS)) * request.seeds)
     if dataset is not None:
         study.dataset()
     _say_hours(study, entry)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import soar_tf
@@ -30,6 +31,7 @@ class Request:
     output: Path
     models: Path | None = None
     verbose: int = 2
+    progress: Callable | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +74,11 @@ class Study:
 
     Args:
         request: The `Request`.
+        networks: Number of networks that the entry needs, over all seeds, for messages.
     """
 
-    def __init__(self, request):
-        self.request = request
+    def __init__(self, request, networks):
+        self.request, self.networks = request, networks
         self.limits = recipes.LIMITS[request.budget]
         self.seeds = range(request.seeds)
         self._datasets, self._networks = {}, {}
@@ -129,10 +132,20 @@ class Study:
             init_from=None if start is None else self.network(start, seed).path,
             size=recipes.image_size(name, self.dataset().image_shape),
         )
-        print(f"Network {name}, seed {seed}", file=sys.stderr)
+        number = len(self._networks) + 1
+        print(f"Network {name}, seed {seed} ({number} of {self.networks})", file=sys.stderr)
         experiment = Experiment(config)
         experiment.callbacks += monitors(name, experiment.dataset, self.epsilon, request.budget)
         return experiment.run(folder / f"{name}-seed{seed}", verbose=request.verbose)
+
+    def progress(self, name, seed):
+        """What to call with a measurement's `Progress`, which will name the network; or `None`."""
+        if self.request.progress is None:
+            return None
+        network = f"{recipes.RECIPES[name].label}, seed {seed}"
+        return lambda progress: self.request.progress(
+            progress._replace(name=f"{network}: {progress.name}")
+        )
 
     def measured(self, what, settings, compute):
         """A measurement: read back if it was made with these settings, else made and kept.

@@ -1,5 +1,7 @@
 """The tables' measurements against direct computation, on networks that are given."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -41,7 +43,7 @@ def models(networks, tmp_path_factory):
 
 @pytest.fixture
 def study(models, tmp_path):
-    return Study(Request("table1", "smoke", "digits", None, 2, tmp_path, models))
+    return Study(Request("table1", "smoke", "digits", None, 2, tmp_path, models), 2)
 
 
 def test_clean_accuracy_and_fgsm_by_hand(study, networks, digits):
@@ -58,6 +60,17 @@ def test_clean_accuracy_and_fgsm_by_hand(study, networks, digits):
     robust = network.predict(np.clip(moved, 0, 1), verbose=0).argmax(axis=1) == y
     expected = 100 * np.mean(robust & (logits.argmax(axis=1) == y))
     assert measures.accuracy(study, "adv7", 1, "fgsm") == pytest.approx(expected)
+
+
+def test_progress_names_the_network_that_is_attacked(study):
+    seen = []
+    watched = Study(dataclasses.replace(study.request, progress=seen.append), 2)
+    measures.accuracy(watched, "adv7", 1, "fgsm")
+    measures.transfer(watched, ["soar"], "adv7", 0)
+    assert seen[0].name == "Adv7, seed 1: fgsm" and seen[0].total <= 32
+    assert {progress.name.split(":")[0] for progress in seen} == {"Adv7, seed 1", "Adv7, seed 0"}
+    assert seen[-1].done == seen[-1].total
+    assert study.progress("adv7", 1) is None
 
 
 def test_top_probability_by_hand(study, networks, digits):
@@ -125,7 +138,7 @@ def test_logs_of_given_networks_are_needed(study):
 
 
 def test_networks_that_do_not_fit_the_data_are_refused(models, tmp_path):
-    study = Study(Request("section4", "smoke", "digits", None, 1, tmp_path, tmp_path))
+    study = Study(Request("section4", "smoke", "digits", None, 1, tmp_path, tmp_path), 3)
     network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(),
                                 keras.layers.Dense(10)])  # fmt: skip
     network.save(tmp_path / "standard-seed0.keras")
