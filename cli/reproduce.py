@@ -8,6 +8,7 @@ from soar_tf import paper
 from soar_tf.cli import params
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.config import PRECISIONS
 from soar_tf.errors import RunError
 
 
@@ -29,6 +30,13 @@ from soar_tf.errors import RunError
 @params.data_dir_option
 @click.option(
     "--seeds", type=params.POSITIVE, help="Number of seeds. [default: smoke 1, short 2, paper 3]"
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Compute precision of training, as for `soar-tf train`.",
 )
 @click.option(
     "--models",

@@ -122,7 +122,8 @@ from soar_tf.formatting import percent, radius_text
 @click.option(
     "--precision",
     type=click.Choice(config_room.PRECISIONS),
-    help="Compute precision; curvature stays in float32. [default: float32]",
+    help="Compute precision of training; curvature and the saved network stay in float32. "
+    "[default: float32]",
 )
 @click.option(
     "--early-stopping",

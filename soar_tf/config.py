@@ -92,7 +92,8 @@ class TrainConfig:
         limit: Number of training images used, or `None` for all.
         augment: Whether to crop and flip; `None` for the data set's habit.
         jit: Whether to compile with XLA; `None` lets Keras choose.
-        precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+        precision: What the network computes in while it trains: `"float32"`, `"mixed_bfloat16"` or
+            `"mixed_float16"`; curvature and the saved network stay in float32.
         deterministic: Whether TensorFlow must refuse operations that could give other bits.
         early_stopping: Epochs without improvement of `monitor` after which the method's phase
             ends, or `None`.

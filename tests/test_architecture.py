@@ -13,7 +13,7 @@ PACKAGE = ROOT / "soar_tf"
 # Leaves may be used by every room; then each room may use the rooms before it.
 LEAVES = (
     "_lazy", "errors", "serialization", "files", "formatting", "config", "cluster", "networks",
-    "untrusted", "model_files", "plugins", "presets", "zoo",
+    "precision", "untrusted", "model_files", "plugins", "presets", "zoo",
 )  # fmt: skip
 ORDER = (
     "ops", "theory", "datasets", "attacks", "methods", "training", "evaluation", "callbacks",

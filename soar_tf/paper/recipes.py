@@ -149,7 +149,9 @@ def image_size(name, image_shape):
     return [side, side]
 
 
-def config(name, seed, *, budget, dataset, data_dir=None, init_from=None, size=None):
+def config(
+    name, seed, *, budget, dataset, data_dir=None, init_from=None, size=None, precision="float32"
+):
     """The configuration that trains a network, for `soar_tf.experiments.train.Experiment`.
 
     Args:
@@ -160,6 +162,7 @@ def config(name, seed, *, budget, dataset, data_dir=None, init_from=None, size=N
         data_dir: Folder of tensorflow-datasets, or `None`.
         init_from: Run directory of the network that it starts from, or `None`.
         size: `[height, width]` to shrink images to, or `None`.
+        precision: Compute precision, see `TrainConfig`.
 
     Returns:
         A `TrainConfig`.
@@ -184,6 +187,7 @@ def config(name, seed, *, budget, dataset, data_dir=None, init_from=None, size=N
         lr_schedule="paper" if budget == "paper" else "onecycle",
         seed=seed + recipe.seed_offset,
         limit=LIMITS[budget].training_images,
+        precision=precision,
     )
 
 

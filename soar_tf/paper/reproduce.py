@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from soar_tf import paper
+from soar_tf.config import PRECISIONS
 from soar_tf.errors import InputError, check_choice, check_integer
 from soar_tf.experiments.manifest import environment
 from soar_tf.experiments.report_files import check_folder
@@ -22,6 +23,7 @@ def reproduce(
     dataset=None,
     data_dir=None,
     seeds=None,
+    precision="float32",
     models=None,
     verbose=2,
     progress=None,
@@ -39,6 +41,8 @@ def reproduce(
         dataset: `"cifar10"` or `"digits"`; `None` takes the entry's own.
         data_dir: Folder of tensorflow-datasets, or `None`.
         seeds: Number of seeds; `None` takes the budget's.
+        precision: Compute precision of training: `"float32"`, `"mixed_bfloat16"` or
+            `"mixed_float16"`.
         models: Folder of networks to use instead of training them, or `None`.
         verbose: Keras's verbosity while networks train.
         progress: Called with a `soar_tf.evaluation.Progress` while attacks run, or `None`.
@@ -61,6 +65,7 @@ def reproduce(
     request = Request(
         name, budget, dataset, data_dir, check_integer(seeds, "seeds", minimum=1), Path(output),
         None if models is None else Path(models), verbose, progress,
+        check_choice(precision, "precision", PRECISIONS),
     )  # fmt: skip
     if models is not None:
         check_models(models)
@@ -104,6 +109,8 @@ def _note(study):
     """How the figures were made, in a line or two."""
     request = study.request
     parts = [f"Budget {request.budget}, {request.seeds} seed{'s' if request.seeds > 1 else ''}."]
+    if request.precision != "float32":
+        parts.append(f"Trained in {request.precision}, measured in float32.")
     if request.budget == "smoke":
         parts.append("A trial of the machinery: the figures mean nothing.")
     if request.dataset is not None:

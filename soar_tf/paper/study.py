@@ -32,6 +32,7 @@ class Request:
     models: Path | None = None
     verbose: int = 2
     progress: Callable | None = None
+    precision: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Study:
             data_dir=request.data_dir,
             init_from=None if start is None else self.network(start, seed).path,
             size=recipes.image_size(name, self.dataset().image_shape),
+            precision=request.precision,
         )
         number = len(self._networks) + 1
         print(f"Network {name}, seed {seed} ({number} of {self.networks})", file=sys.stderr)
