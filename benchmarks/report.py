@@ -10,6 +10,7 @@ from benchmarks import (
     epoch,
     memory,
     operations,
+    precision,
     scale,
     step,
 )
@@ -71,6 +72,7 @@ def page():
     sections = (
         ("Train steps", "step", lambda f: _tables(step.table, f["networks"])),
         ("Where a step's time goes", "operations", operations.table),
+        ("Half precision", "precision", precision.table),
         ("Epochs", "epoch", epoch.table),
         ("Scale", "scale", lambda f: _tables(scale.table, f["cases"])),
         ("Memory", "memory", memory.table),
