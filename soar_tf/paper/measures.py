@@ -6,7 +6,7 @@ from soar_tf import attacks as attacks_room
 from soar_tf import evaluation
 from soar_tf.attacks.attack import random_start
 from soar_tf.ops import random
-from soar_tf.paper import published, recipes
+from soar_tf.paper import findings, published, recipes
 from soar_tf.paper.report import Grid, Report
 
 LABELS = {
@@ -19,7 +19,7 @@ LABELS = {
 }
 
 
-def accuracy(study, name, seed, attack=None):
+def accuracy(study, name, seed, attack=None, images=None):
     """Robust accuracy on test images; without an attack, clean accuracy.
 
     AutoAttack, which takes long, gets the first images only.
@@ -28,9 +28,11 @@ def accuracy(study, name, seed, attack=None):
         study: The `Study`.
         name, seed: The network.
         attack: The attack as a string, or `None`.
+        images: Number of test images; `None` for the budget's.
     """
     strong = (attack or "").startswith("autoattack")
-    limit = study.limits.autoattack_images if strong else study.limits.images
+    usual = study.limits.autoattack_images if strong else study.limits.images
+    limit = usual if images is None else images
     settings = {"network": study.network(name, seed), "attack": attack, "images": limit,
                 "epsilon": study.epsilon, "seed": seed}  # fmt: skip
 
@@ -114,7 +116,7 @@ def top_probability(study, name, seed, point):
     return study.measured("top-probability", settings, compute)
 
 
-def table(study, name, title, caption, rows, columns, labels=None, notes=()):
+def table(study, name, title, caption, rows, columns, labels=None):
     """A table of the paper: networks by measurements, over all seeds.
 
     Args:
@@ -124,7 +126,6 @@ def table(study, name, title, caption, rows, columns, labels=None, notes=()):
         rows: Names of the networks.
         columns: Maps columns to `function(network's name, seed) -> percent`.
         labels: Names in print, beyond `LABELS`.
-        notes: Findings.
 
     Returns:
         The `Report`.
@@ -142,7 +143,16 @@ def table(study, name, title, caption, rows, columns, labels=None, notes=()):
     )
     grid = Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
                 published.TABLES[name], "%", "Method")  # fmt: skip
-    return Report(title, [grid], list(notes), {"epsilon": study.epsilon})
+    notes = [note for note in [findings.orderings(grid)] if note]
+    if {"pgd20", "autoattack"} <= set(columns):
+        count = study.limits.autoattack_images
+        weak = {
+            row: [accuracy(study, row, seed, "pgd20", images=count) for seed in study.seeds]
+            for row in rows
+        }
+        strong = {row: cells[row]["autoattack"] for row in rows}
+        notes.append(findings.overstated(weak, strong, grid.labels, count))
+    return Report(title, [grid], notes, {"epsilon": study.epsilon})
 
 
 def _test(study, name, limit):

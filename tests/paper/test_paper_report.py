@@ -8,7 +8,7 @@ import pytest
 
 from soar_tf import paper
 from soar_tf.errors import InputError
-from soar_tf.paper import published, recipes
+from soar_tf.paper import findings, published, recipes
 from soar_tf.paper.report import Grid, Report, mean_and_deviation, names, write
 
 
@@ -47,6 +47,18 @@ def test_files(tmp_path):
     assert rows[1]["paper_mean"] == "" and float(rows[1]["mean"]) == 11.0
     text = paths[2].read_text()
     assert text.startswith("# Table 1\n\nThe note.") and text.endswith("- A finding.\n")
+
+
+def test_orderings_within_the_papers_noise_do_not_count():
+    published = {"a": {"clean": (80, 1), "fgsm": (9, 1)}, "b": {"clean": (84, 1), "fgsm": (1, 1)}}
+    rows = {"a": {"clean": [1.0], "fgsm": [3.0, 5.0]}, "b": {"clean": [0.0], "fgsm": [4.5, 3.0]}}
+    grid = Grid("t", "", ("clean", "fgsm", "autoattack"), rows, paper=published)
+    assert findings.orderings(grid) == (
+        "Of the 1 orderings of two rows in a column that the paper shows, 1 holds here."
+    )
+    rows["b"]["fgsm"] = [4.0, 4.0]  # a tie does not hold it
+    assert findings.orderings(grid).endswith("0 hold here. Not: a above b (fgsm).")
+    assert findings.orderings(Grid("t", "", ("fgsm",), {"a": {"fgsm": [1.0]}})) is None
 
 
 def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, capsys):
