@@ -24,7 +24,8 @@ turns, so that a slow minute hits them alike. F is one forward pass of the batch
 costs 3 F, PGD-7 17 F; SOAR 14 F, and one more because its penalty's gradient is clipped by itself.
 What each step does is counted in a test (`tests/training/test_passes.py`), which needs no clock.
 
-Neural Structured Learning is not among the peers: it needs Keras 2.
+Neural Structured Learning (NSL) is from before Keras 3: its Python has legacy Keras (tf-keras) and,
+for an import that nothing here uses, an empty stand-in for `tf.estimator`.
 """
 MISSED = """## What misses its target, and why
 

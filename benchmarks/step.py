@@ -1,10 +1,12 @@
 """The cost of a train step: every method, relative to Standard and PGD-7, beside peers.
 
-    python -m benchmarks.step --torch-python reference/bin/python
+    python -m benchmarks.step --torch-python reference/bin/python --nsl-python nsl/bin/python
 
-Peers run in their own Python (benchmarks/requirements-torch.txt), in turn with ours. Without
-`--torch-python` they are left out.
+Peers run in Pythons of their own (benchmarks/requirements-torch.txt and requirements-nsl.txt), in
+turn with ours. Without these options they are left out.
 """
+
+import contextlib
 
 from benchmarks import common
 
@@ -19,6 +21,7 @@ def parse(arguments=None):
                         default=list(NETWORKS))  # fmt: skip
     parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--torch-python", help="Python with PyTorch (and ART)")
+    parser.add_argument("--nsl-python", help="Python with Neural Structured Learning")
     return parser.parse_args(arguments)
 
 
@@ -43,17 +46,17 @@ def measure(name, options, figures):
         chosen = {key: chosen[key] for key in options.methods}
     steps = {key: workload.Step(method, net, batch) for key, method in chosen.items()}
     functions = {"matrix product": flops.matrix_product(), **steps}
-    peer = None
-    if options.torch_python and name == "cnn4":
-        peer = common.Peer(options.torch_python, "torch_peer", options.batch_size)
-        figures["peer_versions"] = peer.hello["versions"]
-        for key in peer.hello["functions"]:
-            functions[key] = lambda key=key: peer(key)
-    try:
+    pythons = {"torch_peer": options.torch_python, "nsl_peer": options.nsl_python}
+    with contextlib.ExitStack() as stack:
+        for module, python in pythons.items():
+            if python is None or name != "cnn4":
+                continue
+            peer = common.Peer(python, module, options.batch_size)
+            stack.callback(peer.close)
+            figures.setdefault("peer_versions", {}).update(peer.hello["versions"])
+            for key in peer.hello["functions"]:
+                functions[key] = lambda peer=peer, key=key: peer(key)
         times = common.interleaved(functions, options.repeats)
-    finally:
-        if peer is not None:
-            peer.close()
     times["matrix product"]["gflop"] = flops.PRODUCT / 1e9
     rate = flops.PRODUCT / times["matrix product"]["wall"]
     for key, step in steps.items():

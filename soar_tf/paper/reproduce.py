@@ -113,7 +113,22 @@ def _note(study):
         parts.append(f"Trained in {request.precision}, measured in float32.")
     if request.budget == "smoke":
         parts.append("A trial of the machinery: the figures mean nothing.")
+    if schedule := _schedule(study):
+        parts.append(f"Epochs: {schedule}.")
     if request.dataset is not None:
         parts.append(f"Data: {study.dataset().provenance}")
         parts += [JPEG] if "JPEG" in study.dataset().provenance else []
     return " ".join(parts)
+
+
+def _schedule(study):
+    """How long each network was trained, and from which one it started."""
+    listed = {}
+    for network in study.networks_used():
+        recipe = recipes.RECIPES[network["name"]]
+        if "epochs" not in network["config"]:  # not a run directory
+            continue
+        start = recipe.starts_from
+        text = f"{recipe.label} {network['config']['epochs']}"
+        listed[network["name"]] = f"{text} from {recipes.RECIPES[start].label}" if start else text
+    return ", ".join(listed.values())

@@ -110,6 +110,7 @@ def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, monkeypatch)
     run_cli("reproduce", "figure1", "--output", output, *SMALL)
     assert trained.stat().st_mtime_ns == before  # trained once
     first = stored(output, "figure1")
+    assert "Epochs: Standard 4. Data:" in first["note"]
     (network,) = first["manifest"]["networks"]
     assert not network["given"] and network["config"]["method"] == "standard"
     panels = first["data"]["panels"]
@@ -126,6 +127,14 @@ def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, monkeypatch)
     run_cli("reproduce", "figure1", "--output", output, *SMALL)
     assert stored(output, "figure1")["values"] == first["values"]
     assert kept[0].stat().st_size > 1 and kept[1].stat().st_mtime_ns == times[1]
+
+    # Half precision is another network, and the report says so.
+    half = ("--precision", "mixed_bfloat16", "--output", tmp_path / "half")
+    run_cli("reproduce", "figure1", *half, *SMALL)
+    second = stored(tmp_path / "half", "figure1")
+    assert second["manifest"]["networks"][0]["config"]["precision"] == "mixed_bfloat16"
+    assert second["note"].startswith("Budget smoke, 1 seed. Trained in mixed_bfloat16, measured")
+    assert second["values"] != first["values"]
 
     # Figure 4 from a folder of networks: nothing is trained, and the measurements are equal.
     folder = tmp_path / "models"
