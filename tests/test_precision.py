@@ -9,7 +9,7 @@ from keras import layers
 import soar_tf
 from soar_tf.config import TrainConfig
 from soar_tf.experiments.train import Experiment
-from soar_tf.precision import in_float32, set_precision
+from soar_tf.precision import saved_in_float32, set_precision
 
 HALF = ("mixed_bfloat16", "mixed_float16")
 
@@ -36,7 +36,7 @@ def test_all_but_the_outputs_compute_in_half(precision):
     assert _graph_dtypes(network, x) == {"float32"}
 
 
-def test_outputs_of_models_within_the_model_stay_in_float32():
+def test_outputs_of_models_within_the_model_stay_saved_in_float32():
     inner = keras.Sequential([keras.Input([4]), layers.Dense(3), layers.Dense(2, name="logits")])
     inputs = keras.Input([4])
     network = keras.Model(inputs, inner(layers.Dense(4, name="first")(inputs)))
@@ -57,7 +57,7 @@ def test_the_context_restores_every_layer_also_after_an_error():
     network = soar_tf.networks.mlp(width=0.1)
     set_precision(network, "mixed_bfloat16")
     before = _dtypes(network)
-    with pytest.raises(RuntimeError), in_float32(network):
+    with pytest.raises(RuntimeError), saved_in_float32(network):
         assert set(_dtypes(network).values()) == {"float32"}
         raise RuntimeError
     assert _dtypes(network) == before
@@ -74,7 +74,7 @@ def half_run(tmp_path_factory):
     return folder, experiment.network
 
 
-def test_a_network_trained_in_half_precision_is_saved_in_float32(half_run):
+def test_a_network_trained_in_half_precision_is_saved_saved_in_float32(half_run):
     folder, trained = half_run
     x = np.random.default_rng(0).uniform(size=(5, 8, 8, 1)).astype("float32")
     loaded = keras.saving.load_model(folder / "model.keras")
@@ -82,7 +82,7 @@ def test_a_network_trained_in_half_precision_is_saved_in_float32(half_run):
     single = loaded(x).numpy()
     half = trained(x).numpy()
     assert 0 < np.abs(single - half).max() < 0.1  # the same weights, other rounding
-    with in_float32(trained):
+    with saved_in_float32(trained):
         np.testing.assert_array_equal(trained(x).numpy(), single)
     exported = tf.saved_model.load(str(folder / "saved_model"))
     np.testing.assert_allclose(exported.serve(x).numpy(), single, atol=1e-6)
@@ -94,3 +94,19 @@ def test_a_loaded_network_trains_in_the_precision_that_was_asked_for(half_run, p
     network = Experiment(config).network
     half = "bfloat16" in _graph_dtypes(network, tf.zeros([2, 8, 8, 1]))
     assert half == (precision == "mixed_bfloat16")
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_attacks_and_evaluation_see_a_half_precision_network_in_float32(precision):
+    network = soar_tf.networks.mlp(width=0.1)
+    digits = soar_tf.datasets.load("digits")["test"].take(40)
+    attacked = (digits.float_images(), digits.labels, ["pgd5:epsilon=0.05"])
+    logits_fn = soar_tf.attacks.as_logits_fn(network)
+    single, result = logits_fn(attacked[0]).numpy(), soar_tf.evaluate(network, *attacked, keep=40)
+    set_precision(network, precision)
+    assert np.abs(network(attacked[0]).numpy() - single).max() > 0
+    np.testing.assert_array_equal(logits_fn(attacked[0]).numpy(), single)
+    again = soar_tf.evaluate(network, *attacked, keep=40)
+    assert again.kept.keys() == result.kept.keys() and len(result.kept) > 0
+    for position, image in result.kept.items():
+        np.testing.assert_array_equal(again.kept[position], image)

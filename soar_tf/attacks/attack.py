@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from soar_tf.errors import check_choice, check_epsilon, check_integer
 from soar_tf.ops import losses, norms, projections, random
+from soar_tf.precision import in_float32
 from soar_tf.serialization import Configurable
 
 
@@ -126,7 +127,8 @@ class _InferenceLogits:
         self.network = network
 
     def __call__(self, x):
-        return tf.cast(self.network(x, training=False), tf.float32)
+        with in_float32(self.network):
+            return tf.cast(self.network(x, training=False), tf.float32)
 
     def __eq__(self, other):
         return isinstance(other, _InferenceLogits) and self.network is other.network
@@ -137,6 +139,8 @@ class _InferenceLogits:
 
 def as_logits_fn(network):
     """A Keras model as a float32 logits function in inference mode; other callables as they are.
+
+    Layers of half precision compute in float32: their rounding hides gradients from attacks.
 
     Args:
         network: A `keras.Model` giving logits, or a callable `[B, ...] -> [B, C]`.

@@ -18,7 +18,7 @@ from soar_tf.errors import InputError, RunError
 from soar_tf.experiments import checkpoints, manifest, models, run_directory, workers
 from soar_tf.experiments.phases import Phase, write_log
 from soar_tf.experiments.selection import validation_callbacks
-from soar_tf.precision import in_float32, set_precision
+from soar_tf.precision import saved_in_float32, set_precision
 from soar_tf.training import strategies
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
@@ -212,7 +212,7 @@ class Experiment:
         with files.as_run_error(folder.path):
             _save_network(self.network, folder / run_directory.NETWORK)
             if not (folder / run_directory.SAVED_MODEL).exists():
-                with in_float32(self.network):
+                with saved_in_float32(self.network):
                     saved_model.export(self.network, folder / run_directory.SAVED_MODEL)
 
     def _keep_last_good(self, folder, phase):
@@ -231,7 +231,7 @@ def _number(value):
 
 
 def _save_network(network, path):
-    with files.replacing(path) as temporary, in_float32(network):
+    with files.replacing(path) as temporary, saved_in_float32(network):
         network.save(temporary)
 
 

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf.ops import second_order
+from soar_tf.precision import in_float32
 
 
 class Forward:
@@ -78,7 +79,7 @@ class Forward:
 
     def inference32(self, x):
         """Inference mode in float32, for crafting that half precision would round away."""
-        with second_order.float32(self.network):
+        with in_float32(self.network):
             return self.inference(x)
 
     def curvature(self, x):
@@ -88,7 +89,7 @@ class Forward:
         batch statistics would couple them) and gives both points of a finite difference the same
         dropout mask: none.
         """
-        with second_order.exact(xla=self.xla), second_order.float32(self.network):
+        with second_order.exact(xla=self.xla), in_float32(self.network):
             return self._pass(x, training=False)
 
 

@@ -16,7 +16,6 @@ import contextlib
 import functools
 import threading
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -254,44 +253,3 @@ def pool(
 def _pooled(*arguments):
     _active()[1].add("max_pool")
     return pooling.select_largest(*arguments)
-
-
-@contextlib.contextmanager
-def float32(network):
-    """Context in which every layer of `network` computes in float32, whatever its policy.
-
-    A finite difference of half-precision gradients is noise: the step h is below the spacing of
-    half-precision pixels.
-
-    Args:
-        network: A `keras.Model`. To be used while it is traced.
-    """
-    half = [layer for layer in network._flatten_layers() if _computes_in_half(layer)]
-    with compute_dtype(half, "float32"):
-        yield
-
-
-@contextlib.contextmanager
-def compute_dtype(layers, dtype):
-    """Context in which each of `layers` computes in `dtype`, from variables of any dtype."""
-    # The attribute behind `dtype_policy`: the setter edits policy maps that layers share.
-    policies = [layer._dtype_policy for layer in layers]
-    try:
-        for layer in layers:
-            layer._dtype_policy = _ComputePolicy(dtype, layer.variable_dtype)
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer._dtype_policy = policy
-
-
-def _computes_in_half(layer):
-    return layer.compute_dtype in _HALF and layer.quantization_mode is None
-
-
-class _ComputePolicy(keras.DTypePolicy):
-    """Computes in one dtype and casts variables of another to it."""
-
-    def __init__(self, compute, variable):
-        super().__init__(compute)
-        self._variable_dtype = variable

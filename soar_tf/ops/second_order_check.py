@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras.src.models import Functional
 
+from soar_tf import precision
 from soar_tf.errors import InputError
 from soar_tf.ops import second_order
 from soar_tf.ops import second_order_known as known
@@ -211,7 +212,7 @@ def _recorded_calls(network, units, sample, xla):
         for unit in units:
             stack.enter_context(instance_attribute(unit, "call", recorder(unit)))
         stack.enter_context(second_order.exact(xla=xla))
-        stack.enter_context(second_order.float32(network))
+        stack.enter_context(precision.in_float32(network))
         with tf.GradientTape() as tape:
             floats = [x for x in tf.nest.flatten(sample) if x.dtype.is_floating]
             tape.watch(floats)

@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras.src.models import Functional
 
 from soar_tf.ops import second_order
+from soar_tf.precision import compute_dtype
 
 DRAWS = 3
 
@@ -225,7 +226,7 @@ def _computing_in(layer, dtype, mapping):
     with contextlib.ExitStack() as stack:
         for inner, name, value in patches:
             stack.enter_context(instance_attribute(inner, name, value))
-        stack.enter_context(second_order.compute_dtype(layers, dtype))
+        stack.enter_context(compute_dtype(layers, dtype))
         stack.enter_context(scope)
         yield
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from soar_tf.ops import second_order
+from soar_tf.precision import in_float32
 
 POOLS = [
     # shape, window, strides, padding
@@ -382,7 +383,7 @@ def test_float32_computes_in_float32_and_restores(policy):
     full.set_weights([np.asarray(tf.cast(w.value, "float32")) for w in half.weights])
     x = np.random.default_rng(0).random((2, 6, 6, 2)).astype("float32")
     before = [layer.dtype_policy for layer in half.layers]
-    with second_order.float32(half):
+    with in_float32(half):
         np.testing.assert_allclose(half(x), full(x), rtol=1e-6, atol=1e-6)
     assert [layer.dtype_policy for layer in half.layers] == before
     assert np.abs(half(x) - full(x)).max() > 1e-6
@@ -392,7 +393,7 @@ def test_float32_restores_layers_that_share_a_policy_map():
     policies = keras.dtype_policies.DTypePolicyMap(default_policy="mixed_bfloat16")
     dense = keras.layers.Dense(2, dtype=policies)
     network = keras.Sequential([keras.Input((3,)), dense])
-    with second_order.float32(network):
+    with in_float32(network):
         assert dense.compute_dtype == "float32"
     assert dense.compute_dtype == "bfloat16"
     assert dense._dtype_policy is policies
