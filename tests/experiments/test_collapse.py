@@ -53,6 +53,7 @@ def test_bad_epochs_are_named(epochs):
         ([2.30, math.log(10), math.log(10) + 1e-4, 2.3026], 1),
         ([math.log(10), 2.1, math.log(10), 1.9], 0),
         ([2.35, 2.28, 2.2], 0),
+        ([1.85, 2.21, 2.312, 2.311, 2.309], 1),  # a run of `sum`; at most 10 % were right
         ([math.log(10), 2.1, math.log(10), math.log(10)], 1),
     ],
 )
