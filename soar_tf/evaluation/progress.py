@@ -42,7 +42,8 @@ class Meter:
 
     The unit of work is one example's forward pass; a gradient counts as three. Robust examples
     cost an attack's whole budget and broken ones little, so the guess of what is left starts from
-    the budget and goes on from what the examples so far did cost.
+    the budget and goes on from what the examples so far did cost. An attack's clock starts with its
+    first pass: what tracing its graph takes says nothing about its speed.
 
     Args:
         callback: Called after each batch, and about twice a second within one.
@@ -60,10 +61,12 @@ class Meter:
         self._later, self._weight = later, weight
         self._done = self._robust = 0
         self._finished = self._batch = 0.0
-        self._since = self._reported = time.perf_counter()
+        self._since, self._reported = None, time.perf_counter()
 
     def count(self, examples):
         """A pass of `examples` examples: called from within the graph."""
+        if self._since is None:
+            self._since = time.perf_counter()
         self._batch += int(examples) * self._weight
         if self._name is not None and time.perf_counter() - self._reported > _WITHIN_A_BATCH:
             self._report()
@@ -71,7 +74,7 @@ class Meter:
     def finish_batch(self, done, robust):
         """`done` examples were finished in all, of which `robust` withstood."""
         now = time.perf_counter()
-        self._spent, self._since = self._spent + now - self._since, now
+        self._spent, self._since = self._spent + self._running(now), now
         self._worked, self._finished = self._worked + self._batch, self._finished + self._batch
         self._done, self._robust, self._batch = done, robust, 0.0
         self._report()
@@ -84,13 +87,18 @@ class Meter:
 
     def _seconds_left(self):
         worked = self._worked + self._batch
-        if worked == 0:
+        spent = self._spent + self._running(time.perf_counter())
+        if worked == 0 or spent == 0:
             return None
         share = self._robust / self._done if self._done else 1.0
         each = self._finished / self._done if self._done else self._budget
         left = max(each * (self._total - self._done) - self._batch, 0.0)
         left += share * self._total * self._later
-        return left * (self._spent + time.perf_counter() - self._since) / worked
+        return left * spent / worked
+
+    def _running(self, now):
+        """Seconds since the last batch of this attack, or since its first pass."""
+        return 0.0 if self._since is None else now - self._since
 
 
 class Counted:
