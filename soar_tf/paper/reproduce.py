@@ -100,7 +100,8 @@ def _say_hours(study, entry):
     )
     for device, (hours, unknown) in expected.items():
         more = f", and {', '.join(unknown)}, not measured" if unknown else ""
-        print(f"Training takes about {hours:.1f} hours on {device}{more}.", file=sys.stderr)
+        text = f"Training takes about {hours:.1f} hours on {device} in float32{more}."
+        print(text, file=sys.stderr)
     if expected:
         print("GPUs were not measured. Finished parts are not repeated.", file=sys.stderr)
 
