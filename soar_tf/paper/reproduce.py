@@ -107,7 +107,7 @@ def _say_hours(study, entry):
 
 
 def _note(study):
-    """How the figures were made, in a line or two."""
+    """How the figures were made: a paragraph, and one on the data."""
     request = study.request
     parts = [f"Budget {request.budget}, {request.seeds} seed{'s' if request.seeds > 1 else ''}."]
     if request.precision != "float32":
@@ -116,10 +116,11 @@ def _note(study):
         parts.append("A trial of the machinery: the figures mean nothing.")
     if schedule := _schedule(study):
         parts.append(f"Epochs: {schedule}.")
-    if request.dataset is not None:
-        parts.append(f"Data: {study.dataset().provenance}")
-        parts += [JPEG] if "JPEG" in study.dataset().provenance else []
-    return " ".join(parts)
+    made = " ".join(parts)
+    if request.dataset is None:
+        return made
+    provenance = study.dataset().provenance
+    return f"{made}\n\nData: {provenance}{' ' + JPEG if 'JPEG' in provenance else ''}"
 
 
 def _schedule(study):

@@ -110,7 +110,7 @@ def test_figures_go_on_and_take_networks(output, run_cli, tmp_path, monkeypatch)
     run_cli("reproduce", "figure1", "--output", output, *SMALL)
     assert trained.stat().st_mtime_ns == before  # trained once
     first = stored(output, "figure1")
-    assert "Epochs: Standard 4. Data:" in first["note"]
+    assert "Epochs: Standard 4.\n\nData: Optical" in first["note"]
     (network,) = first["manifest"]["networks"]
     assert not network["given"] and network["config"]["method"] == "standard"
     panels = first["data"]["panels"]
