@@ -34,7 +34,10 @@ def test_every_named_function_exists():
         assert any(row.startswith(f"| {equation} |") for row in rows), equation
 
 
-@pytest.mark.parametrize(("name", "places"), [("theory", 6), ("method_study", 2), ("reproduction", 9)])
+PLACES = {"theory": 6, "method_study": 2, "reproduction": 9}
+
+
+@pytest.mark.parametrize(("name", "places"), PLACES.items())
 def test_tables_and_findings_are_those_of_the_result_files(name, places):
     sys.path.insert(0, str(DOCS))
     try:
