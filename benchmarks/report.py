@@ -44,6 +44,11 @@ over the limit of 0.82 and its wall time may be.
 **SOAR's memory over Standard's.** A second backward pass needs the activations and the gradients
 of both points: four times Standard's activations. `micro_batch` bounds it by the images that go
 through the network together, and gives the same step within rounding.
+
+**Half precision turns the comparison round.** Where the processor multiplies bfloat16 matrices,
+PGD-7 training may use it and SOAR, but for its PGD step, may not: a finite difference of rounded
+gradients is noise. Then SOAR's step costs more than PGD-7's (section "Half precision"). The paper's
+argument, robustness at less cost, is one of float32. TRADES crafts in float32, too.
 """
 NETWORKS = """The networks: those of "Attacks" and of "FGSM and l2 PGD-100" are
 `zoo:cifar10-cnn4-standard`, `zoo:cifar10-cnn4-adv7` and SOAR from the first one for 8 epochs.
