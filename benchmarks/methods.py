@@ -43,7 +43,7 @@ def main(argv=None):
         tunes = _fine_tunes(arguments)
         if not tunes:
             arguments = [*arguments, "--epochs", str(epochs + options.epochs)]
-        found.add(name, arguments, starts_from=tunes)
+        found.add(name, arguments, starts_from="standard" if tunes else None)
     found.write()
     print(study.table(found.report))
 

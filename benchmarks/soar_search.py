@@ -3,7 +3,8 @@
 Every variant fine-tunes the given standard network by the same schedule; then one table: clean,
 PGD-20, AutoAttack, accuracy on PGD-20 examples crafted against `--source`, and the train step's
 time relative to Standard's. Plain training stands beside it, and adversarial training with 7 steps
-and with one, from scratch for `--scratch-epochs`: it does not start from a standard network.
+and with one, from scratch for `--scratch-epochs`: it does not start from a standard network. The
+last rows go on from the one-step network, with SOAR and without.
 """
 
 from pathlib import Path
@@ -43,6 +44,7 @@ VARIANTS = {
     "epsilon-12": soar(**MEAN, epsilon="12/255"),
     "epsilon-ramp": soar(**MEAN, epsilon="ramp(2/255, 8/255, epochs=2)"),
     "step-size-8": soar(**MEAN, step_size="8/255"),
+    "raw-step": soar(**MEAN, step_direction="gradient"),
     "alpha-0.3": soar(**MEAN, alpha=0.3),
     "alpha-1": soar(**MEAN, alpha=1),
     "margin-crafting": soar(**MEAN, inner_loss="margin"),
@@ -59,6 +61,12 @@ VARIANTS = {
 # Baselines from scratch, with the peak learning rate that training from scratch has by default.
 SCRATCH_RATE = 0.05
 SCRATCH = {"adversarial-7": method("adversarial"), "fast": method("fast")}
+# From the one-step network, at its own step size: does SOAR add to it?
+AFTER_FAST = {
+    "fast-continued": method("fast"),
+    "soar-after-fast": soar(**MEAN, lambda_="1/512", step_size="10/255"),
+    "soar-after-fast-weak": soar(**MEAN, lambda_="1/4096", step_size="10/255"),
+}
 
 
 def main(argv=None):
@@ -73,7 +81,9 @@ def main(argv=None):
         found.add(name, arguments)
     for name, arguments in SCRATCH.items():
         longer = ["--epochs", str(options.scratch_epochs), "--learning-rate", str(SCRATCH_RATE)]
-        found.add(name, [*arguments, *longer], starts_from=False)
+        found.add(name, [*arguments, *longer], starts_from=None)
+    for name, arguments in AFTER_FAST.items():
+        found.add(name, arguments, starts_from="fast")
     found.write()
     print(study.table(found.report))
 

@@ -79,8 +79,15 @@ class Study:
             self.report["rows"] = stored["rows"]
         self._standard = None
 
-    def add(self, name, train_arguments, *, starts_from=True):
-        """Trains, attacks and times a variant, unless its row is there already."""
+    def add(self, name, train_arguments, *, starts_from="standard"):
+        """Trains, attacks and times a variant, unless its row is there already.
+
+        Args:
+            name: The variant's name.
+            train_arguments: Flags of `soar-tf train`.
+            starts_from: `"standard"`, the network that `init_from` names; a variant's name; or
+                `None`, from scratch.
+        """
         if self.options.only and name not in self.options.only:
             return
         known = self.report["rows"].pop(name, None)
@@ -89,10 +96,17 @@ class Study:
             return
         print(f"== {name}: {' '.join(train_arguments)}", file=sys.stderr, flush=True)
         folder = self.runs / name
-        start = ["--init-from", str(self.init_from)] if starts_from else []
+        start = []
+        if starts_from is not None:
+            path = self.init_from if starts_from == "standard" else self.runs / starts_from
+            start = ["--init-from", str(path)]
         begun = time.monotonic()
         failed = train(self.options, folder, [*start, *train_arguments])
-        row = {"arguments": train_arguments, "seconds": round(time.monotonic() - begun, 1)}
+        row = {
+            "arguments": train_arguments,
+            "starts_from": starts_from,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
         if failed:
             row["failed"] = failed
         else:
@@ -198,9 +212,16 @@ def table(report):
     for name, row in rows.items():
         shares = [f"{100 * row[key]:.1f} %" if key in row else "-" for key in columns]
         cost = f"{row['step_cost']:.2f}" if "step_cost" in row else row.get("failed", "-")
-        mark = " *" if "--epochs" in row["arguments"] else ""
-        lines.append("| " + " | ".join([name + mark, *shares, cost]) + " |")
+        lines.append("| " + " | ".join([name + _mark(row), *shares, cost]) + " |")
     return "\n".join([_caption(report), "", *lines, ""])
+
+
+def _mark(row):
+    """What a variant started from, if not from the standard network."""
+    if "--epochs" in row["arguments"]:
+        return " *"
+    start = row.get("starts_from", "standard")
+    return "" if start == "standard" else f" (from {start})"
 
 
 def _caption(report):

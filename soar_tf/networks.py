@@ -21,7 +21,7 @@ def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", de
         num_classes: Number of classes, at least 2.
         width: Factor on every layer's number of channels.
         padding: `"valid"` or `"same"`.
-        dense_units: Units of the dense layer before the logits (times `width`).
+        dense_units: Units of the dense layer before the logits (times `width`); 0 for none.
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
@@ -39,7 +39,8 @@ def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", de
             x = layers.Conv2D(_scaled(channels, width), 3, padding=padding, activation="relu")(x)
         x = layers.MaxPooling2D(2, name=f"pool_{block + 1}")(x)
     x = layers.Flatten()(x)
-    x = layers.Dense(_scaled(dense_units, width), activation="relu")(x)
+    if units := check_integer(dense_units, "dense_units", minimum=0):
+        x = layers.Dense(_scaled(units, width), activation="relu")(x)
     return _with_logits(inputs, x, num_classes, "cnn4")
 
 

@@ -16,6 +16,15 @@ def test_cnn4_is_the_papers():
     assert network.count_params() == 890410
 
 
+def test_cnn4_without_a_hidden_layer():
+    # 32 - 2 - 2 = 28, pooled 14, - 2 - 2 = 10, pooled 5: 5 * 5 * 64 inputs of the logits.
+    network = networks.cnn4(dense_units=0)
+    convolutions = 9 * (3 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 32 + 32 + 64 + 64
+    assert network.count_params() == convolutions + (5 * 5 * 64 + 1) * 10
+    with pytest.raises(InputError, match="`dense_units` must be >= 0. Received: -1"):
+        networks.cnn4(dense_units=-1)
+
+
 @pytest.mark.parametrize("name", networks.ALL_OBJECTS)
 @pytest.mark.parametrize(("shape", "classes"), [((32, 32, 3), 10), ((16, 20, 1), 2)])
 def test_every_network_takes_the_shape_and_gives_logits(name, shape, classes):

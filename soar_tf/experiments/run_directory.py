@@ -1,12 +1,13 @@
 """A training run's folder: who may write to it, and what lies where."""
 
+import dataclasses
 import fcntl
 import sys
 from pathlib import Path
 
 import tomli_w
 
-from soar_tf import files
+from soar_tf import files, methods
 from soar_tf.config import read_toml
 from soar_tf.errors import InputError
 
@@ -27,6 +28,19 @@ def is_run(path):
 def _is_ours_alone(name):
     """The lock, and what a killed process had begun to write: nobody's work."""
     return name == ".lock" or name.startswith(files.UNFINISHED)
+
+
+def plain(method):
+    """A method's arguments as a configuration holds them: TOML has no `None`."""
+    return {k: "none" if v is None else v for k, v in method.get_config().items()}
+
+
+def _all_arguments(method, arguments):
+    """A method's arguments with the defaults of those left out: of those newer than a run, too."""
+    try:
+        return plain(methods.get(method, **arguments))
+    except InputError:  # a run of a method that is not here, or no longer takes them
+        return arguments
 
 
 class RunDirectory:
@@ -85,6 +99,11 @@ class RunDirectory:
                     f"`workdir` {self.path} must hold no links. Received: the link {name}."
                 )
         stored = read_toml(self.path / CONFIG)
+        config = dataclasses.replace(
+            config, method_args=_all_arguments(config.method, config.method_args)
+        )
+        arguments = stored.get("method_args", {})
+        stored["method_args"] = _all_arguments(stored.get("method", config.method), arguments)
         if changed := config.differences(stored):
             name = changed[0]
             raise InputError(

@@ -53,7 +53,7 @@ class Experiment:
         config = config.resolved(
             fine_tunes=method.starts_from_standard, second_order=method.second_order
         )
-        self.config = dataclasses.replace(config, method_args=_plain(method.get_config()))
+        self.config = dataclasses.replace(config, method_args=run_directory.plain(method))
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)
         self.dataset = datasets.load(
@@ -233,8 +233,3 @@ def _number(value):
 def _save_network(network, path):
     with files.replacing(path) as temporary, saved_in_float32(network):
         network.save(temporary)
-
-
-def _plain(config):
-    """A method's config without `None`, which TOML cannot hold: spelled as a string instead."""
-    return {k: "none" if v is None else v for k, v in config.items()}

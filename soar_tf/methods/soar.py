@@ -20,6 +20,16 @@ PRESETS = {
 INITS = ("pgd1", "random", "zero")
 
 
+class _GradientStep(PGD):
+    """Projected gradient ascent: a step is as long as the gradient says."""
+
+    def direction(self, x_adv, gradient):
+        return gradient
+
+
+STEPS = {"steepest": PGD, "gradient": _GradientStep}
+
+
 class SOAR(Regularizer):
     r"""Second-order adversarial regularizer (Ma et al. 2020, arXiv:2004.01832, eqs. 11 and 12).
 
@@ -39,6 +49,9 @@ class SOAR(Regularizer):
             or `"zero"` (x itself). The last two let the network mask its gradients.
         step_size: Length of the PGD1 step. Default: `epsilon / 4` (2/255 at 8/255); for l2
             `2.5 * epsilon`.
+        step_direction: What the PGD1 step multiplies by its length: `"steepest"` (the gradient's
+            sign; for l2, the unit vector along it) or `"gradient"` (the gradient itself, as
+            section 4.2 prints it: a much shorter step, so that x' is nearly a random start).
         num_directions: Number of random directions z.
         norm_clip: Largest value of the norm $\|\cdot\|_2$ (`None`: unclipped). Default: the
             preset's.
@@ -76,6 +89,7 @@ class SOAR(Regularizer):
         alpha=0.03,
         init="pgd1",
         step_size=None,
+        step_direction="steepest",
         num_directions=1,
         norm_clip="preset",
         penalty_clipnorm=30.0,
@@ -94,7 +108,9 @@ class SOAR(Regularizer):
         constants = PRESETS[preset]
         # PGD checks epsilon, norm and step_size.
         step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = PGD(epsilon, check_choice(norm, "norm", ("linf", "l2")), 1, step_size)
+        self.step_direction = check_choice(step_direction, "step_direction", STEPS)
+        check_choice(norm, "norm", ("linf", "l2"))
+        self.attack = STEPS[step_direction](epsilon, norm, 1, step_size)
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.step_size = self.attack.step_size
         if isinstance(lambda_, str) and lambda_ == "preset":

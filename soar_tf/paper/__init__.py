@@ -16,6 +16,7 @@ ENTRIES = {
     "table5": "mean top probability: a sign of gradient masking",
     "table6": "rotations and translations",
     "table7": "Gaussian noise",
+    "readings": "which reading of SOAR's constants, and which open choices, are the paper's",
     "section2": "the over-parametrised linear regression and its attack",
     "section4": "the ladder of bounds, and the penalty of a logistic classifier",
     "figure1": "the loss along a line, exactly and by Taylor expansions: one image",

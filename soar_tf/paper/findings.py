@@ -54,6 +54,40 @@ def orderings(grid):
     return sentence
 
 
+def distances(grid):
+    """How far each row is from the paper's: the mean over the columns that the paper has.
+
+    Args:
+        grid: The `soar_tf.paper.report.Grid`.
+
+    Returns:
+        A sentence, the nearest row first.
+
+    Example:
+
+    >>> from soar_tf.paper import findings
+    >>> from soar_tf.paper.report import Grid
+    >>> published = {row: {"clean": (80, 1), "fgsm": (50, 1)} for row in "ab"}
+    >>> ours = {"a": {"clean": [60.0], "fgsm": [40.0]}, "b": {"clean": [76.0], "fgsm": [48.0]}}
+    >>> findings.distances(Grid("t", "", ("clean", "fgsm"), ours, paper=published))
+    "Mean distance from the paper's figures, in points: b 3.0; a 15.0."
+    """
+    found = {}
+    for row, cells in grid.rows.items():
+        gaps = [
+            abs(float(np.mean(values)) - published[0])
+            for column, values in cells.items()
+            if (published := grid.published(row, column)) is not None
+        ]
+        found[grid.labels.get(row, row)] = float(np.mean(gaps))
+    listed = "; ".join(f"{name} {gap:.1f}" for name, gap in sorted(found.items(), key=_second))
+    return f"Mean distance from the paper's figures, in points: {listed}."
+
+
+def _second(pair):
+    return pair[1]
+
+
 def overstated(weak, strong, labels, images):
     """How many points PGD20 leaves that AutoAttack takes, on the same images.
 

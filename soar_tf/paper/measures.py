@@ -130,6 +130,13 @@ def table(study, name, title, caption, rows, columns, labels=None):
     Returns:
         The `Report`.
     """
+    found = grid(study, name, caption, rows, columns, labels)
+    notes = [note for note in (findings.orderings(found), overstatement(study, found)) if note]
+    return Report(title, [found], notes, {"epsilon": study.epsilon})
+
+
+def grid(study, name, caption, rows, columns, labels=None):
+    """The `Grid` of `table`, which has the same arguments."""
     cells = {
         row: {column: [measure(row, seed) for seed in study.seeds]
               for column, measure in columns.items()}
@@ -141,18 +148,21 @@ def table(study, name, title, caption, rows, columns, labels=None):
         f"{study.limits.autoattack_images}), ε = {study.epsilon:.4g}; the paper's figures in "
         "parentheses."
     )
-    grid = Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
+    return Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
                 published.TABLES[name], "%", "Method")  # fmt: skip
-    notes = [note for note in [findings.orderings(grid)] if note]
-    if {"pgd20", "autoattack"} <= set(columns):
-        count = study.limits.autoattack_images
-        weak = {
-            row: [accuracy(study, row, seed, "pgd20", images=count) for seed in study.seeds]
-            for row in rows
-        }
-        strong = {row: cells[row]["autoattack"] for row in rows}
-        notes.append(findings.overstated(weak, strong, grid.labels, count))
-    return Report(title, [grid], notes, {"epsilon": study.epsilon})
+
+
+def overstatement(study, grid):
+    """What PGD20 leaves and AutoAttack takes, if the grid has both: a sentence or `None`."""
+    if not {"pgd20", "autoattack"} <= set(grid.columns):
+        return None
+    count = study.limits.autoattack_images
+    weak = {
+        row: [accuracy(study, row, seed, "pgd20", images=count) for seed in study.seeds]
+        for row in grid.rows
+    }
+    strong = {row: cells["autoattack"] for row, cells in grid.rows.items()}
+    return findings.overstated(weak, strong, grid.labels, count)
 
 
 def _test(study, name, limit):

@@ -62,3 +62,19 @@ TABLES = {
         soar=((79.98, 0.26), (71.34, 1.08), (56.81, 2.61)),
     ),
 }
+
+
+def _signature(row):
+    """What tables 1, 4 and 5 say of a SOAR network."""
+    cells = {**TABLES["table1"].get(row, {}), **TABLES["table4"][row]}
+    return {**cells, "zero": TABLES["table5"][row]["zero"]}
+
+
+# Networks that could be the paper's SOAR, each beside what the paper says of its initialisation.
+TABLES["readings"] = {
+    **{name: _signature("soar") for name in (
+        "soar", "soar-batch-mean", "soar-lambda-0.5", "soar-gradient-step", "soar-no-norm-clip",
+        "soar-same", "soar-no-hidden",
+    )},
+    **{name: _signature("soar-zero") for name in ("soar-zero", "soar-batch-mean-zero")},
+}  # fmt: skip

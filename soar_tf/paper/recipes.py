@@ -74,6 +74,17 @@ def _weighted(lambda_):
                   epochs={"short": 3}, monitors=("robustness",))  # fmt: skip
 
 
+def _choice(label, starts_from="standard", **arguments):
+    """For the readings: one choice that the paper leaves open, made otherwise."""
+    return Recipe(label, "soar", arguments, starts_from=starts_from, epochs={"short": 3})
+
+
+def _other_cnn(label, **arguments):
+    """For the readings: the paper's CNN with other details."""
+    return Recipe(label, "standard", network="cnn4", network_args=arguments,
+                  epochs={"short": 12})  # fmt: skip
+
+
 def _small(label, method, activation, starts_from=None):
     """For section 4: few enough input coordinates to try every corner."""
     return Recipe(label, method, starts_from=starts_from, network="mlp", pixels=12,
@@ -97,6 +108,16 @@ RECIPES = {
     "resnet18": Recipe("ResNet18", "standard", network="resnet18", seed_offset=100,
                        epochs={"short": 12}),
     **{f"soar-lambda-{value:g}": _weighted(value) for value in LAMBDAS},
+    "soar-batch-mean": Recipe("SOAR, batch mean", "soar", {"preset": "batch_mean"}, "standard"),
+    "soar-batch-mean-zero": Recipe(
+        "SOAR, batch mean, zero init", "soar", {"preset": "batch_mean", "init": "zero"}, "standard"
+    ),
+    "soar-gradient-step": _choice("SOAR, raw step", step_direction="gradient"),
+    "soar-no-norm-clip": _choice("SOAR, no clip of the norm", norm_clip="none"),
+    "standard-same": _other_cnn("Standard, same padding", padding="same"),
+    "soar-same": _choice("SOAR, same padding", "standard-same"),
+    "standard-no-hidden": _other_cnn("Standard, no hidden layer", dense_units=0),
+    "soar-no-hidden": _choice("SOAR, no hidden layer", "standard-no-hidden"),
     "small-standard": _small("Standard (ReLU)", "standard", "relu"),
     "small-soar": _small("SOAR (ReLU)", "soar", "relu", starts_from="small-standard"),
     "small-smooth": _small("Standard (tanh)", "standard", "tanh"),
@@ -172,6 +193,8 @@ def config(
     network = {"network": recipe.network, "network_args": dict(recipe.network_args)}
     if recipe.network == "resnet18":
         network["network_args"]["width"] = _RESNET_WIDTHS[budget]
+    if recipe.network == "cnn4" and dataset == "digits":  # 8x8: too small for valid padding
+        network["network_args"]["padding"] = "same"
     if recipe.network is None and budget == "smoke":
         network = dict(_SMOKE_NETWORKS[dataset])
     if init_from is not None:  # the architecture is that of the network it starts from

@@ -13,6 +13,22 @@ def test_a_workdir_of_another_configuration_is_refused(tiny_run, run_cli):
     assert (tiny_run / "config.toml").read_bytes() == before
 
 
+def test_arguments_newer_than_a_run_have_their_defaults_there(tmp_path):
+    import dataclasses
+
+    from soar_tf.config import TrainConfig
+    from soar_tf.errors import InputError
+    from soar_tf.experiments.run_directory import RunDirectory
+
+    config = TrainConfig(method_args={"alpha": 0.02}).resolved(fine_tunes=True)
+    RunDirectory(tmp_path / "run", config).close()  # as if SOAR had no other argument then
+    newer = {"alpha": 0.02, "step_direction": "steepest"}
+    RunDirectory(tmp_path / "run", dataclasses.replace(config, method_args=newer)).close()
+    for other in ({"alpha": 0.03}, {"alpha": 0.02, "step_direction": "gradient"}):
+        with pytest.raises(InputError, match="another configuration: method_args is"):
+            RunDirectory(tmp_path / "run", dataclasses.replace(config, method_args=other))
+
+
 def test_a_foreign_workdir_is_refused_and_left_alone(tmp_path, run_cli):
     (tmp_path / "thesis.txt").write_text("precious")
     result = run_cli(*TRAIN, "--workdir", tmp_path, expect=2)

@@ -138,3 +138,10 @@ def test_one_step_of_sgd_by_hand(clip):
     step = (2 * r[:, None] * x).mean(axis=0) + penalty
     got = model.network.get_weights()[0][:, 0]
     np.testing.assert_allclose(got - w, -0.1 * step, rtol=2e-3, atol=1e-5)
+
+
+def test_a_step_along_the_gradient_itself():
+    method = soar_tf.methods.SOAR(0.2, norm_clip=None, step_size=0.05, step_direction="gradient")
+    start = x + uniform_start(random.derive(random.derive(keys(), "init"), 0), 0.2)
+    moved = np.clip(start + 0.05 * gradient(start), x - 0.2, x + 0.2)
+    np.testing.assert_allclose(terms(method).loss, cross_entropy(np.clip(moved, 0, 1)), rtol=1e-5)

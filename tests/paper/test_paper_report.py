@@ -71,7 +71,8 @@ def test_without_matplotlib_there_is_no_picture(tmp_path, monkeypatch, capsys):
 def test_published_tables_are_whole():
     for name, rows in published.TABLES.items():
         columns = [tuple(cells) for cells in rows.values()]
-        assert len(set(columns)) == 1, name
+        # In "readings" the rows are the paper's of two networks, and table 1 has one of them.
+        assert len(set(columns)) == (2 if name == "readings" else 1), name
         assert set(rows) <= set(recipes.RECIPES)
     # Spot checks, against the paper's text: Adv7 gains 3.2 points over SOAR under PGD20, SOAR 11 in
     # clean accuracy; 8.4 points at l2 20/255 (section 5), rounded there from 8.5.
