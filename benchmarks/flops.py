@@ -31,6 +31,8 @@ def of_graph(graph, wanted=None):
         elif op.type in ("While", "StatelessWhile"):
             body = graph._get_function(op.get_attr("body").name).graph
             total += turns(op) * of_graph(body)
+        elif op.type in ("PartitionedCall", "StatefulPartitionedCall"):
+            total += of_graph(graph._get_function(op.get_attr("f").name).graph)
     return total
 
 

@@ -13,7 +13,9 @@ import sys
 
 from benchmarks import common
 
-METHODS = ("standard", "soar", "soar-unclipped", "adversarial", "trades", "cure", "jacobian")
+METHODS = (
+    "standard", "soar", "soar-unclipped", "adversarial", "trades", "cure", "jacobian", "sum",
+)  # fmt: skip
 
 
 def parse(arguments=None):

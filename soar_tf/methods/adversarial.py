@@ -48,6 +48,7 @@ class Adversarial(Method):
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
-        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
+        with forward.unrecorded():
+            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

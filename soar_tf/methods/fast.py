@@ -35,6 +35,7 @@ class Fast(Method):
             self.attack.step_size = 1.25 * self.epsilon
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        with forward.unrecorded():
+            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

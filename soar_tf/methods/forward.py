@@ -19,6 +19,7 @@ class Forward:
         network: A built `keras.Model` giving logits.
         xla: Whether the passes may be compiled by XLA.
         step: The training step, from 0 on: int or integer scalar tensor.
+        tape: The train step's gradient tape, for `unrecorded`.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
@@ -34,8 +35,9 @@ class Forward:
     TensorShape([2, 10])
     """
 
-    def __init__(self, network, *, xla=False, step=0):
+    def __init__(self, network, *, xla=False, step=0, tape=None):
         self.network = network
+        self._tape = tape
         self.xla = xla
         self.step = step
         self.weights = [weight.value for weight in network.trainable_weights]
@@ -67,6 +69,14 @@ class Forward:
         added = self.added_losses(both)
         self._passes.extend([(logits, added), (logits_adv, added)])
         return logits, logits_adv
+
+    def unrecorded(self):
+        """A context for searches, such as attacks: the train step's gradient does not see them.
+
+        Their result is a constant for it anyway. But TensorFlow keeps every tensor of a loop that
+        it may have to differentiate more than once.
+        """
+        return contextlib.nullcontext() if self._tape is None else self._tape.stop_recording()
 
     def inference(self, x):
         """Inference mode: what attacks see. A function of each example alone, without state."""

@@ -72,13 +72,9 @@ class LLR(Regularizer):
 
         loss, gradient = gradients.input_gradient(values, x)
         start = projections.random_in_ball(keys, x.shape[1:], self.epsilon, self.norm)
-        delta = self.least_linear(
-            inference_values,
-            x,
-            tf.stop_gradient(loss),
-            tf.stop_gradient(gradient),
-            self.project(start, x),
-        )
+        reached, slopes = tf.stop_gradient(loss), tf.stop_gradient(gradient)
+        with forward.unrecorded():
+            delta = self.least_linear(inference_values, x, reached, slopes, self.project(start, x))
         slope = tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
         penalty = tf.abs(values(x + delta) - loss - slope) + self.mu * tf.abs(slope)
         return Terms(loss, seen[0], penalty, self.lambda_)

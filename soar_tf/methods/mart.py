@@ -52,7 +52,8 @@ class MART(Method):
         self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        with forward.unrecorded():
+            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
         logits, logits_adv = forward.training_pair(x, x_adv)
         check_several_classes(logits)
         label = tf.one_hot(losses.class_indices(y, logits), logits.shape[-1])

@@ -134,7 +134,8 @@ class SOAR(Regularizer):
 
     def point(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
-        return self.expansion_point(forward, x, y, climbed, random.derive(keys, "init"))
+        with forward.unrecorded():
+            return self.expansion_point(forward, x, y, climbed, random.derive(keys, "init"))
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         seen = []

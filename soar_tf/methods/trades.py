@@ -68,9 +68,11 @@ class TRADES(Method):
         shared = not forward.depends_on_training and _computes_in_float32(forward.network)
         logits = forward.training(x) if shared else forward.inference32(x)
         check_several_classes(logits)
-        x_adv = self.attack.perturb(
-            forward.inference32, x, tf.stop_gradient(logits), keys, loss_fn=losses.kl_divergence
-        )
+        aims = tf.stop_gradient(logits)
+        with forward.unrecorded():
+            x_adv = self.attack.perturb(
+                forward.inference32, x, aims, keys, loss_fn=losses.kl_divergence
+            )
         if shared:
             logits_adv = forward.training(x_adv)
         else:

@@ -156,11 +156,12 @@ class RobustModel(replicas.DistributedModel):
 
     def _part(self, method, x, y, sample_weight, keys, *, factor, batch):
         """What some examples add to the step of a batch of `batch`; gradients times `factor`."""
-        forward = methods.Forward(self.network, xla=bool(self.jit_compile), step=self.step.value)
         share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
-        # A persistent tape makes TensorFlow keep every tensor of an attack's loop.
         clips = method.penalty_clipnorm is not None
         with tf.GradientTape(persistent=clips) as tape:
+            forward = methods.Forward(
+                self.network, xla=bool(self.jit_compile), step=self.step.value, tape=tape
+            )
             terms = method.terms(forward, x, y, loss_fn=self._per_example_loss, keys=keys)
             objective = share * _weighted_mean(terms.loss, sample_weight)
             added = forward.added_losses(terms.logits)

@@ -82,6 +82,12 @@ CASES = {
     # One point.
     "gradient-norm": ("gradient-norm", {}, (2 * 2, 2 + 1, 2 * 2)),
     "fast": ("fast", {}, (2 * 2, 2 + 1, 2)),
+    # The passes of both; and SOAR's loss, now a part of the objective, has a backward pass.
+    "sum": (
+        "sum",
+        {"methods": [{"method": "adversarial", "steps": 3}, "soar"]},
+        (2 * 4 + 2 * 5, 2 * 3 + 1 + 2 * 3 + 2 * 1 + 1, 2 + 2 * 4 + 2),
+    ),
 }
 
 
