@@ -43,6 +43,7 @@ VARIANTS = {
     "epsilon-10": soar(**MEAN, epsilon="10/255"),
     "epsilon-12": soar(**MEAN, epsilon="12/255"),
     "epsilon-ramp": soar(**MEAN, epsilon="ramp(2/255, 8/255, epochs=2)"),
+    "l2-threat": soar(**MEAN, norm="l2", epsilon="128/255"),
     "step-size-8": soar(**MEAN, step_size="8/255"),
     "raw-step": soar(**MEAN, step_direction="gradient"),
     "alpha-0.3": soar(**MEAN, alpha=0.3),

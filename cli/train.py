@@ -137,16 +137,23 @@ from soar_tf.formatting import percent, radius_text
     help="The result is the epoch with the best --monitor, or the last. [default: the last]",
 )
 @click.option(
+    "--stop-below",
+    type=params.Number(),
+    metavar="SHARE",
+    help="End the method's phase, with its best epoch, once --monitor is below this share of its "
+    "best. [default: fast: 0.5; others: never]",
+)
+@click.option(
     "--monitor",
     type=click.Choice(config_room.MONITORS),
-    help="Figure on validation data for the two above. [default: val_robust_accuracy with "
+    help="Figure on validation data for the three above. [default: val_robust_accuracy with "
     "--validation-attack, else val_accuracy]",
 )
 @click.option(
     "--validation-attack",
     metavar="NAME[:k=v,...]",
     help="Attack 1000 validation images after every epoch and log val_robust_accuracy. "
-    "[default: none]",
+    "[default: fast: pgd5; others: none]",
 )
 @click.option(
     "--deterministic/--not-deterministic",

@@ -99,6 +99,8 @@ class TrainConfig:
             ends, or `None`.
         keep_best: Whether the result is the epoch of the method's phase with the best `monitor`,
             and not the last one.
+        stop_below: Share of the best `monitor` so far, an accuracy: an epoch below it ends the
+            method's phase, whose result is the best epoch then; `None`: never.
         monitor: What counts as better, on validation data: `"val_loss"`, `"val_accuracy"` or, with
             `validation_attack`, `"val_robust_accuracy"`.
         validation_attack: Attack on validation images after every epoch of the method's phase,
@@ -132,22 +134,25 @@ class TrainConfig:
     deterministic: bool = False
     early_stopping: int | None = None
     keep_best: bool = False
+    stop_below: float | None = None
     monitor: str | None = None
     validation_attack: str | None = None
 
-    def resolved(self, *, fine_tunes, second_order=False):
+    def resolved(self, *, fine_tunes, second_order=False, usual=None):
         """Returns a copy with every default filled in, after checking every value.
 
         Args:
             fine_tunes: Whether the method starts from a standard network.
             second_order: Whether it trains through second derivatives.
+            usual: The method's own defaults of further settings, `{name: value}`, or `None`.
 
         Raises:
             InputError: If a value is out of range.
         """
         config = dataclasses.replace(self)
         defaults = recipe(config.dataset)
-        for name in ("network", "epochs", "batch_size"):
+        defaults = {**(usual or {}), **defaults}
+        for name in ("network", "epochs", "batch_size", *(usual or ())):
             if getattr(config, name) is None:
                 setattr(config, name, defaults[name])
         if config.init_from is not None and config.pretrain_epochs:
@@ -208,12 +213,14 @@ class TrainConfig:
                 setattr(self, name, value)
 
     def _check_selection(self):
-        """Fills in and checks what early stopping and keep_best go by."""
+        """Fills in and checks what early stopping, keep_best and stop_below go by."""
         if self.deterministic and self.jit:
             raise InputError(
                 "`deterministic` cannot be combined with `jit`: TensorFlow switches XLA off then."
             )
-        selects = self.keep_best or self.early_stopping is not None
+        selects = self.keep_best or (self.early_stopping, self.stop_below) != (None, None)
+        if self.stop_below is not None:
+            self.stop_below = check_number(self.stop_below, "stop_below", minimum=0.0, maximum=1.0)
         if self.early_stopping is not None:
             self.early_stopping = check_integer(self.early_stopping, "early_stopping", minimum=1)
         if self.monitor is None:
@@ -221,10 +228,12 @@ class TrainConfig:
                 self.monitor = ROBUST_MONITOR if self.validation_attack else "val_accuracy"
             return
         if not selects:
-            raise InputError("`monitor` needs `early_stopping` or `keep_best`.")
+            raise InputError("`monitor` needs `early_stopping`, `keep_best` or `stop_below`.")
         check_choice(self.monitor, "monitor", MONITORS)
         if self.monitor == ROBUST_MONITOR and self.validation_attack is None:
             raise InputError(f"`monitor` {ROBUST_MONITOR!r} needs `validation_attack`.")
+        if self.monitor == "val_loss" and self.stop_below is not None:
+            raise InputError("`stop_below` needs an accuracy as `monitor`. Received: 'val_loss'.")
 
     def to_dict(self):
         """The configuration without what is `None` (TOML has no null)."""

@@ -100,7 +100,7 @@ class Phase:
             except checkpoints.DivergedError:
                 self._load_last_good(folder, model)
                 raise
-        if config.keep_best and self.last:
+        if self.last and (config.keep_best or (progress.get("selection") or {}).get("fell")):
             best = checkpoints.load_best(folder / run_directory.CHECKPOINTS, model, progress)
             folder.update_manifest(
                 best={"epoch": best, config.monitor: progress["selection"]["best"]}

@@ -51,7 +51,9 @@ class Experiment:
             tf.config.experimental.enable_op_determinism()
         method = methods.get(config.method, **self._method_arguments(config))
         config = config.resolved(
-            fine_tunes=method.starts_from_standard, second_order=method.second_order
+            fine_tunes=method.starts_from_standard,
+            second_order=method.second_order,
+            usual=method.training,
         )
         self.config = dataclasses.replace(config, method_args=run_directory.plain(method))
         keras.config.set_dtype_policy(config.precision)

@@ -1,5 +1,7 @@
 """Fast adversarial training: one step from a random start."""
 
+import types
+
 from soar_tf.attacks import PGD
 from soar_tf.methods.method import Method, Terms, optional_number
 
@@ -13,8 +15,10 @@ class Fast(Method):
     \mathrm{sign}\nabla\ell(x + \delta_0),\ -\epsilon,\ \epsilon\big),$$
 
     cut with the pixel box. The gradient is taken in inference mode; the pass at $x + \delta$ is the
-    one that updates BatchNorm. One step can overfit catastrophically (accuracy under FGSM rises
-    while that under PGD falls to zero): stopping in time is a callback's task, not this method's.
+    one that updates BatchNorm. One step can overfit catastrophically: accuracy under FGSM rises
+    while that under PGD falls to zero. `soar-tf train` watches the accuracy under PGD with 5 steps
+    and stops when it falls below half of its best; in Python that is the callback
+    `soar_tf.callbacks.CatastrophicOverfitting`.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
@@ -26,6 +30,8 @@ class Fast(Method):
     >>> soar_tf.methods.Fast(epsilon=0.08).attack.step_size
     0.1
     """
+
+    training = types.MappingProxyType({"validation_attack": "pgd5", "stop_below": 0.5})
 
     def __init__(self, epsilon=8 / 255, step_size=None):
         self.step_size = optional_number(step_size, "step_size", minimum=0.0)

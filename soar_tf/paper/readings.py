@@ -1,6 +1,6 @@
 """Which SOAR is the paper's: two readings of its constants, and choices that it leaves open.
 
-The readings are trained as long as SOAR in the tables. Of the open choices, one is made otherwise
+Both readings are trained as long as SOAR in the tables. Of the open choices, one is made otherwise
 at a time, for fewer epochs in the short budget; they compare with figure 3's network of λ = 0.5.
 """
 

@@ -82,7 +82,7 @@ def _choice(label, starts_from="standard", **arguments):
 def _other_cnn(label, **arguments):
     """For the readings: the paper's CNN with other details."""
     return Recipe(label, "standard", network="cnn4", network_args=arguments,
-                  epochs={"short": 12})  # fmt: skip
+                  epochs={"short": 8})  # fmt: skip
 
 
 def _small(label, method, activation, starts_from=None):
@@ -109,8 +109,8 @@ RECIPES = {
                        epochs={"short": 12}),
     **{f"soar-lambda-{value:g}": _weighted(value) for value in LAMBDAS},
     "soar-batch-mean": Recipe("SOAR, batch mean", "soar", {"preset": "batch_mean"}, "standard"),
-    "soar-batch-mean-zero": Recipe(
-        "SOAR, batch mean, zero init", "soar", {"preset": "batch_mean", "init": "zero"}, "standard"
+    "soar-batch-mean-zero": _choice(
+        "SOAR, batch mean, zero init", preset="batch_mean", init="zero"
     ),
     "soar-gradient-step": _choice("SOAR, raw step", step_direction="gradient"),
     "soar-no-norm-clip": _choice("SOAR, no clip of the norm", norm_clip="none"),

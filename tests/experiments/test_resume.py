@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import shutil
+import tomllib
 
 import keras
 import numpy as np
@@ -166,6 +167,49 @@ def test_the_validation_attack_is_logged_and_chosen_by(tmp_path, run_cli):
         ["fgsm:epsilon=0.15"],
     )
     assert result.attacks[0].robust_accuracy == pytest.approx(max(figures))
+
+
+FALLING = ("--epochs", "8", "--learning-rate", "0.5", "--lr-schedule", "constant",
+           "--monitor", "val_accuracy")  # fmt: skip
+
+
+def test_a_fall_below_a_share_of_the_best_ends_with_the_best_epoch(tmp_path, run_cli, stop_after):
+    run_cli(*STANDARD, *FALLING, "--stop-below", "0", "--workdir", tmp_path / "free")
+    free = [float(row["val_accuracy"]) for row in rows(tmp_path / "free")]
+    assert len(free) == 8
+    best = np.maximum.accumulate(free)
+    fall = int(np.argmin(free / best))  # the deepest; a share just above it is crossed there first
+    share = float(free[fall] / best[fall]) + 1e-6
+    assert 0 < fall < 7 and all(free[:fall] / best[:fall] >= share), free
+    arguments = (*STANDARD, *FALLING, "--stop-below", str(share))
+    result = run_cli(*arguments, "--workdir", tmp_path / "whole")
+    chosen = int(np.argmax(free[:fall])) + 1
+    assert f"Epoch {fall + 1}: val_accuracy fell to {free[fall]:.3f}" in result.stderr
+    assert f"Training ends with epoch {chosen}," in result.stderr
+    assert len(rows(tmp_path / "whole")) == fall + 1
+    stored = json.loads((tmp_path / "whole" / "manifest.json").read_text())["best"]
+    assert stored == {"epoch": chosen, "val_accuracy": max(free[:fall])}
+    network = keras.saving.load_model(tmp_path / "whole" / "model.keras")
+    validation = soar_tf.datasets.load("digits")["validation"]
+    right = network.predict(validation.float_images(), verbose=0).argmax(1) == validation.labels
+    assert right.mean() == pytest.approx(max(free[:fall]))
+    # Without a fall the last epoch is the result: nothing was chosen.
+    assert "best" not in json.loads((tmp_path / "free" / "manifest.json").read_text())
+    stop_after("every")
+    for _ in range(fall + 1):
+        run_cli(*arguments, "--workdir", tmp_path / "parts", expect=1)
+    stop_after(None)
+    run_cli(*arguments, "--workdir", tmp_path / "parts")
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_one_step_training_is_watched(tmp_path, run_cli):
+    run_cli("train", "--method", "fast", *STANDARD[3:], "--epochs", "1", "--workdir",
+            tmp_path / "run")  # fmt: skip
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (config["validation_attack"], config["stop_below"]) == ("pgd5", 0.5)
+    assert config["monitor"] == "val_robust_accuracy" and not config["keep_best"]
+    assert 0 <= float(rows(tmp_path / "run")[0]["val_robust_accuracy"]) <= 1
 
 
 def test_the_best_checkpoint_is_kept_and_missed(tmp_path):
