@@ -28,6 +28,7 @@ SMALL = {
         *("--learning-rate", "0.001", "--verbose", "0"),
     ],
     "evaluate": ["--limit", "8"],
+    "reproduce": ["--budget", "smoke", "--verbose", "0"],
     "transfer": ["--limit", "8"],
 }
 

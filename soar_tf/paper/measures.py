@@ -116,7 +116,7 @@ def top_probability(study, name, seed, point):
     return study.measured("top-probability", settings, compute)
 
 
-def table(study, name, title, caption, rows, columns, labels=None):
+def table(study, name, title, caption, rows, columns, labels=None, *, linf=True):
     """A table of the paper: networks by measurements, over all seeds.
 
     Args:
@@ -126,16 +126,17 @@ def table(study, name, title, caption, rows, columns, labels=None):
         rows: Names of the networks.
         columns: Maps columns to `function(network's name, seed) -> percent`.
         labels: Names in print, beyond `LABELS`.
+        linf: Whether the data set's l-infinity radius is that of an attack in the table.
 
     Returns:
         The `Report`.
     """
-    found = grid(study, name, caption, rows, columns, labels)
+    found = grid(study, name, caption, rows, columns, labels, linf=linf)
     notes = [note for note in (findings.orderings(found), overstatement(study, found)) if note]
     return Report(title, [found], notes, {"epsilon": study.epsilon})
 
 
-def grid(study, name, caption, rows, columns, labels=None):
+def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
     """The `Grid` of `table`, which has the same arguments."""
     cells = {
         row: {column: [measure(row, seed) for seed in study.seeds]
@@ -143,10 +144,10 @@ def grid(study, name, caption, rows, columns, labels=None):
         for row in rows
     }  # fmt: skip
     images = study.limits.images or "all"
+    radius = f", l-infinity ε = {study.epsilon:.4g}" if linf else ""
     caption += (
         f" Percent of {images} test images (AutoAttack, which the paper does not have: the first "
-        f"{study.limits.autoattack_images}), ε = {study.epsilon:.4g}; the paper's figures in "
-        "parentheses."
+        f"{study.limits.autoattack_images}){radius}; the paper's figures in parentheses."
     )
     return Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
                 published.TABLES[name], "%", "Method")  # fmt: skip

@@ -231,12 +231,13 @@ def with_starts(names):
     return list(dict.fromkeys(ordered))
 
 
-# Milliseconds a step of 128 CIFAR-10 images with the paper's CNN, by device. Measured, but for Adv1
-# (77 and a seventh of what Adv7 costs more); what nobody measured is missing, and said to be.
+# Milliseconds a step of 128 CIFAR-10 images with the paper's CNN, by device: those of
+# docs/results/benchmarks/step.json (Adv1: of `fast`, which has the same passes). What nobody
+# measured is missing, and said to be.
 STEP_MILLISECONDS = {
     "2 CPU cores": {
-        "standard": 77, "cnn-source": 77, "adv7": 466, "adv1-scratch": 133, "adv1-pretrain": 133,
-        **{name: 379 for name, recipe in RECIPES.items() if recipe.method == "soar"},
+        "standard": 51, "cnn-source": 51, "adv7": 354, "adv1-scratch": 88, "adv1-pretrain": 88,
+        **{name: 255 for name, recipe in RECIPES.items() if recipe.method == "soar"},
     },
 }  # fmt: skip
 _CIFAR10_TRAINING_IMAGES = 45_000

@@ -21,5 +21,5 @@ def report(study):
     labels["autoattack"] = f"l2 AutoAttack, ε = {RADII[-1]}"
     return measures.table(
         study, "table2", "Table 2: l2 attacks", "Accuracy under l2-PGD with 100 steps.",
-        NETWORKS, columns, labels,
+        NETWORKS, columns, labels, linf=False,
     )  # fmt: skip

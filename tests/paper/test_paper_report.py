@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from soar_tf import paper
 from soar_tf.errors import InputError
 from soar_tf.paper import findings, published, recipes
 from soar_tf.paper.report import Grid, Report, mean_and_deviation, names, write
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_mean_and_standard_deviation():
@@ -115,9 +118,20 @@ def test_expected_hours():
     (hours, unknown), = recipes.expected_hours(
         ["standard", "resnet18"], budget="paper", dataset="cifar10", seeds=3
     ).values()  # fmt: skip
-    assert hours == pytest.approx(3 * 200 * 352 * 0.077 / 3600)  # 45,000 images / 128 = 351.6
+    step = recipes.STEP_MILLISECONDS["2 CPU cores"]["standard"] / 1000
+    assert hours == pytest.approx(3 * 200 * 352 * step / 3600)  # 45,000 images / 128 = 351.6
     assert unknown == ["resnet18"]
     assert recipes.expected_hours(["standard"], budget="paper", dataset="digits", seeds=1) == {}
+
+
+def test_expected_hours_are_of_measured_steps():
+    text = (ROOT / "docs" / "results" / "benchmarks" / "step.json").read_text()
+    measured = json.loads(text)["networks"]["cnn4"]
+    methods = {"standard": "standard", "adv7": "adversarial", "adv1-scratch": "fast",
+               "soar": "soar"}  # fmt: skip
+    for name, method in methods.items():
+        stated = recipes.STEP_MILLISECONDS["2 CPU cores"][name]
+        assert stated == pytest.approx(1000 * measured[method]["wall"], rel=0.1)
 
 
 @pytest.mark.parametrize("name", paper.ENTRIES)
