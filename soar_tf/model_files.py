@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable
 
@@ -98,21 +97,9 @@ def load_network(path, argument="model"):
     >>> model_files.load_network(path).name
     'mlp'
     """
-    import keras
-
     from soar_tf import networks
 
-    try:
-        with keras_files.checked(path, f"`{argument}` {path}"):
-            network = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except InputError:
-        raise
-    except Exception as error:  # Keras, h5py and zipfile raise anything on a foreign file
-        sentence = re.split(r"(?<=\.)\s|\n", str(error).strip())[0][:300] or "no reason given"
-        raise InputError(
-            f"`{argument}` {path} cannot be read as a Keras model: {type(error).__name__}: "
-            f"{sentence}"
-        ) from None
+    network = keras_files.load(path, f"`{argument}` {path}")
     network = getattr(network, "network", network)
     if (head := networks.softmax_head(network)) is not None:
         print(f"{path}: taking off the softmax of layer {head.name!r}.", file=sys.stderr)

@@ -134,9 +134,10 @@ def load(name):
     >>> all(network.output_shape[0] is None for network in networks)
     True
     """
-    from soar_tf import model_files
+    from soar_tf.untrusted import keras_files
 
-    return model_files.load_network(path(name) / NETWORK)
+    file = path(name) / NETWORK
+    return keras_files.load(file, str(file))
 
 
 def located(model):

@@ -5,6 +5,7 @@ refuse is a configuration of a few bytes that asks for terabytes of weights.
 """
 
 import contextlib
+import re
 import threading
 import zipfile
 
@@ -42,6 +43,33 @@ def checked(path, name):
         stored = sum(_elements(archive, n) for n in names if n.endswith(".h5"))
     with _bounded_weights(stored + SLACK, name):
         yield
+
+
+def load(path, name):
+    """The model of a `.keras` file, read in Keras's safe mode after the checks.
+
+    Args:
+        path: The file.
+        name: What it is called in errors.
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        InputError: If it is refused, or cannot be read.
+    """
+    import keras
+
+    try:
+        with checked(path, name):
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except InputError:
+        raise
+    except Exception as error:  # Keras, h5py and zipfile raise anything on a foreign file
+        sentence = re.split(r"(?<=\.)\s|\n", str(error).strip())[0][:300] or "no reason given"
+        raise InputError(
+            f"{name} cannot be read as a Keras model: {type(error).__name__}: {sentence}"
+        ) from None
 
 
 def _elements(archive, member):
