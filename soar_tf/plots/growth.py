@@ -21,6 +21,7 @@ def growth(panels):
     1
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(5 * len(panels), 4))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
@@ -32,6 +33,8 @@ def growth(panels):
         axes.set_ylabel(panel["y_label"])
         if panel["log_x"]:
             axes.set_xscale("log")
+        elif all(isinstance(value, int) for value in panel["x"]):  # such as epochs
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if panel["log_y"]:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ import pytest
 from soar_tf import plots
 from soar_tf.errors import InputError
 from soar_tf.plots.adversarial_examples import magnified
+from soar_tf.plots.growth import growth
 
 
 def lines(axes):
@@ -29,6 +30,15 @@ def test_training_curves_of_two_runs_with_phases_and_gaps():
     starts = [line for line in loss.lines if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in starts] == [1.5]
     assert (loss.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy in %")
+
+
+def test_growth_counts_epochs_by_whole_numbers():
+    panel = {"x": [1, 2, 3], "curves": {"a": [0.5, 0.25, 1.0], "measured": [0, 0, 0]}, "title": "",
+             "x_label": "epoch", "y_label": "", "log_x": False, "log_y": False}  # fmt: skip
+    counted, between = growth([panel, {**panel, "x": [0.0, 0.5, 1.0]}]).axes
+    assert lines(counted)["a"] == ([1, 2, 3], [0.5, 0.25, 1.0])
+    assert all(tick == round(tick) for tick in counted.get_xticks())
+    assert not all(tick == round(tick) for tick in between.get_xticks())
 
 
 def test_accuracy_against_epsilon():
