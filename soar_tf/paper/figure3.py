@@ -4,6 +4,7 @@ import numpy as np
 
 from soar_tf.paper import measures, recipes
 from soar_tf.paper.report import Grid, Report
+from soar_tf.paper.study import ROBUSTNESS_IMAGES
 
 DATASET = "cifar10"
 NETWORKS = tuple(f"soar-lambda-{value:g}" for value in recipes.LAMBDAS)
@@ -30,9 +31,9 @@ def report(study):
             measures.accuracy(study, name, seed, "autoattack") for seed in study.seeds
         ]
     caption = (
-        "Accuracy after the last epoch, on validation images (PGD20: the first); λ = 0 is "
-        "adversarial training with PGD1. AutoAttack: the first "
-        f"{study.limits.autoattack_images} test images."
+        "Accuracy after the last epoch, on validation images (PGD20: the first "
+        f"{ROBUSTNESS_IMAGES[study.request.budget]}); λ = 0 is adversarial training with PGD1. "
+        f"AutoAttack: the first {study.limits.autoattack_images} test images."
     )
     grid = Grid("figure3", caption, (*COLUMNS, "autoattack"), rows, measures.LABELS, unit="%",
                 corner="λ")  # fmt: skip

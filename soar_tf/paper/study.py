@@ -18,6 +18,9 @@ from soar_tf.experiments import models, run_directory
 from soar_tf.experiments.train import Experiment
 from soar_tf.paper import recipes
 
+# Validation images that are attacked after each epoch of a network that "robustness" monitors.
+ROBUSTNESS_IMAGES = {"smoke": 32, "short": 512, "paper": 512}
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -234,8 +237,9 @@ def monitors(name, dataset, epsilon, budget):
         )
     if "robustness" in recipes.RECIPES[name].monitors:
         attack = attacks_room.get("pgd20", epsilon=epsilon)
+        limit = ROBUSTNESS_IMAGES[budget]
         found.append(
-            callbacks.RobustAccuracy(dataset["validation"], attack, limit=2 * images, name="pgd20")
+            callbacks.RobustAccuracy(dataset["validation"], attack, limit=limit, name="pgd20")
         )
     return found
 
