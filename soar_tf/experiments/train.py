@@ -53,7 +53,7 @@ class Experiment:
         config = config.resolved(
             fine_tunes=method.starts_from_standard,
             second_order=method.second_order,
-            usual=method.training,
+            usual=method.train_settings,
         )
         self.config = dataclasses.replace(config, method_args=run_directory.plain(method))
         keras.config.set_dtype_policy(config.precision)

@@ -31,7 +31,7 @@ class Fast(Method):
     0.1
     """
 
-    training = types.MappingProxyType({"validation_attack": "pgd5", "stop_below": 0.5})
+    train_settings = types.MappingProxyType({"validation_attack": "pgd5", "stop_below": 0.5})
 
     def __init__(self, epsilon=8 / 255, step_size=None):
         self.step_size = optional_number(step_size, "step_size", minimum=0.0)

@@ -45,8 +45,8 @@ class Method(Configurable):
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
             way, so that the command line trains one first.
-        training: Settings of `soar_tf.config.TrainConfig` that a run with this method has unless
-            they are given, such as an attack that watches over it.
+        train_settings: Settings of `soar_tf.config.TrainConfig` that a run with this method has
+            unless they are given, such as an attack that watches over it.
         schedules: The arguments that change during training, by name; the attributes themselves
             hold the last values. See `soar_tf.methods.Schedule`: any constructor takes them.
     """
@@ -55,7 +55,7 @@ class Method(Configurable):
     second_order = False
     penalty_clipnorm = None
     starts_from_standard = False
-    training = types.MappingProxyType({})
+    train_settings = types.MappingProxyType({})
     schedules = types.MappingProxyType({})
 
     def __init_subclass__(cls, takes_schedules=True, **kwargs):

@@ -67,6 +67,9 @@ class Sum(Method, takes_schedules=False):
         self.second_order = any(member.second_order for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
         self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
+        self.train_settings = {
+            name: value for member in self.members for name, value in member.train_settings.items()
+        }
 
     @property
     def methods(self):

@@ -1,6 +1,7 @@
 """Sentences on a table beside the paper's: every figure in them is computed."""
 
 import itertools
+import operator
 
 import numpy as np
 
@@ -80,12 +81,9 @@ def distances(grid):
             if (published := grid.published(row, column)) is not None
         ]
         found[grid.labels.get(row, row)] = float(np.mean(gaps))
-    listed = "; ".join(f"{name} {gap:.1f}" for name, gap in sorted(found.items(), key=_second))
+    nearest = sorted(found.items(), key=operator.itemgetter(1))
+    listed = "; ".join(f"{name} {gap:.1f}" for name, gap in nearest)
     return f"Mean distance from the paper's figures, in points: {listed}."
-
-
-def _second(pair):
-    return pair[1]
 
 
 def overstated(weak, strong, labels, images):

@@ -203,8 +203,9 @@ def test_a_fall_below_a_share_of_the_best_ends_with_the_best_epoch(tmp_path, run
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_one_step_training_is_watched(tmp_path, run_cli):
-    run_cli("train", "--method", "fast", *STANDARD[3:], "--epochs", "1", "--workdir",
+@pytest.mark.parametrize("method", [["fast"], ["sum", "--method-arg", "methods=fast+standard"]])
+def test_one_step_training_is_watched(method, tmp_path, run_cli):
+    run_cli("train", "--method", *method, *STANDARD[3:], "--epochs", "1", "--workdir",
             tmp_path / "run")  # fmt: skip
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (config["validation_attack"], config["stop_below"]) == ("pgd5", 0.5)
