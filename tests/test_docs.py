@@ -8,6 +8,7 @@ import pytest
 import snippets
 from snippets import DOCUMENTS, ROOT
 
+from soar_tf import zoo
 from soar_tf.cli.main import main
 from soar_tf.cli.train import summary_table
 
@@ -98,6 +99,15 @@ def test_the_presets_table_is_that_of_the_result_files():
         report = _result(f"presets/{name}")
         figures = [report["clean_accuracy"], *(a["robust_accuracy"] for a in report["attacks"])]
         assert f"| {name} | " + " | ".join(f"{100 * f:.1f} %" for f in figures) + " |" in text
+
+
+def test_the_method_studys_networks_are_the_zoos():
+    text = (ROOT / "docs" / "method_study.md").read_text()
+    for name in ("standard", "adv1", "adv7", "soar", "robust"):
+        found = zoo.figures(zoo.card(f"cifar10-cnn4-{name}"))
+        figures = [found[key] for key in ("clean", "pgd20", "autoattack")]
+        (row,) = re.findall(rf"\| cifar10-cnn4-{name} \| .*", text)
+        assert row.endswith("| " + " | ".join(f"{100 * f:.1f} %" for f in figures) + " |")
 
 
 def test_the_documents_say_what_the_masking_reports_say():

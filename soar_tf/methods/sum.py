@@ -13,7 +13,6 @@ from soar_tf.methods.forward import Forward
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
 
-
 # SOAR's own constants are for a standard network. Where adversarial examples bend the loss already,
 # they outweigh it: on CIFAR-10 every image got the same answer (docs/method_study.md).
 _DEFAULT = ("adversarial", {"method": "soar", "preset": "batch_mean", "lambda_": "1/512"})
