@@ -59,7 +59,7 @@ def small(command):
     words = list(command)
     if command[0] == "train" and "--config" not in words:
         words += ["--network-arg", "width=0.1"] if not _is_file(words, "--network") else []
-        if not set(words) & {"adversarial", "trades", "standard", "--init-from"}:
+        if not set(words) & {"adversarial", "trades", "standard", "robust", "--init-from"}:
             words += ["--pretrain-epochs", "1"]
     return words + SMALL.get(command[0], [])
 
