@@ -38,8 +38,8 @@ where Standard does in one, and pools in more of them. With a quarter of the bat
 the passes are 8.1 F, a ratio of 2.7; small batches run at a lower rate.
 
 **The ratio to PGD-7 depends on the process.** PGD-7's step takes one of two times, which differ by
-15 %, from one process to the next. With the longer one SOAR's ratio is 0.70 to 0.75, with the shorter
-one, as in "Half precision", 0.82 to 0.85, which is over the limit.
+15 %, from one process to the next. The table "Train steps" has the longer one; with the shorter one,
+as in "Half precision", SOAR's ratio is 0.83, which is over the limit.
 
 **SOAR's memory over Standard's.** A second backward pass needs the activations and the gradients
 of both points: four times Standard's activations. `micro_batch` bounds it by the images that go
