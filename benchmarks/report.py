@@ -38,7 +38,7 @@ where Standard does in one, and pools in more of them. With a quarter of the bat
 the passes are 8.1 F, a ratio of 2.7; small batches run at a lower rate.
 
 **The ratio to PGD-7 depends on the process.** PGD-7's step takes one of two times, which differ by
-15 %, from one process to the next. The table "Train steps" has the longer one; with the shorter one,
+15 %, from one process to the next. The table "Train steps" has the longer one; with the shorter,
 as in "Half precision", SOAR's ratio is 0.83, which is over the limit.
 
 **SOAR's memory over Standard's.** A second backward pass needs the activations and the gradients
