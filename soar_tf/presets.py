@@ -27,7 +27,7 @@ class Preset:
 PRESETS = {
     "robust": Preset(
         "One-step adversarial training for longer: PGD-7's robustness for less. No SOAR in it.",
-        {"method": "fast", "method_args": {}, "epochs": 30},
+        {"method": "fast", "epochs": 30},
         "saved_models/cifar10-cnn4-robust/card.json",
     ),
     "soar-per-example": Preset(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_a_preset_is_a_configuration_with_figures(name):
     preset = presets.PRESETS[name]
-    method = methods.get(preset.settings["method"], **preset.settings["method_args"])
+    method = methods.get(preset.settings["method"], **preset.settings.get("method_args", {}))
     config.TrainConfig(**preset.settings).resolved(fine_tunes=method.starts_from_standard)
     assert (ROOT / preset.evidence).is_file()
 
@@ -41,3 +41,4 @@ def test_unknown_presets_and_other_methods(tmp_path, run_cli):
 
 def test_presets_are_listed(run_cli):
     assert set(run_cli("list", "presets", "--json").json) == set(presets.PRESETS)
+    assert "    method=fast, epochs=30\n" in run_cli("list", "presets").stdout
