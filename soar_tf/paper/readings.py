@@ -1,7 +1,8 @@
 """Which SOAR is the paper's: two readings of its constants, and choices that it leaves open.
 
-Both readings are trained as long as SOAR in the tables. Of the open choices, one is made otherwise
-at a time, for fewer epochs in the short budget; they compare with figure 3's network of λ = 0.5.
+With PGD1 both readings are trained as long as SOAR in the tables. The second one from zero, and the
+open choices, one made otherwise at a time, have fewer epochs in the short budget: the choices
+compare with figure 3's network of λ = 0.5.
 """
 
 import functools
