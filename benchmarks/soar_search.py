@@ -40,13 +40,17 @@ VARIANTS = {
     "lambda-x2": soar(**MEAN, lambda_="1/128"),
     "lambda-x4": soar(**MEAN, lambda_="4/256"),
     "lambda-ramp": soar(**MEAN, lambda_="ramp(0, 1/256, epochs=2)"),
+    "epsilon-10": soar(**MEAN, epsilon="10/255"),
     "epsilon-12": soar(**MEAN, epsilon="12/255"),
     "epsilon-ramp": soar(**MEAN, epsilon="ramp(2/255, 8/255, epochs=2)"),
     "l2-threat": soar(**MEAN, norm="l2", epsilon="128/255"),
     "step-size-8": soar(**MEAN, step_size="8/255"),
     "raw-step": soar(**MEAN, step_direction="gradient"),
+    "alpha-0.3": soar(**MEAN, alpha=0.3),
     "alpha-1": soar(**MEAN, alpha=1),
+    "alpha-ramp": soar(**MEAN, alpha="ramp(0.03, 0.3, epochs=2)"),
     "margin-crafting": soar(**MEAN, inner_loss="margin"),
+    "dlr-crafting": soar(**MEAN, inner_loss="dlr"),
     "margin-penalty": soar(**MEAN, inner_loss="margin", penalty_loss="margin"),
     "fraction-0.25": soar(**MEAN, penalty_fraction=0.25),
     "fraction-0.5": soar(**MEAN, penalty_fraction=0.5),
@@ -63,6 +67,7 @@ SCRATCH = {"adversarial-7": method("adversarial"), "fast": method("fast")}
 AFTER_FAST = {
     "fast-continued": method("fast"),
     "soar-after-fast": soar(**MEAN, lambda_="1/512", step_size="10/255"),
+    "soar-after-fast-weak": soar(**MEAN, lambda_="1/4096", step_size="10/255"),
 }
 
 

@@ -66,6 +66,7 @@ class Experiment:
         for split in ("train", "validation"):
             self.dataset[split]  # refuses a data set without one
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
+        method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):
             self.network = self._network()
             set_precision(self.network, config.precision)

@@ -5,7 +5,7 @@ import types
 
 import tensorflow as tf
 
-from soar_tf.errors import check_number, tensors_as_numbers
+from soar_tf.errors import InputError, check_number, tensors_as_numbers
 from soar_tf.methods import schedules
 from soar_tf.serialization import Configurable
 
@@ -41,6 +41,8 @@ class Method(Configurable):
         has_penalty: Whether `terms` gives a penalty, which `fit` then logs.
         second_order: Whether the penalty's gradient takes second derivatives of the network, so
             that every layer must have exact ones.
+        couples_examples: Whether an example's terms depend on the other examples of its batch. Then
+            batches must stay whole, see `check_batches`.
         penalty_clipnorm: If not `None`, the penalty's parameter gradient is clipped to this l2
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
@@ -53,6 +55,7 @@ class Method(Configurable):
 
     has_penalty = False
     second_order = False
+    couples_examples = False
     penalty_clipnorm = None
     starts_from_standard = False
     train_settings = types.MappingProxyType({})
@@ -91,6 +94,23 @@ class Method(Configurable):
             return self
         with tensors_as_numbers():
             return type(self)(**{**self.get_config(), **values})
+
+    def check_batches(self, micro_batch, replicas):
+        """Refuses to split the batches of a method that couples their examples.
+
+        Args:
+            micro_batch: Examples that go through the network together, or `None` for all.
+            replicas: Number of replicas that share a batch.
+
+        Raises:
+            InputError: With what is allowed.
+        """
+        if self.couples_examples and (micro_batch is not None or replicas > 1):
+            raise InputError(
+                "`micro_batch` must be None, and there must be one replica, for a method that "
+                "couples the examples of a batch, as SOAR's norm_clip_scope='batch' does. "
+                f"Received: micro_batch={micro_batch}, replicas={replicas}."
+            )
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         """Computes the objective's terms; called inside the train step's outer gradient tape.

@@ -39,7 +39,7 @@ class SOAR(Regularizer):
     \frac{\nabla\ell(x' + h\tilde z_d) - \nabla\ell(x')}{h} + z_1 \nabla\ell(x') \right\|_2$$
 
     bounds the second-order part of the loss's growth inside the ball. Gradients are per example,
-    so R does not depend on the batch size.
+    so R does not depend on the batch (but with `norm_clip_scope="batch"`).
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
@@ -55,6 +55,9 @@ class SOAR(Regularizer):
         num_directions: Number of random directions z.
         norm_clip: Largest value of the norm $\|\cdot\|_2$ (`None`: unclipped). Default: the
             preset's.
+        norm_clip_scope: `"example"`: each norm is cut at `norm_clip`, and an example above it has
+            no gradient; or `"batch"`: all norms of a batch are scaled until their mean is at most
+            `norm_clip`, so that batches must stay whole (one replica, no `micro_batch`).
         penalty_clipnorm: Largest l2 norm of the penalty's parameter gradient, clipped by itself
             (`None`: unclipped).
         h_min: Smallest h; below 1e-3 the difference drowns in float32 rounding.
@@ -92,6 +95,7 @@ class SOAR(Regularizer):
         step_direction="steepest",
         num_directions=1,
         norm_clip="preset",
+        norm_clip_scope="example",
         penalty_clipnorm=30.0,
         h_min=curvature.MINIMUM_STEP,
         norm="linf",
@@ -123,6 +127,10 @@ class SOAR(Regularizer):
         if isinstance(norm_clip, str) and norm_clip == "preset":
             norm_clip = constants["norm_clip"]
         self.norm_clip = optional_number(norm_clip, "norm_clip", minimum=0.0, exclusive=True)
+        self.norm_clip_scope = check_choice(
+            norm_clip_scope, "norm_clip_scope", curvature.CLIP_SCOPES
+        )
+        self.couples_examples = norm_clip_scope == "batch"
         self.penalty_clipnorm = optional_number(
             penalty_clipnorm, "penalty_clipnorm", minimum=0.0, exclusive=True
         )
@@ -178,4 +186,4 @@ class SOAR(Regularizer):
             full_vector=self.full_vector,
         )
         factor = curvature.bound_factor(math.prod(x.shape[1:]), self.epsilon, self.norm)
-        return factor * curvature.clip_norm(size, self.norm_clip)
+        return factor * curvature.clip_norm(size, self.norm_clip, self.norm_clip_scope)

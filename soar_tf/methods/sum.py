@@ -70,6 +70,7 @@ class Sum(Method, takes_schedules=False):
         self.weights = _weights(weights, len(self.members))
         self.has_penalty = any(member.has_penalty for member in self.members)
         self.second_order = any(member.second_order for member in self.members)
+        self.couples_examples = any(member.couples_examples for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
         self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
         self.train_settings = {

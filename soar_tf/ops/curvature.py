@@ -17,6 +17,7 @@ from soar_tf.ops import gradients, norms, random
 
 ESTIMATORS = ("mean_norm", "root_mean_square")
 HVPS = ("finite_difference", "exact")
+CLIP_SCOPES = ("example", "batch")
 
 # Below this step a float32 finite difference is mostly rounding noise.
 MINIMUM_STEP = 1e-3
@@ -148,6 +149,24 @@ def direction_norm(
     return size
 
 
-def clip_norm(size, maximum):
-    """The norm, at most `maximum` (`None`: unclipped); clipped examples have no gradient."""
-    return size if maximum is None else tf.minimum(size, maximum)
+def clip_norm(size, maximum, scope="example"):
+    """The norm, at most `maximum`.
+
+    Args:
+        size: float tensor `[B]`, each example's norm.
+        maximum: The largest value, or `None`: unclipped.
+        scope: `"example"`: the minimum of each norm and `maximum`, so that clipped examples have no
+            gradient; or `"batch"`: all norms are scaled, by a factor that is not differentiated,
+            until their mean is at most `maximum`. (The minimum of the mean and `maximum` would have
+            no gradient at all.)
+
+    Returns:
+        float tensor `[B]`.
+    """
+    check_choice(scope, "scope", CLIP_SCOPES)
+    if maximum is None:
+        return size
+    if scope == "example":
+        return tf.minimum(size, maximum)
+    mean = tf.reduce_mean(size)
+    return size * tf.stop_gradient(maximum / tf.maximum(mean, maximum))

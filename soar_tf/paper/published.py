@@ -74,7 +74,9 @@ def _signature(row):
 TABLES["readings"] = {
     **{name: _signature("soar") for name in (
         "soar", "soar-batch-mean", "soar-lambda-0.5", "soar-gradient-step", "soar-no-norm-clip",
-        "soar-same", "soar-no-hidden",
+        "soar-batch-clip", "soar-same", "soar-no-hidden",
     )},
-    **{name: _signature("soar-zero") for name in ("soar-zero", "soar-batch-mean-zero")},
+    **{name: _signature("soar-zero") for name in (
+        "soar-zero", "soar-batch-mean-zero", "soar-zero-shorter",
+    )},
 }  # fmt: skip

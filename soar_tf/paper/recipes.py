@@ -114,6 +114,8 @@ RECIPES = {
     ),
     "soar-gradient-step": _choice("SOAR, raw step", step_direction="gradient"),
     "soar-no-norm-clip": _choice("SOAR, no clip of the norm", norm_clip="none"),
+    "soar-batch-clip": _choice("SOAR, clip of the batch's mean norm", norm_clip_scope="batch"),
+    "soar-zero-shorter": _choice("SOAR, zero init, shorter", init="zero"),
     "standard-same": _other_cnn("Standard, same padding", padding="same"),
     "soar-same": _choice("SOAR, same padding", "standard-same"),
     "standard-no-hidden": _other_cnn("Standard, no hidden layer", dense_units=0),

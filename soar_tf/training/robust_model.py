@@ -40,8 +40,9 @@ class RobustModel(replicas.DistributedModel):
             Dropout draws other masks. `None`: batches stay whole.
 
     Raises:
-        InputError: If the network's last layer is a softmax, or if the method needs second
-            derivatives that TensorFlow cannot give for one of its layers.
+        InputError: If the network's last layer is a softmax, if the method needs second
+            derivatives that TensorFlow cannot give for one of its layers, or if it couples the
+            examples of a batch that `micro_batch` or several replicas would split.
 
     Example:
 
@@ -65,6 +66,7 @@ class RobustModel(replicas.DistributedModel):
         self.seed = check_integer(seed, "seed", minimum=0)
         if micro_batch is not None:
             micro_batch = check_integer(micro_batch, "micro_batch", minimum=1)
+        self.method.check_batches(micro_batch, replicas.count())
         self.micro_batch = micro_batch
         # The optimizer's own counter stands still in skipped and accumulated steps.
         self.step = self.add_weight(

@@ -106,6 +106,14 @@ def test_norm_clip_is_on_the_norm():
     np.testing.assert_allclose(got.penalty, factor(0.1) * 0.01, rtol=1e-5)
 
 
+def test_norm_clip_of_the_whole_batch_scales_every_penalty():
+    free = terms(soar_tf.methods.SOAR(0.1, **FREE)).penalty.numpy()
+    clip = 0.1 * free.mean() / factor(0.1)
+    arguments = {**FREE, "norm_clip": clip, "norm_clip_scope": "batch"}
+    got = terms(soar_tf.methods.SOAR(0.1, **arguments)).penalty
+    np.testing.assert_allclose(got, 0.1 * free, rtol=1e-4)
+
+
 @pytest.mark.parametrize("clip", [None, 0.05])
 def test_one_step_of_sgd_by_hand(clip):
     # Linear model f = w.x with squared error l = r^2, r = w.x - y. Its input gradient is 2 r w, its

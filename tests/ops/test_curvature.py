@@ -141,6 +141,23 @@ def test_clip_norm():
     np.testing.assert_array_equal(tape.gradient(clipped, size), [1.0, 0.0])
 
 
+def test_clip_norm_of_a_batch():
+    # The mean of 5, 20 and 35 is 20: to be 8 at most, all are multiplied by 2/5, gradients too.
+    size = tf.constant([5.0, 20.0, 35.0])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(size)
+        clipped = curvature.clip_norm(size, 8.0, "batch")
+        below = curvature.clip_norm(size, 21.0, "batch")
+    np.testing.assert_allclose(clipped, [2.0, 8.0, 14.0], rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(clipped, size), [0.4, 0.4, 0.4], rtol=1e-6)
+    np.testing.assert_array_equal(below, size)
+    np.testing.assert_array_equal(tape.gradient(below, size), [1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(curvature.clip_norm(size, None, "batch"), size)
+    np.testing.assert_array_equal(curvature.clip_norm(tf.zeros([3]), 8.0, "batch"), [0.0] * 3)
+    with pytest.raises(InputError, match="scope"):
+        curvature.clip_norm(size, 8.0, "mean")
+
+
 @pytest.mark.parametrize(
     "options", [{"hvp": "exakt"}, {"estimator": "mean"}, {"hvp": "finite-difference"}]
 )

@@ -72,6 +72,7 @@ def test_readings_train_one_choice_otherwise_each(output, run_cli):
         "soar-batch-mean": {"preset": "batch_mean", "lambda_": 0.5 / 128, "norm_clip": 1280.0},
         "soar-gradient-step": {"step_direction": "gradient"},
         "soar-no-norm-clip": {"norm_clip": "none"},
+        "soar-batch-clip": {"norm_clip_scope": "batch"},
     }
     usual = networks["soar"]["method_args"]
     for name, arguments in changed.items():

@@ -132,6 +132,13 @@ def test_it_is_saved(tmp_path):
 def test_bad_values_are_refused():
     with pytest.raises(InputError, match="micro_batch"):
         soar_tf.RobustModel(network(), "standard", micro_batch=0)
+    coupled = {"norm_clip_scope": "batch"}
+    assert soar_tf.SOARModel(network(), **coupled).method.couples_examples
+    with pytest.raises(InputError, match="`micro_batch` must be None.*micro_batch=2, replicas=1"):
+        soar_tf.SOARModel(network(), micro_batch=2, **coupled)
+    member = {"method": "soar", **coupled}
+    with pytest.raises(InputError, match="`micro_batch` must be None"):
+        soar_tf.RobustModel(network(), soar_tf.methods.Sum(["standard", member]), micro_batch=2)
     model = soar_tf.RobustModel(network(), "standard", micro_batch=2)
     model.compile("sgd", jit_compile=True)
     x, y = data(7)

@@ -81,6 +81,8 @@ with strategy.scope():
 with pytest.raises(InputError, match="`optimizer` and the model"):
     model.compile(keras.optimizers.SGD(0.1))
 model.compile("sgd")  # made in the scope by itself
+with strategy.scope(), pytest.raises(InputError, match="couples the examples.*replicas=2"):
+    soar_tf.SOARModel(contract.network(), norm_clip_scope="batch")
 with pytest.raises(InputError, match="at least one example of every batch"):
     model.fit(tf.data.Dataset.from_tensor_slices((x[:5], y[:5])).batch(4), verbose=0)
 """)
