@@ -28,7 +28,7 @@ from soar_tf.experiments import manifest  # noqa: E402
 
 _SETTINGS = (
     "dataset", "limit", "epochs", "batch_size", "attack_limit", "network", "network_arg",
-    "learning_rate",
+    "learning_rate", "seed",
 )  # fmt: skip
 SECONDS = 0.3  # of one timing
 COLUMNS = {
@@ -50,6 +50,7 @@ def arguments(description):
     parser.add_argument("--epochs", type=int, default=5, help="of each variant")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float, help="peak; default: soar-tf train's")
+    parser.add_argument("--seed", type=int, default=0, help="of the trainings")
     parser.add_argument("--attack-limit", type=int, default=500, help="test images attacked")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--workdir", type=Path, help="runs; default: FILE.runs")
@@ -106,6 +107,7 @@ class Study:
             "arguments": train_arguments,
             "starts_from": starts_from,
             "seconds": round(time.monotonic() - begun, 1),
+            "git_commit": self.report["environment"]["git_commit"],  # calls may differ
         }
         if failed:
             row["failed"] = failed
@@ -155,7 +157,7 @@ class Study:
 def train(options, folder, more):
     """Runs `soar-tf train`; returns what it said if it failed, `None` if it did not."""
     command = ["train", "--dataset", options.dataset, "--epochs", options.epochs]
-    for flag in ("data_dir", "limit", "batch_size", "learning_rate"):
+    for flag in ("data_dir", "limit", "batch_size", "learning_rate", "seed"):
         if (value := getattr(options, flag)) is not None:
             command += [f"--{flag.replace('_', '-')}", value]
     if "--init-from" not in more:
@@ -240,5 +242,5 @@ def _caption(report):
     return (
         f"{settings['dataset']}{f', {network}' if network else ''}, {images} training images, "
         f"{settings['epochs']} epochs each from one standard network{scratch}; {n} test images, "
-        f"Linf {epsilon:.4g}, one seed. Step: the median over interleaved train steps."
+        f"Linf {epsilon:.4g}, seed {settings['seed']}. Step: the median over interleaved train steps."
     )
