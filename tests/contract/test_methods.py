@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -97,13 +96,6 @@ def test_every_argument_is_documented(name):
     cls = methods.ALL_OBJECTS[name]
     for argument in serialization.argument_names(cls):
         assert f"    {argument}: " in cls.__doc__, argument
-
-
-@every_method
-def test_an_oracle_of_its_own_stands_beside_it(name):
-    """Formulas in float64, written independently: `tests/methods/`."""
-    path = Path(__file__).parents[1] / "methods" / f"test_{name.replace('-', '_')}.py"
-    assert "linear_oracle" in path.read_text()
 
 
 @every_method
