@@ -242,5 +242,6 @@ def _caption(report):
     return (
         f"{settings['dataset']}{f', {network}' if network else ''}, {images} training images, "
         f"{settings['epochs']} epochs each from one standard network{scratch}; {n} test images, "
-        f"Linf {epsilon:.4g}, seed {settings['seed']}. Step: the median over interleaved train steps."
+        f"Linf {epsilon:.4g}, seed {settings['seed']}. "
+        "Step: the median over interleaved train steps."
     )
