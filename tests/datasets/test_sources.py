@@ -229,6 +229,14 @@ def test_real_cifar10():
     assert cifar["test"].images.dtype == np.uint8
     assert cifar.class_names[:3] == ("airplane", "automobile", "bird")
     assert cifar.augment
-    assert "JPEG (quality 75) re-encode" in cifar.provenance
+    assert "Original pixels" in cifar.provenance
+    # The published channel means and standard deviations, to all printed digits.
+    counts = np.stack([np.bincount(cifar["train"].images[..., c].ravel(), minlength=256)
+                       for c in range(3)])  # fmt: skip
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    deviation = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2)
+    np.testing.assert_allclose(mean, [0.49139968, 0.48215841, 0.44653091], atol=1e-8)
+    np.testing.assert_allclose(deviation, [0.24703223, 0.24348513, 0.26158784], atol=1e-8)
     carved = datasets.dataset.finish(cifar, ("train", "test"), ("validation",), 0.1, 0)
     assert (np.bincount(carved["validation"].labels) == 500).all()
