@@ -96,9 +96,25 @@ from soar_tf.formatting import percent, radius_text
     help="onecycle: warm-up and cosine; paper: two drops by 10. [default: onecycle]",
 )
 @click.option(
+    "--lr-drop",
+    "lr_drops",
+    type=params.POSITIVE,
+    multiple=True,
+    metavar="EPOCH",
+    help="With --lr-schedule paper: divide the rate by 10 after this epoch of the method. "
+    "Repeatable. [default: in proportion to the paper's epochs]",
+)
+@click.option(
     "--optimizer", type=click.Choice(config_room.OPTIMIZERS), help="Optimizer. [default: sgd]"
 )
 @click.option("--weight-decay", type=params.Number(), help="Weight decay. [default: 2e-4]")
+@click.option(
+    "--weight-decay-type",
+    type=click.Choice(config_room.WEIGHT_DECAY_TYPES),
+    help="decoupled: off the weights, outside momentum, as in Keras; coupled: added to the "
+    "gradient, as in most papers. With sgd's momentum of 0.9 the coupled one is 1/(1 - 0.9) = 10 "
+    "times stronger at the same number. [default: decoupled]",
+)
 @click.option(
     "--label-smoothing",
     type=params.Number(),
@@ -114,6 +130,13 @@ from soar_tf.formatting import percent, radius_text
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
 @click.option(
     "--limit", type=params.POSITIVE, help="Use the first N training images only. [default: all]"
+)
+@click.option(
+    "--validation-images",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Set so many training images apart for validation; 0: train on all of them. "
+    "[default: a tenth, where the data set has no validation split]",
 )
 @click.option(
     "--augment/--no-augment", default=None, help="Random crops and flips. [default: by data set]"
@@ -215,14 +238,15 @@ def train(
     for name, value in flags.items():
         if name.endswith("_args"):
             values[name] = {**values.get(name, {}), **dict(value)}
-        elif value is not None:
-            values[name] = value
+        elif value not in (None, ()):
+            values[name] = list(value) if isinstance(value, tuple) else value
     config = config_room.TrainConfig(**presets.merged(preset, values))
 
     cluster = clusters.read(strategy, hosts, rank, os.environ.get("TF_CONFIG"))
 
     load_tensorflow()
     from soar_tf import attacks as attacks_room
+    from soar_tf.experiments import summary
     from soar_tf.experiments.train import Experiment
     from soar_tf.training import strategies
 
@@ -233,6 +257,8 @@ def train(
         made = strategies.make(cluster, timeout=connect_timeout)
         stop_on_sigterm()  # TensorFlow has taken the signal for several hosts
         experiment = Experiment(config, made)
+        if evaluate_limit:
+            summary.judged_split(experiment.dataset)  # refuses before the training
         folder = experiment.run(
             workdir, verbose=verbose, allow_mixed_environment=allow_mixed_environment
         )
@@ -245,8 +271,6 @@ def train(
         return
     result = {"workdir": str(folder)}
     if evaluate_limit:
-        from soar_tf.experiments import summary
-
         result |= summary.attack_run(
             folder,
             experiment.dataset,

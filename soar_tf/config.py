@@ -17,6 +17,7 @@ from soar_tf.errors import (
 
 SCHEDULES = ("onecycle", "paper", "constant")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+WEIGHT_DECAY_TYPES = ("decoupled", "coupled")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # What an epoch can be chosen by: figures on validation data only.
 ROBUST_MONITOR = "val_robust_accuracy"
@@ -82,14 +83,21 @@ class TrainConfig:
         micro_batch: Images that go through the network together, or `None` for the whole batch.
         learning_rate: Peak learning rate of the method's phase.
         pretrain_learning_rate: Peak learning rate of the standard phase.
-        lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (two drops) or `"constant"`.
+        lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (drops by ten) or `"constant"`.
+        lr_drops: Epochs of the method's phase after which the schedule `"paper"` divides the rate
+            by ten; `None`: where the paper does, in proportion to the number of epochs.
         optimizer: `"sgd"` (momentum 0.9), `"adam"` or `"adamw"`.
-        weight_decay: Decoupled weight decay.
+        weight_decay: Weight decay.
+        weight_decay_type: `"decoupled"`: Keras's, rate times decay times weight off each weight;
+            or `"coupled"`: added to the gradient, as in most papers. With SGD's momentum of 0.9 the
+            coupled one is 1/(1 - 0.9) = 10 times stronger at the same number.
         label_smoothing: Share of the label's weight that is spread over all classes, in [0, 1);
             `None`: none.
         ema: Momentum of the weights' moving average, which is validated and kept; `None`: none.
         seed: Seed of weights, order, augmentation and noise.
         limit: Number of training images used, or `None` for all.
+        validation_images: Number of training images set apart for validation where the data set has
+            no validation split; 0: none, so that all are trained on; `None`: a tenth.
         augment: Whether to crop and flip; `None` for the data set's habit.
         jit: Whether to compile with XLA; `None` lets Keras choose.
         precision: What the network computes in while it trains: `"float32"`, `"mixed_bfloat16"` or
@@ -122,12 +130,15 @@ class TrainConfig:
     learning_rate: float | None = None
     pretrain_learning_rate: float | None = None
     lr_schedule: str = "onecycle"
+    lr_drops: list | None = None
     optimizer: str = "sgd"
     weight_decay: float = 2e-4
+    weight_decay_type: str = "decoupled"
     label_smoothing: float | None = None
     ema: float | None = None
     seed: int = 0
     limit: int | None = None
+    validation_images: int | None = None
     augment: bool | None = None
     jit: bool | None = None
     precision: str = "float32"
@@ -150,9 +161,10 @@ class TrainConfig:
             InputError: If a value is out of range.
         """
         config = dataclasses.replace(self)
-        defaults = recipe(config.dataset)
-        defaults = {**(usual or {}), **defaults}
-        for name in ("network", "epochs", "batch_size", *(usual or ())):
+        # A watch over validation images cannot be a default where there are none.
+        usual = {} if config.validation_images == 0 else dict(usual or {})
+        defaults = {**usual, **recipe(config.dataset)}
+        for name in ("network", "epochs", "batch_size", *usual):
             if getattr(config, name) is None:
                 setattr(config, name, defaults[name])
         if config.init_from is not None and config.pretrain_epochs:
@@ -168,6 +180,12 @@ class TrainConfig:
         check_choice(config.lr_schedule, "lr_schedule", SCHEDULES)
         check_choice(config.optimizer, "optimizer", OPTIMIZERS)
         check_choice(config.precision, "precision", PRECISIONS)
+        check_choice(config.weight_decay_type, "weight_decay_type", WEIGHT_DECAY_TYPES)
+        if config.weight_decay_type == "coupled" and config.optimizer == "adamw":
+            raise InputError(
+                "`weight_decay_type` must be 'decoupled' for the optimizer 'adamw', which is Adam "
+                "with decoupled decay; 'adam' takes both. Received: 'coupled'."
+            )
         rates = _LEARNING_RATES[config.lr_schedule]
         if config.optimizer != "sgd":
             rates = _ADAPTIVE_LEARNING_RATES
@@ -177,6 +195,7 @@ class TrainConfig:
         if config.pretrain_learning_rate is None:
             config.pretrain_learning_rate = rates[0]
         config._check_ranges()
+        config._check_drops()
         config._check_selection()
         return config
 
@@ -197,8 +216,9 @@ class TrainConfig:
     def _check_ranges(self):
         for name in ("epochs", "batch_size"):
             setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
-        for name in ("pretrain_epochs", "seed"):
-            setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
+        for name in ("pretrain_epochs", "seed", "validation_images"):
+            if getattr(self, name) is not None:
+                setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
         for name in ("limit", "micro_batch"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
@@ -212,8 +232,31 @@ class TrainConfig:
                 value = check_number(getattr(self, name), name, minimum=0.0, maximum=0.99999)
                 setattr(self, name, value)
 
+    def _check_drops(self):
+        if self.lr_drops is None:
+            return
+        if self.lr_schedule != "paper":
+            raise InputError(
+                "`lr_drops` are for the schedule 'paper'. "
+                f"Received: {self.lr_drops} for {self.lr_schedule!r}."
+            )
+        drops = [check_integer(drop, "lr_drops", minimum=1) for drop in self.lr_drops]
+        if not drops or drops != sorted(set(drops)) or drops[-1] >= self.epochs:
+            raise InputError(
+                "`lr_drops` must be rising epochs, each before the last one. "
+                f"Received: {self.lr_drops} of {self.epochs} epochs."
+            )
+        self.lr_drops = drops
+
     def _check_selection(self):
         """Fills in and checks what early stopping, keep_best and stop_below go by."""
+        needs = ("early_stopping", "keep_best", "stop_below", "monitor", "validation_attack")
+        given = [name for name in needs if getattr(self, name) not in (None, False)]
+        if self.validation_images == 0 and given:
+            raise InputError(
+                f"`validation_images` must not be 0 with `{given[0]}`, which needs validation "
+                "images. Received: 0."
+            )
         if self.deterministic and self.jit:
             raise InputError(
                 "`deterministic` cannot be combined with `jit`: TensorFlow switches XLA off then."

@@ -1,15 +1,25 @@
 """Networks: plain Keras models from pixels in [0, 1] to logits, with the normalisation inside."""
 
 import inspect
+import math
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from soar_tf import plugins
 from soar_tf.errors import InputError, check_choice, check_integer, check_number, unknown
 
+NORMALIZATIONS = ("fixed", "per_image")
 
-def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", dense_units=512):
+
+def cnn4(
+    input_shape=(32, 32, 3),
+    num_classes=10,
+    width=1.0,
+    padding="valid",
+    dense_units=512,
+    normalization="fixed",
+):
     """The paper's four-layer CNN (arXiv:2004.01832, appendix C).
 
     Four 3x3 convolutions with 32, 32, 64 and 64 channels, ReLU, 2x2 max-pooling after the second
@@ -22,6 +32,8 @@ def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", de
         width: Factor on every layer's number of channels.
         padding: `"valid"` or `"same"`.
         dense_units: Units of the dense layer before the logits (times `width`); 0 for none.
+        normalization: What happens to the pixels first: `"fixed"` (4x - 2) or `"per_image"`
+            (each image is standardised, see `standardize`, as in the authors' networks).
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
@@ -32,7 +44,7 @@ def cnn4(input_shape=(32, 32, 3), num_classes=10, width=1.0, padding="valid", de
     >>> soar_tf.networks.cnn4().count_params()
     890410
     """
-    inputs, x = _normalized(input_shape, minimum=16 if padding == "valid" else 4)
+    inputs, x = _normalized(input_shape, 16 if padding == "valid" else 4, normalization)
     check_choice(padding, "padding", ("valid", "same"))
     for block, channels in enumerate((32, 64)):
         for _ in range(2):
@@ -61,7 +73,7 @@ def cnn2(input_shape=(8, 8, 1), num_classes=10, width=1.0):
     >>> soar_tf.networks.cnn2(num_classes=3, width=0.5).output_shape
     (None, 3)
     """
-    inputs, x = _normalized(input_shape, minimum=4)
+    inputs, x = _normalized(input_shape, 4)
     x = layers.Conv2D(_scaled(32, width), 3, padding="same", activation="relu")(x)
     x = layers.Conv2D(_scaled(64, width), 3, padding="same", activation="relu")(x)
     x = layers.MaxPooling2D(2)(x)
@@ -88,20 +100,21 @@ def mlp(input_shape=(8, 8, 1), num_classes=10, width=1.0, activation="relu"):
     >>> soar_tf.networks.mlp(input_shape=(4, 4, 3), activation="gelu").input_shape
     (None, 4, 4, 3)
     """
-    inputs, x = _normalized(input_shape, minimum=1)
+    inputs, x = _normalized(input_shape, 1)
     x = layers.Flatten()(x)
     for _ in range(2):
         x = layers.Dense(_scaled(128, width), activation=activation)(x)
     return _with_logits(inputs, x, num_classes, "mlp")
 
 
-def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0):
+def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0, normalization="fixed"):
     """ResNet-18 for small images (He et al. 2016, arXiv:1512.03385): 3x3 stem, no first pooling.
 
     Args:
         input_shape: `(height, width, channels)` of the images, at least 8x8.
         num_classes: Number of classes, at least 2.
         width: Factor on every layer's number of channels; 1 means 64, 128, 256, 512.
+        normalization: `"fixed"` (4x - 2) or `"per_image"`, see `standardize`.
 
     Returns:
         A `keras.Model` giving logits `[B, num_classes]`.
@@ -112,7 +125,7 @@ def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0):
     >>> soar_tf.networks.resnet18(width=0.1).output_shape
     (None, 10)
     """
-    inputs, x = _normalized(input_shape, minimum=8)
+    inputs, x = _normalized(input_shape, 8, normalization)
     x = _convolution_and_norm(x, _scaled(64, width), 3, 1)
     x = layers.ReLU()(x)
     for stage, channels in enumerate((64, 128, 256, 512)):
@@ -297,14 +310,49 @@ def _output_layer(network):
     return network.layers[-1]
 
 
-def _normalized(input_shape, minimum):
+def standardize(images):
+    r"""Each image with mean 0 and standard deviation 1 over all its values.
+
+    $$\frac{x - \bar x}{\max(s, 1/\sqrt d)}, \qquad
+    s^2 = \frac{1}{d - 1} \sum_i (x_i - \bar x)^2$$
+
+    over the $d = HWC$ values of an image, as `tf.image.per_image_standardization` does it but for
+    the $d - 1$. The lower limit keeps an image of one colour from becoming noise. Gradients pass
+    through mean and deviation, the second ones too: there is no `tf.nn.moments` in it, whose
+    second derivative is wrong.
+
+    Args:
+        images: `[B, H, W, C]`: a tensor, or a `keras.Input` of a network of your own.
+
+    Returns:
+        The same shape.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from soar_tf import networks
+    >>> x = networks.standardize(np.arange(12.0).reshape(1, 2, 2, 3))
+    >>> round(float(np.std(x, ddof=1)), 6)
+    1.0
+    """
+    d = math.prod(images.shape[1:])
+    centered = images - ops.mean(images, axis=(1, 2, 3), keepdims=True)
+    variance = ops.sum(centered * centered, axis=(1, 2, 3), keepdims=True) / max(1, d - 1)
+    # The maximum before the root: the gradient of a root at 0 is infinite.
+    return centered / ops.sqrt(ops.maximum(variance, 1 / d))
+
+
+def _normalized(input_shape, minimum, normalization="fixed"):
     shape = tuple(input_shape)
     if len(shape) != 3 or min(shape[:2]) < minimum:
         raise InputError(
             f"`input_shape` must be (height, width, channels) of at least {minimum}x{minimum} "
             f"pixels for this network. Received: {shape}."
         )
+    check_choice(normalization, "normalization", NORMALIZATIONS)
     inputs = keras.Input(shape, name="pixels")
+    if normalization == "per_image":
+        return inputs, standardize(inputs)
     # (x - 0.5) / 0.25: natural images come out with about zero mean and unit variance.
     return inputs, layers.Rescaling(4.0, offset=-2.0, name="normalize")(inputs)
 

@@ -134,7 +134,7 @@ class Dataset:
         return digest.hexdigest()
 
 
-def stratified(labels, fraction, seed):
+def stratified(labels, fraction, seed, total=None):
     """Chooses about `fraction` of the examples, the same share of every class.
 
     `RandomState` is used because numpy guarantees that its stream never changes.
@@ -143,16 +143,24 @@ def stratified(labels, fraction, seed):
         labels: int `[N]`.
         fraction: Share to choose, in (0, 1); at least one example of every class that has two.
         seed: Int that fixes the choice.
+        total: Number of examples to choose instead, less than N: each class gets its share of it,
+            rounded down, and those with the largest remainders one more.
 
     Returns:
         bool `[N]`: true where chosen.
     """
     chosen = np.zeros(len(labels), bool)
     random = np.random.RandomState(seed % 2**32)
-    for label in np.unique(labels):
+    classes, sizes = np.unique(labels, return_counts=True)
+    if total is None:
+        counts = [min(max(1, round(fraction * n)), n - 1) if n > 1 else 0 for n in sizes]
+    else:
+        shares = total * sizes / len(labels)
+        counts = np.floor(shares).astype(int)
+        counts[np.argsort(counts - shares, kind="stable")[: total - counts.sum()]] += 1
+    for label, count in zip(classes, counts, strict=True):
         members = random.permutation(np.flatnonzero(labels == label))
-        count = max(1, round(fraction * len(members))) if len(members) > 1 else 0
-        chosen[members[: min(count, len(members) - 1)]] = True
+        chosen[members[:count]] = True
     return chosen
 
 
@@ -166,7 +174,7 @@ def needed(wanted, available):
     )
 
 
-def finish(dataset, available, wanted, fraction, seed):
+def finish(dataset, available, wanted, fraction, seed, count=None):
     """Carves validation out of train where the source has none; keeps the wanted splits.
 
     The carve happens even if only train is wanted, so that train never holds validation images.
@@ -177,17 +185,28 @@ def finish(dataset, available, wanted, fraction, seed):
         wanted: Names of the splits to return.
         fraction: Share of train that becomes validation, in [0, 1).
         seed: Int that fixes the carve.
+        count: Number of images of train that become validation instead; `None`: by `fraction`.
 
     Returns:
         The `Dataset` with those wanted splits that exist.
 
     Raises:
-        InputError: If none of them exists.
+        InputError: If none of them exists, or if `count` cannot be carved out.
     """
     splits, provenance = dict(dataset.splits), dataset.provenance
-    if "validation" not in available and "train" in splits and fraction > 0:
+    if count and "validation" in available:
+        raise InputError(
+            f"`validation_images` must be 0 or None for data set {dataset.name!r}, which has a "
+            f"validation split. Received: {count}."
+        )
+    if "validation" not in available and "train" in splits and _carves(fraction, count):
         train = splits["train"]
-        chosen = stratified(train.labels, fraction, seed)
+        if count is not None and count >= len(train):
+            raise InputError(
+                f"`validation_images` must be fewer than the {len(train)} training images of data "
+                f"set {dataset.name!r}. Received: {count}."
+            )
+        chosen = stratified(train.labels, fraction, seed, count)
         splits["train"] = train.select(np.flatnonzero(~chosen))
         if chosen.any():
             splits["validation"] = train.select(np.flatnonzero(chosen))
@@ -202,6 +221,10 @@ def finish(dataset, available, wanted, fraction, seed):
             f"{', '.join(available)}. Received: {', '.join(wanted)}."
         )
     return dataclasses.replace(dataset, splits=kept, provenance=provenance)
+
+
+def _carves(fraction, count):
+    return fraction > 0 if count is None else count > 0
 
 
 def resize(images, size):

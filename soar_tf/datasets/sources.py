@@ -34,7 +34,16 @@ def describe():
     return dict(_DESCRIPTIONS)
 
 
-def load(name, *, data_dir=None, splits=SPLITS, validation_fraction=0.1, image_size=None, seed=0):
+def load(
+    name,
+    *,
+    data_dir=None,
+    splits=SPLITS,
+    validation_fraction=0.1,
+    validation_images=None,
+    image_size=None,
+    seed=0,
+):
     """Loads a data set into memory.
 
     A source without a validation split gets one carved out of train, stratified by class; never out
@@ -46,6 +55,9 @@ def load(name, *, data_dir=None, splits=SPLITS, validation_fraction=0.1, image_s
         splits: The splits to load, out of train, validation and test.
         validation_fraction: Share of train to carve, in [0, 1). Unused where the source has a
             validation split.
+        validation_images: Number of images to carve instead, less than train has: the same share of
+            every class, rounded so that the sum is right. 0 gives no validation split, even if the
+            source has one. `None`: by `validation_fraction`.
         image_size: `(height, width)` in pixels to resize to, or `None` to keep the size.
         seed: Fixes which images are carved. Not the training seed: runs that are compared share it.
 
@@ -68,10 +80,14 @@ def load(name, *, data_dir=None, splits=SPLITS, validation_fraction=0.1, image_s
     fraction = check_number(validation_fraction, "validation_fraction", minimum=0)
     if fraction >= 1:
         raise InputError(f"`validation_fraction` must be < 1. Received: {validation_fraction!r}.")
+    count = validation_images
+    if count is not None:
+        count = check_integer(count, "validation_images", minimum=0)
+        wanted = tuple(split for split in wanted if count or split != "validation")
     seed = check_integer(seed, "seed", minimum=0)
     size = _image_size(image_size)
     dataset, available = _open(name, wanted, data_dir, size)
-    dataset = finish(dataset, available, wanted, fraction, seed)
+    dataset = finish(dataset, available, wanted, fraction, seed, count)
     return _resized(dataset, size) if size else dataset
 
 

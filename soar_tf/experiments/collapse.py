@@ -28,12 +28,14 @@ class CollapseNotice(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         constant = math.log(self.num_classes)
-        at_chance = abs(logs["val_loss"] - constant) < NEAR * constant
+        kind = "validation loss" if "val_loss" in logs else "loss"
+        loss = logs.get("val_loss", logs["loss"])
+        at_chance = abs(loss - constant) < NEAR * constant
         self.epochs = self.epochs + 1 if at_chance else 0
         if self.epochs == EPOCHS:
             print(
-                f"Phase {self.name}: validation loss {logs['val_loss']:.3f}, that of a network "
-                "which gives every image the same answer; it hardly recovers. Try a lower "
+                f"Phase {self.name}: {kind} {loss:.3f}, that of a network which "
+                "gives every image the same answer; it hardly recovers. Try a lower "
                 "learning rate, or let epsilon grow: --method-arg "
                 "'epsilon=ramp(0, 8/255, epochs=5)'.",
                 file=sys.stderr,

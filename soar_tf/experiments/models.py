@@ -95,10 +95,21 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
 def dataset_for(models, dataset, *, data_dir, image_size, split):
     """Loads a data set with this one split; for its arguments see `examples_for`."""
     folders = [model.config["data_dir"] for model in models.values() if "data_dir" in model.config]
+    carved = {
+        name: model.config.get("validation_images")
+        for name, model in models.items()
+        if model.config.get("dataset") == dataset
+    }
+    if split != "test" and len(set(carved.values())) > 1:
+        raise InputError(
+            f"`split` must be test for models that set other images apart for validation: "
+            f"`validation_images` is {carved}. Received: {split!r}."
+        )
     data = datasets.load(
         dataset,
         data_dir=data_dir or (folders[0] if folders else None),
         splits=(split,),
+        validation_images=next(iter(carved.values()), None),
         image_size=tuple(image_size) if image_size else None,
     )
     for name, model in models.items():

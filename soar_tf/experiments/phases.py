@@ -52,7 +52,13 @@ class Phase:
                 network, self.method, seed=self.seed(config), micro_batch=config.micro_batch
             )
             model.compile(
-                schedules.optimizer(config.optimizer, rate, config.weight_decay, config.ema),
+                schedules.optimizer(
+                    config.optimizer,
+                    rate,
+                    config.weight_decay,
+                    config.weight_decay_type,
+                    config.ema,
+                ),
                 loss=default_loss(config.label_smoothing),
                 metrics=["accuracy"],
                 jit_compile="auto" if config.jit is None else config.jit,
@@ -140,7 +146,7 @@ class Phase:
         with contextlib.redirect_stdout(sys.stderr):
             model.fit(
                 pipeline,
-                validation_data=datasets.evaluation_pipeline(dataset["validation"], 256),
+                validation_data=_validation_data(dataset),
                 epochs=self.epochs,
                 initial_epoch=epoch,
                 steps_per_epoch=steps,
@@ -154,6 +160,13 @@ class Phase:
         if path is not None and progress["phase"] == self.number:
             checkpoints.load(model, path)
             model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def _validation_data(dataset):
+    """The validation images in batches, or `None` for a run that keeps none."""
+    if "validation" not in dataset.splits:
+        return None
+    return datasets.evaluation_pipeline(dataset["validation"], 256)
 
 
 def write_log(path, rows):

@@ -2,6 +2,10 @@
 
 import keras
 
+from soar_tf.training import CoupledAdam, CoupledSGD
+
+MOMENTUM = 0.9
+
 
 def learning_rate(schedule, peak, total_steps, drops):
     """A learning-rate schedule.
@@ -31,19 +35,22 @@ def learning_rate(schedule, peak, total_steps, drops):
     )
 
 
-def optimizer(name, rate, weight_decay, ema=None):
+def optimizer(name, rate, weight_decay, weight_decay_type="decoupled", ema=None):
     """An optimizer by name: `"sgd"` with momentum 0.9, `"adam"` or `"adamw"`.
 
     Args:
         name: The name.
         rate: Learning rate or schedule.
-        weight_decay: Decoupled weight decay.
+        weight_decay: Weight decay.
+        weight_decay_type: `"decoupled"` (Keras's) or `"coupled"` (added to the gradient).
         ema: Momentum of the weights' moving average, or `None` for none.
     """
-    common = {"weight_decay": weight_decay}
+    coupled = weight_decay_type == "coupled"
+    common = {"coupled_weight_decay" if coupled else "weight_decay": weight_decay}
     if ema is not None:
         common |= {"use_ema": True, "ema_momentum": ema}
     if name == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, **common)
-    cls = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
-    return cls(rate, **common)
+        cls = CoupledSGD if coupled else keras.optimizers.SGD
+        return cls(rate, momentum=MOMENTUM, **common)
+    plain = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[name]
+    return (CoupledAdam if coupled else plain)(rate, **common)

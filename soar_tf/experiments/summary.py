@@ -3,6 +3,7 @@
 from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
 from soar_tf import evaluation, methods
+from soar_tf.errors import InputError
 from soar_tf.experiments import models, run_directory
 
 UPPER_BOUND = "Robust accuracy is an upper bound: stronger attacks may lower it{}."
@@ -12,6 +13,21 @@ def note(attacks):
     """The sentence under every table of robust accuracies."""
     strong = any(name.partition(":")[0] == "autoattack" for name in attacks)
     return UPPER_BOUND.format("" if strong else ", such as --attack autoattack, which was not run")
+
+
+def judged_split(dataset):
+    """The split that a run's result is judged on: test, or validation where there is none.
+
+    Raises:
+        InputError: If the data set has neither.
+    """
+    found = [split for split in ("test", "validation") if split in dataset.splits]
+    if not found:
+        raise InputError(
+            f"`evaluate` needs test or validation images, and data set {dataset.name!r} has none "
+            "here; pass --evaluate 0 to train without."
+        )
+    return found[0]
 
 
 def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=None):
@@ -34,7 +50,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
     epsilon = config_room.recipe(model.config["dataset"])["epsilon"]
     epsilon = methods.last_value(model.config.get("method_args", {}).get("epsilon", epsilon))
     built = [attacks_room.get(name, epsilon=epsilon) for name in attacks]
-    split = "test" if "test" in dataset.splits else "validation"
+    split = judged_split(dataset)
     examples = dataset[split].take(limit)
     rows = []
     candidates = {"standard": folder / run_directory.STANDARD}

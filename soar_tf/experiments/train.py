@@ -62,8 +62,9 @@ class Experiment:
             config.dataset,
             data_dir=config.data_dir,
             image_size=tuple(config.image_size) if config.image_size else None,
+            validation_images=config.validation_images,
         )
-        for split in ("train", "validation"):
+        for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
@@ -111,6 +112,8 @@ class Experiment:
             )  # fmt: skip
         fine_tuning = bool(config.pretrain_epochs or config.init_from)
         drops = _DROPS["method" if fine_tuning else "standard"]
+        if config.lr_drops is not None:
+            drops = tuple(epoch / config.epochs for epoch in config.lr_drops)
         phases.append(
             Phase(len(phases), config.method, method, config.epochs, config.learning_rate, drops,
                   last=True, callbacks=self.callbacks)

@@ -72,11 +72,9 @@ def _signature(row):
 
 # Networks that could be the paper's SOAR, each beside what the paper says of its initialisation.
 TABLES["readings"] = {
-    **{name: _signature("soar") for name in (
-        "soar", "soar-batch-mean", "soar-lambda-0.5", "soar-gradient-step", "soar-no-norm-clip",
-        "soar-batch-clip", "soar-same", "soar-no-hidden",
-    )},
-    **{name: _signature("soar-zero") for name in (
-        "soar-zero", "soar-batch-mean-zero", "soar-zero-shorter",
-    )},
-}  # fmt: skip
+    "reading-example": _signature("soar"),
+    "reading-mean": _signature("soar"),
+    "reading-sum": _signature("soar"),
+    "reading-example-zero": _signature("soar-zero"),
+    "reading-mean-zero": _signature("soar-zero"),
+}

@@ -229,7 +229,7 @@ def monitors(name, dataset, epsilon, budget):
     Returns:
         List of Keras callbacks, empty for most networks.
     """
-    images, directions = (16, 5) if budget == "smoke" else (256, 100)
+    images, directions = (16, 5) if budget == "smoke" else (128, 100)
     found = []
     if "penalty" in recipes.RECIPES[name].monitors:
         found.append(

@@ -96,9 +96,33 @@ def test_the_papers_schedules():
         resolved = config.resolved(fine_tunes=False)
         assert (resolved.epochs, resolved.learning_rate) == (200, 0.01)
         assert resolved.network == "cnn4" and resolved.weight_decay == 2e-4
+        assert resolved.network_args == {"normalization": "per_image"}
+        assert resolved.weight_decay_type == "coupled" and resolved.validation_images == 0
     source = recipes.config("cnn-source", 1, budget="short", dataset="cifar10")
-    assert source.seed != 1 and source.network is None
+    assert source.seed != 1 and source.network == "cnn4"
     assert recipes.config("resnet18", 0, budget="paper", dataset="cifar10").network == "resnet18"
+
+
+def test_readings_change_the_constants_alone():
+    """All start from one standard network; the last two of 15 epochs have a tenth of the rate."""
+    read = {
+        name: recipes.config(name, 0, budget="paper", dataset="cifar10", init_from="standard")
+        for name in published.TABLES["readings"]
+    }
+    first = read["reading-example"].to_dict()
+    assert (first["epochs"], first["lr_drops"]) == (15, [13])
+    assert first["network_args"] == {} and first["init_from"] == "standard"
+    changes = {
+        "reading-mean": {"preset": "batch_mean"},
+        "reading-example-zero": {"init": "zero"},
+        "reading-mean-zero": {"preset": "batch_mean", "init": "zero"},
+        "reading-sum": {"norm_clip": 1280.0},
+    }
+    for name, arguments in changes.items():
+        wanted = {**first, "method_args": arguments}
+        if name == "reading-sum":
+            wanted = {k: v for k, v in wanted.items() if k != "lr_drops"} | {"epochs": 1}
+        assert read[name].to_dict() == wanted
 
 
 def test_every_recipe_is_a_valid_training():
@@ -119,7 +143,7 @@ def test_expected_hours():
         ["standard", "resnet18"], budget="paper", dataset="cifar10", seeds=3
     ).values()  # fmt: skip
     step = recipes.STEP_MILLISECONDS["2 CPU cores"]["standard"] / 1000
-    assert hours == pytest.approx(3 * 200 * 352 * step / 3600)  # 45,000 images / 128 = 351.6
+    assert hours == pytest.approx(3 * 200 * 391 * step / 3600)  # 50,000 images / 128 = 390.6
     assert unknown == ["resnet18"]
     assert recipes.expected_hours(["standard"], budget="paper", dataset="digits", seeds=1) == {}
 
