@@ -83,6 +83,11 @@ def load(
     count = validation_images
     if count is not None:
         count = check_integer(count, "validation_images", minimum=0)
+        if count == 0 and wanted == ("validation",):
+            raise InputError(
+                f"Data set {name!r} has no split 'validation' here: no images were set apart for "
+                "it (`validation_images` is 0)."
+            )
         wanted = tuple(split for split in wanted if count or split != "validation")
     seed = check_integer(seed, "seed", minimum=0)
     size = _image_size(image_size)

@@ -116,6 +116,36 @@ def test_stratified_choice():
     assert (chosen != stratified(labels, 0.1, 1)).any()
 
 
+def test_a_number_of_validation_images():
+    labels = np.repeat([0, 1, 2], [70, 20, 10])
+    for total in (1, 9, 10, 99):
+        chosen = stratified(labels, 0.1, 0, total)
+        counts = np.array([chosen[labels == c].sum() for c in range(3)])
+        assert counts.sum() == total
+        assert np.abs(counts - total * np.array([0.7, 0.2, 0.1])).max() < 1
+
+
+def test_validation_images_are_carved_out_of_all_training_images(tmp_path):
+    x, y = np.zeros((50, 4, 4, 1), np.uint8), np.arange(50) % 5
+    np.savez(tmp_path / "set.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    name = f"npz:{tmp_path / 'set.npz'}"
+    sizes = {
+        count: {split: len(part) for split, part in loaded.splits.items()}
+        for count in (0, 7)
+        if (loaded := datasets.load(name, validation_images=count))
+    }
+    assert sizes == {
+        0: {"train": 50, "test": 50},
+        7: {"train": 43, "validation": 7, "test": 50},
+    }
+    with pytest.raises(InputError, match="must be fewer than the 50 training images"):
+        datasets.load(name, validation_images=50)
+    # A split of the source's own is left out, and never becomes smaller.
+    assert "validation" not in datasets.load("digits", validation_images=0).splits
+    with pytest.raises(InputError, match="'digits', which has a validation split. Received: 7"):
+        datasets.load("digits", validation_images=7)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

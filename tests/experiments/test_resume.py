@@ -76,6 +76,26 @@ def stopped_once(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_coupled_weight_decay_resumes_with_the_same_bits(optimizer, tmp_path, stop_after, run_cli):
+    command = (*STANDARD, "--optimizer", optimizer, "--weight-decay-type", "coupled", "--epochs",
+               "2", "--lr-schedule", "paper", "--lr-drop", "1", "--validation-images",
+               "0")  # fmt: skip
+    run_cli(*command, "--workdir", tmp_path / "whole")
+    stop_after(1)
+    CliRunner().invoke(main, [*command, "--workdir", str(tmp_path / "run")])
+    stop_after(None)
+    run_cli(*command, "--workdir", tmp_path / "run")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    rate = {"sgd": 0.01, "adam": 1e-3}[optimizer]
+    found = [float(row["learning_rate"]) for row in rows(tmp_path / "run")]
+    assert found == pytest.approx([rate, 0.1 * rate])
+    assert not [name for name in rows(tmp_path / "run")[0] if name.startswith("val_")]
+    split = ("--split", "validation", "--attack", "fgsm")
+    refused = run_cli("evaluate", tmp_path / "run", *split, expect=2)
+    assert "'digits' has no split 'validation' here" in refused.stderr
+
+
 @pytest.fixture
 def stopped(stopped_once, tmp_path):
     """A copy of it."""

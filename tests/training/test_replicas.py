@@ -60,6 +60,13 @@ assert_same("soar", 5, clipped)
 """)
 
 
+def test_coupled_weight_decay_counts_once():
+    run_on_devices("""
+from soar_tf.training import CoupledSGD
+assert_same("soar", 8, lambda: CoupledSGD(0.05, momentum=0.9, coupled_weight_decay=0.1))
+""")
+
+
 def test_what_several_replicas_refuse():
     run_on_devices("""
 def refused(message, network=strategy, optimizer=strategy, accumulate=None, **arguments):
