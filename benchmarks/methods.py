@@ -12,8 +12,9 @@ methods-cifar10.json` (hours on 2 cores).
 import sys
 
 from benchmarks import study
-from soar_tf import config as config_room
-from soar_tf import methods, presets
+from soar_tf import methods
+from soar_tf.datasets import defaults
+from soar_tf.runs import presets
 
 # Further settings of registered methods that the paper compares, or that have another regime.
 MORE = {
@@ -34,7 +35,7 @@ def main(argv=None):
     parser.add_argument("--pretrain-epochs", type=int, help="default: the data set's")
     options = parser.parse_args(argv)
     standard = (options.workdir or options.output.with_suffix(".runs")) / "pretrained"
-    epochs = options.pretrain_epochs or config_room.recipe(options.dataset)["pretrain_epochs"]
+    epochs = options.pretrain_epochs or defaults.recipe(options.dataset)["pretrain_epochs"]
     if failed := study.train(options, standard, ["--method", "standard", "--epochs", str(epochs)]):
         sys.exit(failed)
     found = study.Study(options, standard)

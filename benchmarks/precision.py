@@ -24,7 +24,7 @@ def main(arguments=None):
     """Times the steps, prints the table, writes the figures."""
     options = parse(arguments)
     from benchmarks import workload
-    from soar_tf.precision import set_precision
+    from soar_tf.models.precision import set_precision
 
     batch, methods = workload.images(options.batch_size), workload.methods()
     functions = {}

@@ -22,9 +22,9 @@ import keras  # noqa: E402 (after the quiet import of TensorFlow)
 import numpy as np  # noqa: E402
 
 import soar_tf  # noqa: E402
-from soar_tf import config as config_room  # noqa: E402
 from soar_tf import files  # noqa: E402
-from soar_tf.experiments import manifest  # noqa: E402
+from soar_tf.datasets import defaults  # noqa: E402
+from soar_tf.runs import provenance  # noqa: E402
 
 _SETTINGS = (
     "dataset", "limit", "epochs", "batch_size", "attack_limit", "network", "network_arg",
@@ -72,7 +72,7 @@ class Study:
         self.options, self.init_from, self.source = options, init_from, source
         self.runs = options.workdir or options.output.with_suffix(".runs")
         settings = {name: getattr(options, name) for name in _SETTINGS}
-        self.report = {"settings": settings, "environment": manifest.environment(), "rows": {}}
+        self.report = {"settings": settings, "environment": provenance.environment(), "rows": {}}
         if options.output.exists():
             stored = json.loads(options.output.read_text())
             if stored["settings"] != settings:
@@ -229,7 +229,7 @@ def _mark(row):
 def _caption(report):
     """What the table shows."""
     rows, settings = report["rows"], report["settings"]
-    epsilon = config_room.recipe(settings["dataset"])["epsilon"]
+    epsilon = defaults.recipe(settings["dataset"])["epsilon"]
     images = settings["limit"] or "all"
     n = max((row["n"] for row in rows.values() if "n" in row), default=0)
     scratch = {

@@ -9,8 +9,8 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 import soar_tf
-from soar_tf import zoo
 from soar_tf.errors import InputError
+from soar_tf.models import zoo
 
 SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_SOAR_TF_COMPLETE"
@@ -34,8 +34,8 @@ def registered(room: str) -> tuple[str, ...]:
 
         return (*datasets.NAMES, *(name for name in datasets.describe() if ":" in name))
     folder = Path(soar_tf.__file__).parent
-    path = folder / f"{room}.py"
-    source = (path if path.is_file() else folder / room / "__init__.py").read_text("utf-8")
+    path = "models/networks.py" if room == "networks" else f"{room}/__init__.py"
+    source = (folder / path).read_text("utf-8")
     names: list[str] = []
     for node in ast.parse(source).body:
         if not isinstance(node, ast.Assign):

@@ -25,7 +25,7 @@ def doctor(context, data_dir, as_json):
     Example: soar-tf doctor --data-dir ~/tensorflow_datasets
     """
     load_tensorflow()
-    from soar_tf.experiments import doctor as room
+    from soar_tf import doctor as room
 
     findings = []
     for finding in room.examine(data_dir):

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from soar_tf import cluster as clusters
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError, RunError
 from soar_tf.formatting import percent, radius_text, threat_text
+from soar_tf.runs import cluster as clusters
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
@@ -96,7 +96,7 @@ def evaluate(model, attacks, strategy, verbose, as_json, **options):
     """
     _check_options(options)
     load_tensorflow()
-    from soar_tf.experiments import evaluate as experiment
+    from soar_tf.reports import evaluation as experiment
     from soar_tf.training import strategies
 
     try:

@@ -21,8 +21,8 @@ def export(model, out, as_json):
     Example: soar-tf export runs/digits exported/digits
     """
     load_tensorflow()
-    from soar_tf import saved_model
-    from soar_tf.experiments import models
+    from soar_tf.models import saved_model
+    from soar_tf.runs import models
 
     saved_model.export(models.load_network(models.network_path(model, "model")), out)
     click.echo(json.dumps({"saved_model": out}, indent=2) if as_json else out)

@@ -53,7 +53,7 @@ def _datasets():
 
 
 def _presets():
-    from soar_tf import presets
+    from soar_tf.runs import presets
 
     return {
         name: {
@@ -65,7 +65,7 @@ def _presets():
 
 
 def _zoo():
-    from soar_tf import zoo
+    from soar_tf.models import zoo
 
     return {name: zoo.figures(zoo.card(name)) for name in zoo.names()}
 

@@ -7,9 +7,10 @@ import textwrap
 
 import click
 
-from soar_tf import cluster as clusters
 from soar_tf.cli.completion import Registered
-from soar_tf.errors import InputError, parse_number
+from soar_tf.errors import InputError
+from soar_tf.runs import cluster as clusters
+from soar_tf.validation import parse_number
 
 
 class KeyValue(click.ParamType):

@@ -39,7 +39,7 @@ def plot(sources, output, surface_images, epsilon):
     if epsilon is not None and surface_images is None:
         raise InputError("--epsilon needs --loss-surface.")
     load_tensorflow()
-    from soar_tf.experiments import plotting
+    from soar_tf.reports import pictures
 
-    for path in plotting.plot(sources, output, surface_images=surface_images, epsilon=epsilon):
+    for path in pictures.plot(sources, output, surface_images=surface_images, epsilon=epsilon):
         click.echo(str(path))

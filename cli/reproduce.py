@@ -8,8 +8,8 @@ from soar_tf import paper
 from soar_tf.cli import params
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
-from soar_tf.config import PRECISIONS
 from soar_tf.errors import RunError
+from soar_tf.validation import PRECISIONS
 
 
 @click.command(short_help="Make a table, figure or section of the SOAR paper again.")

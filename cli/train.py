@@ -6,15 +6,23 @@ import sys
 
 import click
 
-from soar_tf import cluster as clusters
-from soar_tf import config as config_room
-from soar_tf import presets
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
 from soar_tf.formatting import percent, radius_text
+from soar_tf.runs import cluster as clusters
+from soar_tf.runs import presets
+from soar_tf.runs.config import (
+    MONITORS,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    WEIGHT_DECAY_TYPES,
+    TrainConfig,
+    read_toml,
+)
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -92,7 +100,7 @@ from soar_tf.formatting import percent, radius_text
 )
 @click.option(
     "--lr-schedule",
-    type=click.Choice(config_room.SCHEDULES),
+    type=click.Choice(SCHEDULES),
     help="onecycle: warm-up and cosine; paper: two drops by 10. [default: onecycle]",
 )
 @click.option(
@@ -104,13 +112,11 @@ from soar_tf.formatting import percent, radius_text
     help="With --lr-schedule paper: divide the rate by 10 after this epoch of the method. "
     "Repeatable. [default: in proportion to the paper's epochs]",
 )
-@click.option(
-    "--optimizer", type=click.Choice(config_room.OPTIMIZERS), help="Optimizer. [default: sgd]"
-)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Optimizer. [default: sgd]")
 @click.option("--weight-decay", type=params.Number(), help="Weight decay. [default: 2e-4]")
 @click.option(
     "--weight-decay-type",
-    type=click.Choice(config_room.WEIGHT_DECAY_TYPES),
+    type=click.Choice(WEIGHT_DECAY_TYPES),
     help="decoupled: off the weights, outside momentum, as in Keras; coupled: added to the "
     "gradient, as in most papers. With sgd's momentum of 0.9 the coupled one is 1/(1 - 0.9) = 10 "
     "times stronger at the same number. [default: decoupled]",
@@ -144,7 +150,7 @@ from soar_tf.formatting import percent, radius_text
 @click.option("--jit/--no-jit", default=None, help="Compile with XLA. [default: on a GPU only]")
 @click.option(
     "--precision",
-    type=click.Choice(config_room.PRECISIONS),
+    type=click.Choice(PRECISIONS),
     help="Compute precision of training; curvature and the saved network stay in float32. "
     "[default: float32]",
 )
@@ -168,7 +174,7 @@ from soar_tf.formatting import percent, radius_text
 )
 @click.option(
     "--monitor",
-    type=click.Choice(config_room.MONITORS),
+    type=click.Choice(MONITORS),
     help="Figure on validation data for the three above. [default: val_robust_accuracy with "
     "--validation-attack, else val_accuracy]",
 )
@@ -234,25 +240,25 @@ def train(
 
     Example: soar-tf train --method soar --dataset digits --workdir runs/digits
     """
-    values = config_room.read_toml(config_file) if config_file else {}
+    values = read_toml(config_file) if config_file else {}
     for name, value in flags.items():
         if name.endswith("_args"):
             values[name] = {**values.get(name, {}), **dict(value)}
         elif value not in (None, ()):
             values[name] = list(value) if isinstance(value, tuple) else value
-    config = config_room.TrainConfig(**presets.merged(preset, values))
+    config = TrainConfig(**presets.merged(preset, values))
 
     cluster = clusters.read(strategy, hosts, rank, os.environ.get("TF_CONFIG"))
 
     load_tensorflow()
-    from soar_tf import attacks as attacks_room
-    from soar_tf.experiments import summary
-    from soar_tf.experiments.train import Experiment
+    from soar_tf.attacks import get as get_attack
+    from soar_tf.reports import summary
+    from soar_tf.runs.experiment import Experiment
     from soar_tf.training import strategies
 
     attacks = attacks or ("fgsm", "pgd20")
     for name in attacks:
-        attacks_room.get(name)  # a mistake must not wait for the training's end
+        get_attack(name)  # a mistake must not wait for the training's end
     try:
         made = strategies.make(cluster, timeout=connect_timeout)
         stop_on_sigterm()  # TensorFlow has taken the signal for several hosts

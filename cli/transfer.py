@@ -58,7 +58,7 @@ def transfer(sources, targets, verbose, as_json, **options):
     Example: soar-tf transfer --source runs/standard --target runs/soar --output transfer
     """
     load_tensorflow()
-    from soar_tf.experiments import transfer as experiment
+    from soar_tf.reports import transfer as experiment
 
     progress = drawer(verbose, "crafting against ")
     report = experiment.transfer_models(sources, targets, progress=progress, **options)

@@ -1,4 +1,4 @@
-"""Import on first use, and registration with Keras whenever Keras is imported."""
+"""Import on first use, old names of modules, and registration with Keras when it is imported."""
 
 import importlib
 import importlib.abc
@@ -11,9 +11,39 @@ def load(package, exports, name):
     if name not in exports:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     module = importlib.import_module(exports[name])
-    value = module if exports[name] == f"{package}.{name}" else getattr(module, name)
+    value = module if exports[name].endswith(f".{name}") else getattr(module, name)
     setattr(sys.modules[package], name, value)
     return value
+
+
+def rename(moved):
+    """Lets modules be imported under the names that they had before.
+
+    Args:
+        moved: Maps a module's old dotted name to its present one.
+    """
+    sys.meta_path.append(_Renamed(moved))
+
+
+class _Renamed(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module under an old name: it is the very module of the present one."""
+
+    def __init__(self, moved):
+        self.moved, self.specs = moved, {}
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname not in self.moved:
+            return None
+        return importlib.util.spec_from_loader(fullname, self)
+
+    def create_module(self, spec):
+        module = importlib.import_module(self.moved[spec.name])
+        self.specs[spec.name] = module.__spec__, module.__loader__
+        return module
+
+    def exec_module(self, module):
+        # The import system has just written the old name's into it.
+        module.__spec__, module.__loader__ = self.specs.pop(module.__spec__.name)
 
 
 def after_import(triggers, module):

@@ -8,9 +8,9 @@ import pytest
 import snippets
 from snippets import DOCUMENTS, ROOT
 
-from soar_tf import zoo
 from soar_tf.cli.main import main
 from soar_tf.cli.train import summary_table
+from soar_tf.models import zoo
 
 WITH_PYTHON = [name for name in DOCUMENTS if snippets.snippets(name, ["python"])]
 WITH_COMMANDS = [name for name in DOCUMENTS if snippets.commands(name)]

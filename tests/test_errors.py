@@ -2,14 +2,13 @@
 
 import pytest
 
-from soar_tf.errors import (
-    InputError,
+from soar_tf.errors import InputError, unknown
+from soar_tf.validation import (
     check_boolean,
     check_epsilon,
     check_integer,
     check_number,
     parse_number,
-    unknown,
 )
 
 

@@ -14,7 +14,7 @@ def _run(code):
 
 def test_the_command_line_needs_no_tensorflow():
     result = _run(
-        "import sys\nimport soar_tf.cli.main, soar_tf.datasets, soar_tf.config\n"
+        "import sys\nimport soar_tf.cli.main, soar_tf.datasets, soar_tf.runs.config\n"
         "print([m for m in ('tensorflow', 'keras', 'numpy.random') if m in sys.modules][:2])"
     )
     assert "tensorflow" not in result.stdout and "keras" not in result.stdout

@@ -9,7 +9,7 @@ import keras
 import pytest
 
 import soar_tf
-from soar_tf import plugins
+from soar_tf import registry
 from soar_tf.errors import InputError
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -28,7 +28,7 @@ def install(tmp_path, monkeypatch):
         for module, code in modules.items():
             (site / f"{module}.py").write_text(code)
         monkeypatch.syspath_prepend(site)
-        plugins._loaded.cache_clear()
+        registry._loaded.cache_clear()
 
     before = set(sys.modules)
     yield write

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import click
 
-from soar_tf import files, model_files, zoo
+from soar_tf import files
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
+from soar_tf.models import loading, zoo
 
 CHECKED = 256  # images that every entry's figures are measured on again
 ATTACKS = ("fgsm", "pgd20", "autoattack")
@@ -69,7 +70,7 @@ def add(run, report, name, *, data_dir=None, notes=(), replace=False):
     Raises:
         InputError: If any of these cannot be used or do not belong together.
     """
-    from soar_tf.experiments import models
+    from soar_tf.runs import models
 
     place = zoo.folder() / zoo.check_name(name)
     if place.exists() and not replace:
@@ -147,9 +148,9 @@ def ancestry(run):
     Returns:
         `(commands, started_from)`; the latter is a sentence's end, or `None`.
     """
-    from soar_tf.config import read_toml
     from soar_tf.evaluation.state import fingerprint
-    from soar_tf.experiments import models, run_directory
+    from soar_tf.runs import models, run_directory
+    from soar_tf.runs.config import read_toml
 
     command = portable(files.read_json(run / "manifest.json")["command"])
     start = read_toml(run / "config.toml").get("init_from")
@@ -260,7 +261,7 @@ def _epochs(card):
 
 def write(card, network, place):
     """Writes the entry's folder, whole or not at all, after checking that the files agree."""
-    from soar_tf import saved_model
+    from soar_tf.models import saved_model
 
     temporary = files.unfinished(place)
     try:
@@ -291,8 +292,7 @@ def check_equal(place, image_shape):
     x = np.linspace(0, 1, 4 * int(np.prod(image_shape)), dtype="float32")
     x = (x * 997 % 1).reshape(4, *image_shape)
     first, second = (
-        model_files.load(place / part).logits_fn(x).numpy()
-        for part in (zoo.NETWORK, zoo.SAVED_MODEL)
+        loading.load(place / part).logits_fn(x).numpy() for part in (zoo.NETWORK, zoo.SAVED_MODEL)
     )
     if np.abs(first - second).max() > _SAME * np.ptp(first):
         raise InputError(f"{place}: the SavedModel and the .keras file give other logits.")

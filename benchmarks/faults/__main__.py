@@ -29,7 +29,7 @@ def main():
     from soar_tf.cli.startup import load_tensorflow
 
     load_tensorflow()
-    import soar_tf.experiments.train  # noqa: F401 (children must find it imported)
+    import soar_tf.runs.experiment  # noqa: F401 (children must find it imported)
     from benchmarks.faults.kinds import KINDS, Bench
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="soar-tf-faults-"))
@@ -45,7 +45,7 @@ def main():
         if arguments.output is not None:  # the next call goes on here
             arguments.output.write_text(json.dumps(table, indent=2) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
-    from soar_tf.experiments.manifest import environment
+    from soar_tf.runs.provenance import environment
 
     names = [kind for kind, *_ in KINDS]
     table["faults"].sort(key=lambda row: names.index(row["kind"]))

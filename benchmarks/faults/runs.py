@@ -77,7 +77,7 @@ class Run:
 
     def epochs(self):
         """What is complete: the newest undamaged checkpoint's phase and epoch, and the results."""
-        from soar_tf.experiments import checkpoints
+        from soar_tf.runs import checkpoints
 
         folder = self.folder / "checkpoints"
         found = checkpoints._found(folder) if folder.is_dir() else []

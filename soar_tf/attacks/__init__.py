@@ -8,7 +8,7 @@ import re
 
 import keras
 
-from soar_tf import plugins, serialization
+from soar_tf import registry
 from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, as_logits_fn
 from soar_tf.attacks.autoattack import AutoAttack
@@ -98,7 +98,7 @@ def get(identifier, **defaults):
                 f"Attack arguments are written name:key=value,key=value. Received: {identifier!r}."
             )
         arguments[key.strip()] = value.strip()
-    allowed = serialization.argument_names(cls)
+    allowed = registry.argument_names(cls)
     common = defaults.get("norm", "linf")
     if common not in cls.norms:  # such as an l2 attack among linf ones
         defaults.pop("norm", None)
@@ -108,7 +108,7 @@ def get(identifier, **defaults):
             continue
         if key in allowed:
             arguments.setdefault(key, value)
-    return serialization.construct("attack", cls, name, arguments)
+    return registry.construct("attack", cls, name, arguments)
 
 
 def _resolve(name):
@@ -117,7 +117,7 @@ def _resolve(name):
     for pattern, base, arguments in _PATTERNS:
         if match := pattern.fullmatch(name):
             return ALL_OBJECTS[base], arguments(match)
-    return plugins.find("attacks", name, ALL_OBJECTS, _is_attack, "attack", EXAMPLES), {}
+    return registry.find("attacks", name, ALL_OBJECTS, _is_attack, "attack", EXAMPLES), {}
 
 
 def available():
@@ -132,7 +132,7 @@ def available():
     >>> "square" in soar_tf.attacks.available()[0]
     True
     """
-    return plugins.available("attacks", ALL_OBJECTS, _is_attack)
+    return registry.available("attacks", ALL_OBJECTS, _is_attack)
 
 
 def _is_attack(found):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import working_set
 from soar_tf.attacks.attack import Attack, misclassified
-from soar_tf.errors import check_choice, check_integer, check_number
 from soar_tf.ops import losses, norms, projections, random
+from soar_tf.validation import check_choice, check_integer, check_number
 
 _LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
 

@@ -4,10 +4,10 @@ import functools
 
 import tensorflow as tf
 
-from soar_tf.errors import check_choice, check_epsilon, check_integer
+from soar_tf.models.precision import in_float32
 from soar_tf.ops import losses, norms, projections, random
-from soar_tf.precision import in_float32
-from soar_tf.serialization import Configurable
+from soar_tf.registry import Configurable
+from soar_tf.validation import check_choice, check_epsilon, check_integer
 
 
 class Attack(Configurable):

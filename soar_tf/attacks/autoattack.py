@@ -6,7 +6,7 @@ from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, gather, misclassified, search_finite
 from soar_tf.attacks.fab import FAB, FABT
 from soar_tf.attacks.square import Square
-from soar_tf.errors import check_choice
+from soar_tf.validation import check_choice
 
 # The stages of each version, in the order of the authors' code.
 VERSIONS = {

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import targets, working_set
 from soar_tf.attacks.attack import Attack, misclassified
-from soar_tf.errors import check_boolean, check_integer, check_number
 from soar_tf.ops import norms
+from soar_tf.validation import check_boolean, check_integer, check_number
 
 _LARGEST = 1e10  # a constant c that was never too large
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import working_set
 from soar_tf.attacks.bisection import Bisection, fooled_finitely
-from soar_tf.errors import check_number
 from soar_tf.ops import losses, norms
+from soar_tf.validation import check_number
 
 # Pixels on the box's faces would lie at infinity; they start this far inside (share of half the
 # box). The authors' 1e-6 leaves them almost without slope: many steps pass before they move.

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from soar_tf.attacks import working_set
 from soar_tf.attacks.attack import Attack, misclassified
-from soar_tf.errors import check_integer, check_number
 from soar_tf.ops import losses, norms, random
 from soar_tf.ops.hyperplane import project_onto_hyperplane
+from soar_tf.validation import check_integer, check_number
 
 _DUAL = {"linf": "l1", "l2": "l2"}
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import working_set
 from soar_tf.attacks.bisection import Bisection, fooled_finitely
-from soar_tf.errors import check_integer
 from soar_tf.ops import losses, norms
+from soar_tf.validation import check_integer
 
 _ARMIJO = 1e-4
 _TRIALS = 12  # halvings of a step before it is given up

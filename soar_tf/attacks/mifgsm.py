@@ -3,8 +3,8 @@
 import tensorflow as tf
 
 from soar_tf.attacks.pgd import PGD
-from soar_tf.errors import check_number
 from soar_tf.ops import norms
+from soar_tf.validation import check_number
 
 
 class MIFGSM(PGD):

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import targets, working_set
 from soar_tf.attacks.attack import Attack, misclassified, random_start
-from soar_tf.errors import check_boolean, check_integer, check_number
 from soar_tf.ops import gradients, losses, norms, projections, random
+from soar_tf.validation import check_boolean, check_integer, check_number
 
 # Coordinates that an l1 step moves.
 L1_SHARE = 0.01

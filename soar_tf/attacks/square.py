@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import square_windows, working_set
 from soar_tf.attacks.attack import Attack
-from soar_tf.errors import check_integer, check_number
 from soar_tf.ops import losses, norms, random
+from soar_tf.validation import check_integer, check_number
 
 _CHUNK = 64  # queries whose noise is drawn together
 

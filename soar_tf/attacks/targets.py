@@ -3,8 +3,9 @@
 import tensorflow as tf
 
 from soar_tf.attacks import working_set
-from soar_tf.errors import InputError, check_integer, unknown
+from soar_tf.errors import InputError, unknown
 from soar_tf.ops import random
+from soar_tf.validation import check_integer
 
 NAMES = ("second", "least_likely", "next", "random", "all")
 

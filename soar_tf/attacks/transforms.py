@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from soar_tf.attacks import working_set
 from soar_tf.attacks.attack import Attack, misclassified
-from soar_tf.errors import InputError, check_choice, check_integer, check_number
+from soar_tf.errors import InputError
 from soar_tf.ops import losses, norms, random
+from soar_tf.validation import check_choice, check_integer, check_number
 
 
 class _Rows(typing.NamedTuple):

@@ -3,7 +3,7 @@
 import warnings
 
 from soar_tf.callbacks.epoch_callback import EpochCallback, log_name
-from soar_tf.errors import check_number
+from soar_tf.validation import check_number
 
 
 class CatastrophicOverfitting(EpochCallback):

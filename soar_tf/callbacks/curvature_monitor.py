@@ -5,10 +5,10 @@ import math
 import tensorflow as tf
 
 from soar_tf.callbacks.epoch_callback import EpochCallback
-from soar_tf.errors import check_integer, check_number
 from soar_tf.evaluation import PerExample
 from soar_tf.methods import SOAR, Forward
 from soar_tf.ops import curvature, gradients, losses, random
+from soar_tf.validation import check_integer, check_number
 
 
 class CurvatureMonitor(EpochCallback):

@@ -4,11 +4,12 @@ import re
 
 import keras
 
-from soar_tf import networks
 from soar_tf.callbacks.validation_data import arrays
-from soar_tf.errors import InputError, check_integer
+from soar_tf.errors import InputError
 from soar_tf.evaluation import Evaluator
+from soar_tf.models import networks
 from soar_tf.training import RobustModel
+from soar_tf.validation import check_integer
 
 
 class EpochCallback(keras.callbacks.Callback):

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from soar_tf.attacks import FGSM, PGD, as_logits_fn
 from soar_tf.callbacks.epoch_callback import EpochCallback
-from soar_tf.errors import check_number
 from soar_tf.evaluation import PerExample
 from soar_tf.ops import gradients, losses, norms
+from soar_tf.validation import check_number
 
 
 class GradientMasking(EpochCallback):

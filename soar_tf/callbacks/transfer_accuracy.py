@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 
-from soar_tf import attacks, model_files
+from soar_tf import attacks
 from soar_tf.attacks.attack import attack_survivors, search_finite
 from soar_tf.callbacks.epoch_callback import EpochCallback, check_network, log_name, network_of
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Evaluator, PerExample
+from soar_tf.models import loading
 
 
 class TransferAccuracy(EpochCallback):
@@ -94,7 +95,7 @@ class _AllSteps:
 
 def _source(source, image_shape, trust):
     """The source as a Keras model or a logits function."""
-    source = model_files.as_network(source, "source", trust=trust)
+    source = loading.as_network(source, "source", trust=trust)
     if isinstance(source, keras.Model):
         source = network_of(source)
         check_network(source, image_shape, "source")

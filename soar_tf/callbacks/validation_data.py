@@ -4,7 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.datasets import Split
-from soar_tf.errors import InputError, check_integer, check_pixels
+from soar_tf.errors import InputError
+from soar_tf.validation import check_integer, check_pixels
 
 
 def arrays(data, limit=None):

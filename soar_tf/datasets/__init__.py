@@ -1,22 +1,28 @@
 """Data sets: named ones, TensorFlow Datasets, .npz files and folders of images.
 
-Importing this room loads neither TensorFlow nor Keras, so that the command line can list the names
-at once.
+Importing this package loads neither TensorFlow nor NumPy, so that the command line answers at once.
 """
 
-from soar_tf.datasets.dataset import SPLITS, Dataset, Split
-from soar_tf.datasets.pipeline import evaluation_pipeline, training_pipeline
-from soar_tf.datasets.sources import NAMES, describe, load
-from soar_tf.datasets.tfds_source import tfds_folder
+from soar_tf import _lazy
 
-__all__ = [
-    "NAMES",
-    "SPLITS",
-    "Dataset",
-    "Split",
-    "describe",
-    "evaluation_pipeline",
-    "load",
-    "tfds_folder",
-    "training_pipeline",
-]
+_EXPORTS = {
+    "NAMES": "soar_tf.datasets.sources",
+    "SPLITS": "soar_tf.datasets.dataset",
+    "Dataset": "soar_tf.datasets.dataset",
+    "Split": "soar_tf.datasets.dataset",
+    "describe": "soar_tf.datasets.sources",
+    "evaluation_pipeline": "soar_tf.datasets.pipeline",
+    "load": "soar_tf.datasets.sources",
+    "tfds_folder": "soar_tf.datasets.tfds_source",
+    "training_pipeline": "soar_tf.datasets.pipeline",
+}
+
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    return _lazy.load(__name__, _EXPORTS, name)
+
+
+def __dir__():
+    return __all__

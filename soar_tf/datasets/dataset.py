@@ -5,7 +5,8 @@ import hashlib
 
 import numpy as np
 
-from soar_tf.errors import InputError, check_integer
+from soar_tf.errors import InputError
+from soar_tf.validation import check_integer
 
 SPLITS = ("train", "validation", "test")
 

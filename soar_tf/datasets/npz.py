@@ -10,7 +10,7 @@ import numpy as np
 
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
 from soar_tf.errors import InputError
-from soar_tf.untrusted.archives import check_zip
+from soar_tf.models.untrusted.archives import check_zip
 
 MAX_BYTES = 8 * 2**30
 """Largest uncompressed size of a file, in bytes; a zip of a few kB can declare terabytes."""

@@ -4,7 +4,8 @@ Everything random is a pure function of (seed, epoch, example), through `soar_tf
 pipeline that starts at epoch k yields the very bits that an uninterrupted one yields from there on.
 """
 
-from soar_tf.errors import InputError, check_integer
+from soar_tf.errors import InputError
+from soar_tf.validation import check_integer
 
 
 def training_pipeline(split, batch_size, *, seed, epochs, initial_epoch=0, augment=False):

@@ -4,7 +4,8 @@ import dataclasses
 
 from soar_tf.datasets import digits, folder, npz, tfds_source
 from soar_tf.datasets.dataset import SPLITS, finish, resize
-from soar_tf.errors import InputError, check_integer, check_number, unknown
+from soar_tf.errors import InputError, unknown
+from soar_tf.validation import check_integer, check_number
 
 NAMES = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "svhn_cropped")
 """The sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""

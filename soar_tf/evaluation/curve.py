@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from soar_tf import attacks as attacks_room
-from soar_tf.errors import InputError, check_epsilon, check_integer, check_pixels
-from soar_tf.evaluation import evaluator as evaluator_room
-from soar_tf.evaluation import progress as progress_room
+from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import get as get_attack
+from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
+from soar_tf.evaluation.evaluator import bind
 from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.state import State
+from soar_tf.validation import check_epsilon, check_integer, check_pixels
 
 # Default radii, in multiples of the threat model's: from hardly visible to where all should break.
 MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
@@ -92,22 +94,22 @@ def accuracy_curve(
     ((0.0, 0.1, 0.2), True)
     """
     name = name or robustness.attack_name(attack)
-    attack = attacks_room.get(attack)
+    attack = get_attack(attack)
     radii = curve_radii(attack, epsilons)
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     x, y = np.asarray(x, np.float32), np.asarray(y)
     check_pixels(x, "x")
-    logits_fn = attacks_room.as_logits_fn(network)
+    logits_fn = as_logits_fn(network)
     predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
     logits = predict(x)
     robustness.check_logits(logits)
     robustness.check_labels(y, len(x), logits.shape[1])
     state = state if isinstance(state, State) else State(state)
     if state.path is not None:
-        evaluator_room.bind(state, network, x, y, logits, seed)
-    meter = None if progress is None else progress_room.Meter(progress)
-    counted = progress_room.Counted(logits_fn)
+        bind(state, network, x, y, logits, seed)
+    meter = None if progress is None else Meter(progress)
+    counted = Counted(logits_fn)
     session = Session(x, y, predict, seed, batch_size, state, meter=meter, run=counted.run)
     parts = [
         _parts(name, attack, radius, logits_fn if meter is None else counted, x.shape[1:])

@@ -6,14 +6,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
-from soar_tf import model_files
-from soar_tf.errors import check_integer, check_pixels
-from soar_tf.evaluation import progress as progress_room
+from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import get as get_attack
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
 from soar_tf.evaluation.state import State, fingerprint
+from soar_tf.models import loading
+from soar_tf.validation import check_integer, check_pixels
 
 # A resumed evaluation's outputs may differ from the stored ones by rounding, relative to the range.
 _SAME_OUTPUTS = 1e-3
@@ -40,7 +41,7 @@ def evaluate(
 
     Args:
         network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
-            model file's path, see `soar_tf.model_files.load`.
+            model file's path, see `soar_tf.models.loading.load`.
         x: float32 `[N, ...]`, pixels in [0, 1].
         y: int `[N]`, labels.
         attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
@@ -85,7 +86,7 @@ class Evaluator:
 
     Args:
         network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
-            model file's path, see `soar_tf.model_files.load`.
+            model file's path, see `soar_tf.models.loading.load`.
         attacks: Attacks, or names such as `"pgd20"`; or a mapping of what they shall be called to
             either.
         seed: Seed of the attacks' noise.
@@ -117,14 +118,14 @@ class Evaluator:
             named = attacks.items()
         else:
             named = [(robustness.attack_name(attack), attack) for attack in attacks]
-        self.attacks = [(name, attacks_room.get(attack)) for name, attack in named]
+        self.attacks = [(name, get_attack(attack)) for name, attack in named]
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
-        network = model_files.as_network(network)
+        network = loading.as_network(network)
         self._network = network
-        self._logits_fn = attacks_room.as_logits_fn(network)
-        self._counted = progress_room.Counted(self._logits_fn)
+        self._logits_fn = as_logits_fn(network)
+        self._counted = Counted(self._logits_fn)
         self._graphs = {}
 
     def __call__(self, x, y, *, progress=None, state=None):
@@ -139,7 +140,7 @@ class Evaluator:
         self._bind(state, x, y, logits)
         session = Session(
             x, y, predict, self.seed, self.batch_size, state, self.uint8, self.keep,
-            None if progress is None else progress_room.Meter(progress), self._counted.run,
+            None if progress is None else Meter(progress), self._counted.run,
         )  # fmt: skip
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)

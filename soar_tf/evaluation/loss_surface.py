@@ -6,11 +6,12 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
-from soar_tf.errors import InputError, check_integer, check_number, check_pixels
+from soar_tf.attacks import as_logits_fn
+from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.per_example import PerExample
 from soar_tf.ops import gradients, losses, random
+from soar_tf.validation import check_integer, check_number, check_pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +80,7 @@ def loss_surface(
     points = check_integer(points, "points", minimum=3)
     if points % 2 == 0:
         raise InputError(f"`points` must be odd. Received: {points}.")
-    logits_fn = attacks_room.as_logits_fn(network)
+    logits_fn = as_logits_fn(network)
     predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
     logits = predict(x)
     robustness.check_logits(logits)

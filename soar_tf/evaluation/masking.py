@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
-from soar_tf.errors import InputError, check_choice, check_epsilon, check_integer
+from soar_tf.attacks import as_logits_fn
+from soar_tf.errors import InputError
 from soar_tf.evaluation import masking_checks, parts, robustness
 from soar_tf.ops import random
+from soar_tf.validation import check_choice, check_epsilon, check_integer
 
 _ORDER = ("pass", "warn", "fail")
 
@@ -154,7 +155,7 @@ class Subject:
             raise InputError(f"`x` must hold at least one image, with pixels in [{low}, {high}].")
         self.seed, self.progress = seed, progress
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
-        self.logits_fn = attacks_room.as_logits_fn(network)
+        self.logits_fn = as_logits_fn(network)
         self.predict = robustness.batched(self.logits_fn, self.x.shape[1:], self.batch_size)
         self.logits = self.predict(self.x)
         if self.logits.ndim != 2 or not np.isfinite(self.logits).all():

@@ -11,13 +11,12 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
-from soar_tf.attacks import APGDT, FGSM, PGD, Square
+from soar_tf.attacks import APGDT, FGSM, PGD, Square, as_logits_fn
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness, transfer
 from soar_tf.evaluation.intervals import Z95, wilson
-from soar_tf.ops import gradients as gradients_room
 from soar_tf.ops import losses, norms
+from soar_tf.ops.gradients import input_gradient
 
 # With the whole pixel range to itself an attack turns any image into any other.
 LARGE_EPSILON_WARN, LARGE_EPSILON_FAIL = 0.01, 0.05
@@ -90,7 +89,7 @@ def gradients(subject):
         def loss(point):
             return losses.cross_entropy(y, subject.logits_fn(point))
 
-        gradient = norms.flatten(gradients_room.input_gradient(loss, x)[1])
+        gradient = norms.flatten(input_gradient(loss, x)[1])
         largest = tf.reduce_max(tf.abs(gradient), axis=1)
         # A NaN anywhere makes the sum NaN, whatever the maximum says.
         finite = tf.reduce_all(tf.math.is_finite(gradient), axis=1)
@@ -214,7 +213,7 @@ def _effort(name, what, before, after):
 
 def check_source(subject, source):
     """Refuses a source network of other classes, before any attack."""
-    logits_fn = attacks_room.as_logits_fn(source)
+    logits_fn = as_logits_fn(source)
     classes = robustness.batched(logits_fn, subject.x.shape[1:], 1)(subject.x[:1]).shape[-1]
     if classes != subject.logits.shape[1]:
         raise InputError(
@@ -225,7 +224,7 @@ def check_source(subject, source):
 
 def transferred(subject, source, options, steps):
     """Examples crafted against another network must not break what white-box attacks left."""
-    logits_fn = attacks_room.as_logits_fn(source)
+    logits_fn = as_logits_fn(source)
     attack = PGD(steps=steps, **options)
     graph = transfer.craft_graph(attack, logits_fn, subject.x.shape[1:])
     left = subject.robust.copy()

@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.attacks.attack import Attack, search_finite
-from soar_tf.evaluation import progress as progress_room
 from soar_tf.evaluation import robustness
+from soar_tf.evaluation.progress import Counted, Meter, budget, weight
 from soar_tf.evaluation.state import State
 from soar_tf.ops import norms, random
 from soar_tf.training import replicas
@@ -63,7 +63,7 @@ class Session:
     state: State = dataclasses.field(default_factory=State)
     uint8: bool = False
     keep: int = 0
-    meter: progress_room.Meter | None = None
+    meter: Meter | None = None
     run: object = None
 
     def withstood(self, parts, rows, *, later=0.0):
@@ -91,7 +91,7 @@ class Session:
         if self.meter is not None and len(left):
             self.meter.begin(
                 part.name, int(rows.sum()), self.budget(part), later,
-                progress_room.weight(part.attack),
+                weight(part.attack),
             )  # fmt: skip
         for start in range(0, len(left), self.batch_size):
             batch = left[start : start + self.batch_size]
@@ -135,7 +135,7 @@ class Session:
 
     def budget(self, part):
         """What a part costs for an unbroken example, for the progress."""
-        return progress_room.budget(part.attack, self._classes) if self.meter else 0.0
+        return budget(part.attack, self._classes) if self.meter else 0.0
 
     @functools.cached_property
     def _classes(self):
@@ -156,8 +156,8 @@ def attack_all(attack, name, logits_fn, predict, x, y, rows, seed, batch_size, p
 
     For measurements that keep no state. `predict` gives logits in NumPy, see `robustness.batched`.
     """
-    counted = progress_room.Counted(logits_fn)
-    meter = None if progress is None else progress_room.Meter(progress)
+    counted = Counted(logits_fn)
+    meter = None if progress is None else Meter(progress)
     graph = search_graph(attack, logits_fn if meter is None else counted, x.shape[1:])
     session = Session(x, y, predict, seed, batch_size, meter=meter, run=counted.run)
     with counted.by(meter):

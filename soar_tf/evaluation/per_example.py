@@ -5,9 +5,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from soar_tf.errors import check_integer
 from soar_tf.evaluation import robustness
 from soar_tf.ops import random
+from soar_tf.validation import check_integer
 
 
 class PerExample:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
+from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import get as get_attack
 from soar_tf.attacks.attack import Attack, attack_survivors
-from soar_tf.errors import InputError, check_integer, check_pixels
+from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Progress
 from soar_tf.ops import norms, random
+from soar_tf.validation import check_integer, check_pixels
 
 # AutoAttack's rule: if a black-box attack lowers the white-box figure by more than 0.2 points,
 # the white-box attacks did not do their work.
@@ -140,7 +142,7 @@ def transfer_matrix(
     check_pixels(x, "x")
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    name, attack = robustness.attack_name(attack), attacks_room.get(attack)
+    name, attack = robustness.attack_name(attack), get_attack(attack)
     players = _players(sources, targets, x, y, batch_size)
     crafters, judges = list(sources.values()), list(targets.values())
     figures = {}
@@ -229,7 +231,7 @@ def _player(name, network, x, y, batch_size):
             f"Sources and targets must take the same images. Received: {name} for shape "
             f"{shape[1:]} and images of shape {x.shape[1:]}."
         )
-    logits_fn = attacks_room.as_logits_fn(network)
+    logits_fn = as_logits_fn(network)
     predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
     logits = predict(x)
     robustness.check_logits(logits)

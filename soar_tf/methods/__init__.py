@@ -2,7 +2,7 @@
 
 import keras
 
-from soar_tf import plugins, serialization
+from soar_tf import registry
 from soar_tf.errors import InputError
 from soar_tf.methods.adversarial import Adversarial
 from soar_tf.methods.cure import CURE
@@ -63,7 +63,7 @@ def get(identifier, **arguments):
         return identifier
     if not isinstance(identifier, str):
         raise InputError(f"`method` must be a name or a Method. Received: {identifier!r}.")
-    return serialization.construct("method", find(identifier), identifier, arguments)
+    return registry.construct("method", find(identifier), identifier, arguments)
 
 
 def find(name):
@@ -81,7 +81,7 @@ def find(name):
     >>> soar_tf.methods.find("soar").__name__
     'SOAR'
     """
-    return plugins.find("methods", name, ALL_OBJECTS, _is_method, "method")
+    return registry.find("methods", name, ALL_OBJECTS, _is_method, "method")
 
 
 def available():
@@ -96,7 +96,7 @@ def available():
     >>> "soar" in soar_tf.methods.available()[0]
     True
     """
-    return plugins.available("methods", ALL_OBJECTS, _is_method)
+    return registry.available("methods", ALL_OBJECTS, _is_method)
 
 
 def _is_method(found):

@@ -1,9 +1,9 @@
 """Adversarial training: the loss at the point that an attack found."""
 
 from soar_tf.attacks import PGD
-from soar_tf.errors import check_boolean
 from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.validation import check_boolean
 
 
 class Adversarial(Method):

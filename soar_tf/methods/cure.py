@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from soar_tf.errors import check_boolean, check_number
 from soar_tf.methods.method import Terms
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms
+from soar_tf.validation import check_boolean, check_number
 
 
 class CURE(Regularizer):

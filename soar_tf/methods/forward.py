@@ -6,8 +6,8 @@ import inspect
 import keras
 import tensorflow as tf
 
-from soar_tf.ops import second_order
-from soar_tf.precision import in_float32
+from soar_tf.models.precision import in_float32
+from soar_tf.second_order import replacements
 
 
 class Forward:
@@ -85,7 +85,7 @@ class Forward:
 
     def _compilable(self):
         """XLA has no bicubic resizing; as a matrix product it compiles. Pooling may stay."""
-        return second_order.exact(xla=False) if self.xla else contextlib.nullcontext()
+        return replacements.exact(xla=False) if self.xla else contextlib.nullcontext()
 
     def inference32(self, x):
         """Inference mode in float32, for crafting that half precision would round away."""
@@ -99,7 +99,7 @@ class Forward:
         batch statistics would couple them) and gives both points of a finite difference the same
         dropout mask: none.
         """
-        with second_order.exact(xla=self.xla), in_float32(self.network):
+        with replacements.exact(xla=self.xla), in_float32(self.network):
             return self._pass(x, training=False)
 
 

@@ -1,7 +1,7 @@
 """The loss that an inner step climbs or bends by, where it need not be the training loss."""
 
-from soar_tf.errors import check_choice
 from soar_tf.ops import losses
+from soar_tf.validation import check_choice
 
 TRAINING = "training"
 _LOSSES = {"cross_entropy": losses.cross_entropy, "margin": losses.margin, "dlr": losses.dlr}

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from soar_tf.errors import check_integer
 from soar_tf.methods.method import Terms
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms, random
+from soar_tf.validation import check_integer
 
 
 class Jacobian(Regularizer):

@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from soar_tf.errors import check_choice, check_epsilon, check_integer, check_number
 from soar_tf.methods.method import Terms
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import gradients, norms, projections
+from soar_tf.validation import check_choice, check_epsilon, check_integer, check_number
 
 _BOUNDS = (0.0, 1.0)
 

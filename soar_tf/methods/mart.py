@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from soar_tf.attacks import PGD
-from soar_tf.errors import check_number
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.methods.trades import check_several_classes
 from soar_tf.ops import losses
+from soar_tf.validation import check_number
 
 
 class MART(Method):

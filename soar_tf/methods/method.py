@@ -5,9 +5,10 @@ import types
 
 import tensorflow as tf
 
-from soar_tf.errors import InputError, check_number, tensors_as_numbers
+from soar_tf.errors import InputError
 from soar_tf.methods import schedules
-from soar_tf.serialization import Configurable
+from soar_tf.registry import Configurable
+from soar_tf.validation import check_number, tensors_as_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Method(Configurable):
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
             way, so that the command line trains one first.
-        train_settings: Settings of `soar_tf.config.TrainConfig` that a run with this method has
-            unless they are given, such as an attack that watches over it.
+        train_settings: Settings of `soar_tf.runs.config.TrainConfig` that a run with this method
+            has unless they are given, such as an attack that watches over it.
         schedules: The arguments that change during training, by name; the attributes themselves
             hold the last values. See `soar_tf.methods.Schedule`: any constructor takes them.
     """

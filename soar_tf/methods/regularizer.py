@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from soar_tf.errors import check_integer, check_number
 from soar_tf.methods.method import Method, Terms
 from soar_tf.ops import random
+from soar_tf.validation import check_integer, check_number
 
 
 class Regularizer(Method):

@@ -8,7 +8,8 @@ import re
 import keras
 import tensorflow as tf
 
-from soar_tf.errors import InputError, check_number, tensors_as_numbers, unknown
+from soar_tf.errors import InputError, unknown
+from soar_tf.validation import check_number, tensors_as_numbers
 
 _TEXT = re.compile(r"\s*([a-z]+)\s*\(.*\)\s*", re.S)
 

@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from soar_tf.attacks import PGD
 from soar_tf.attacks.attack import random_start
-from soar_tf.errors import check_boolean, check_choice, check_integer, check_number
 from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import Terms, optional_number
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import curvature, gradients, random
+from soar_tf.validation import check_boolean, check_choice, check_integer, check_number
 
 # The two readings of the paper's constants, in per-example units (docs/design.md, "Units").
 PRESETS = {

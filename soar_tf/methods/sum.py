@@ -6,12 +6,13 @@ import functools
 import keras
 import tensorflow as tf
 
-from soar_tf import methods, serialization
-from soar_tf.errors import InputError, check_epsilon, check_number
+from soar_tf import methods, registry
+from soar_tf.errors import InputError
 from soar_tf.methods import schedules
 from soar_tf.methods.forward import Forward
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
+from soar_tf.validation import check_epsilon, check_number
 
 # SOAR's own constants are for a standard network. Where adversarial examples bend the loss already,
 # they outweigh it: on CIFAR-10 every image got the same answer (docs/method_study.md).
@@ -151,7 +152,7 @@ def _member(entry, epsilon):
     arguments = dict(entry) if isinstance(entry, dict) else {"method": entry}
     name = arguments.pop("method", None)
     name = name.strip() if isinstance(name, str) else name
-    takes = serialization.argument_names(methods.find(name)) if isinstance(name, str) else ()
+    takes = registry.argument_names(methods.find(name)) if isinstance(name, str) else ()
     if epsilon is not None and "epsilon" in takes:
         arguments.setdefault("epsilon", epsilon)
     return methods.get(name, **arguments)

@@ -3,9 +3,10 @@
 import tensorflow as tf
 
 from soar_tf.attacks import PGD
-from soar_tf.errors import InputError, check_number
+from soar_tf.errors import InputError
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import losses, projections, random
+from soar_tf.validation import check_number
 
 
 class TRADES(Method):

@@ -12,8 +12,8 @@ of an example does not depend on the batch that it is in.
 
 import tensorflow as tf
 
-from soar_tf.errors import check_choice
 from soar_tf.ops import gradients, norms, random
+from soar_tf.validation import check_choice
 
 ESTIMATORS = ("mean_norm", "root_mean_square")
 HVPS = ("finite_difference", "exact")

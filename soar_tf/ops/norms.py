@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from soar_tf.errors import check_choice
+from soar_tf.validation import check_choice
 
 NAMES = ("linf", "l2", "l1")
 

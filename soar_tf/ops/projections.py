@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
-from soar_tf.errors import check_choice
 from soar_tf.ops import norms, random
+from soar_tf.validation import check_choice
 
 
 def _project_l1(delta, radius):

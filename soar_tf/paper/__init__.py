@@ -6,7 +6,7 @@ imports nothing heavy, because the command line's help names the entries.
 
 import importlib
 
-from soar_tf.errors import check_choice
+from soar_tf.validation import check_choice
 
 ENTRIES = {
     "table1": "clean accuracy and white-box l-infinity attacks",

@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks as attacks_room
+from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import get as get_attack
 from soar_tf.evaluation import PerExample
 from soar_tf.ops import gradients, losses, norms, projections
 from soar_tf.paper.report import Grid, Report
@@ -79,8 +80,8 @@ def _lines(study, seed, direction):
 
 def _expansions(network, direction, epsilon):
     """Graph function of images to their curves; everything after η is in float64."""
-    logits_fn, wide = attacks_room.as_logits_fn(network), float64_network(network)
-    attack = attacks_room.get("pgd20", epsilon=epsilon)
+    logits_fn, wide = as_logits_fn(network), float64_network(network)
+    attack = get_attack("pgd20", epsilon=epsilon)
 
     def curves(x, y, keys):
         if direction == "pgd":

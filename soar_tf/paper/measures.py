@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from soar_tf import attacks as attacks_room
 from soar_tf import evaluation
+from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import get as get_attack
 from soar_tf.attacks.attack import random_start
 from soar_tf.ops import random
 from soar_tf.paper import findings, published, recipes
@@ -38,7 +39,7 @@ def accuracy(study, name, seed, attack=None, images=None):
 
     def compute():
         x, y = _test(study, name, limit)
-        built = [] if attack is None else [attacks_room.get(attack, epsilon=study.epsilon)]
+        built = [] if attack is None else [get_attack(attack, epsilon=study.epsilon)]
         progress = study.progress(name, seed)
         logits = _logits(study, name, seed)
         result = evaluation.evaluate(logits, x, y, built, seed=seed, progress=progress)
@@ -55,7 +56,7 @@ def transfer(study, sources, name, seed):
 
     def compute():
         x, y = _test(study, name, study.limits.images)
-        attack = attacks_room.get("pgd20", epsilon=study.epsilon)
+        attack = get_attack("pgd20", epsilon=study.epsilon)
         matrix = evaluation.transfer_matrix(
             {source: _logits(study, source, seed) for source in sources},
             {name: _logits(study, name, seed)}, x, y, attack, seed=seed,
@@ -73,7 +74,7 @@ def transformed(study, name, seed, transformation):
 
     def compute():
         x, y = _test(study, name, study.limits.images)
-        attack, logits_fn = attacks_room.get(transformation), _logits_fn(study, name, seed)
+        attack, logits_fn = get_attack(transformation), _logits_fn(study, name, seed)
 
         def logits(images, _, keys):
             return logits_fn(attack.transform(images, random.derive(keys, 0)))
@@ -99,7 +100,7 @@ def top_probability(study, name, seed, point):
     def compute():
         x, y = _test(study, name, study.limits.images)
         logits_fn = _logits_fn(study, name, seed)
-        attack = attacks_room.get("pgd:steps=1", epsilon=study.epsilon)
+        attack = get_attack("pgd:steps=1", epsilon=study.epsilon)
         move = {
             "zero": lambda x, y, keys: x,
             "random": lambda x, y, keys: random_start(keys, x, study.epsilon, "linf", (0.0, 1.0)),
@@ -179,4 +180,4 @@ def _logits(study, name, seed):
 
 def _logits_fn(study, name, seed):
     """The network as attacks see it."""
-    return attacks_room.as_logits_fn(_logits(study, name, seed))
+    return as_logits_fn(_logits(study, name, seed))

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 
-from soar_tf import config as config_room
-from soar_tf.config import TrainConfig
-from soar_tf.errors import check_choice
+from soar_tf.datasets import defaults
+from soar_tf.runs.config import TrainConfig
+from soar_tf.validation import check_choice
 
 BUDGETS = ("smoke", "short", "paper")
 DATASETS = ("cifar10", "digits")
@@ -92,7 +92,7 @@ def _small(label, method, activation, starts_from=None):
 
 LAMBDAS = (0.0, 0.1, 0.5, 1.0)
 
-# The method's epsilon is the data set's usual one (`soar_tf.config.recipe`), 8/255 on CIFAR-10.
+# The method's epsilon is the data set's usual one (`soar_tf.datasets.defaults`): 8/255 on CIFAR-10.
 RECIPES = {
     "standard": Recipe("Standard", "standard"),
     "adv7": Recipe("Adv7", "adversarial", {"steps": 7}),
@@ -170,7 +170,7 @@ def image_size(name, image_shape):
 def config(
     name, seed, *, budget, dataset, data_dir=None, init_from=None, size=None, precision="float32"
 ):
-    """The configuration that trains a network, for `soar_tf.experiments.train.Experiment`.
+    """The configuration that trains a network, for `soar_tf.runs.experiment.Experiment`.
 
     Args:
         name: The network's name.
@@ -267,7 +267,7 @@ def expected_hours(names, *, budget, dataset, seeds):
     """
     if dataset != "cifar10" or budget == "smoke":
         return {}
-    steps = -(-_CIFAR10_TRAINING_IMAGES // config_room.recipe(dataset)["batch_size"])
+    steps = -(-_CIFAR10_TRAINING_IMAGES // defaults.recipe(dataset)["batch_size"])
     expected = {}
     for device, speeds in STEP_MILLISECONDS.items():
         milliseconds = sum(

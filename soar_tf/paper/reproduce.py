@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 
 from soar_tf import paper
-from soar_tf.config import PRECISIONS
-from soar_tf.errors import InputError, check_choice, check_integer
-from soar_tf.experiments.manifest import environment
-from soar_tf.experiments.report_files import check_folder
+from soar_tf.errors import InputError
 from soar_tf.paper import recipes
-from soar_tf.paper import report as report_room
+from soar_tf.paper.report import names, write
 from soar_tf.paper.study import Request, Study, check_models
+from soar_tf.reports.output import check_folder
+from soar_tf.runs.provenance import environment
+from soar_tf.validation import PRECISIONS, check_choice, check_integer
 
 JPEG = "The paper's figures are of the original CIFAR-10; compare with care."
 
@@ -69,7 +69,7 @@ def reproduce(
     )  # fmt: skip
     if models is not None:
         check_models(models)
-    check_folder(output, "output", report_room.names(name))
+    check_folder(output, "output", names(name))
     study = Study(request, len(recipes.with_starts(entry.NETWORKS)) * request.seeds)
     if dataset is not None:
         study.dataset()
@@ -84,7 +84,7 @@ def reproduce(
         "networks": study.networks_used(),
         **environment(),
     }
-    paths = report_room.write(report, request.output, name, _note(study), manifest)
+    paths = write(report, request.output, name, _note(study), manifest)
     return report, paths
 
 

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from soar_tf import theory
 from soar_tf.evaluation import PerExample
-from soar_tf.ops import bounds, curvature, gradients, losses
+from soar_tf.ops import curvature, gradients, losses
 from soar_tf.paper import recipes
 from soar_tf.paper.report import Grid, Report
 from soar_tf.paper.study import float64_network
+from soar_tf.theory import bounds
 
 DATASET = "digits"
 NETWORKS = ("small-standard", "small-soar", "small-smooth")

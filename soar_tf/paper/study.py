@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import soar_tf
-from soar_tf import attacks as attacks_room
 from soar_tf import callbacks, datasets, files
-from soar_tf import config as config_room
+from soar_tf.attacks import get as get_attack
+from soar_tf.datasets import defaults
 from soar_tf.errors import InputError
-from soar_tf.experiments import models, run_directory
-from soar_tf.experiments.train import Experiment
 from soar_tf.paper import recipes
+from soar_tf.runs import models, run_directory
+from soar_tf.runs.experiment import Experiment
 
 # Validation images that are attacked after each epoch of a network that "robustness" monitors.
 ROBUSTNESS_IMAGES = {"smoke": 32, "short": 512, "paper": 512}
@@ -46,7 +46,7 @@ class Network:
         name: One of `recipes.RECIPES`.
         seed: The seed, without the network's own offset.
         path: Where it lies.
-        model: `soar_tf.experiments.models.LoadedModel`.
+        model: `soar_tf.runs.models.LoadedModel`.
         digest: sha256 of its weights' file or files.
         given: Whether it comes from `--models`.
     """
@@ -90,7 +90,7 @@ class Study:
     @property
     def epsilon(self):
         """The data set's l-infinity radius, 8/255 on CIFAR-10; 8/255 also without a data set."""
-        return config_room.recipe(self.request.dataset)["epsilon"]
+        return defaults.recipe(self.request.dataset)["epsilon"]
 
     def dataset(self, size=None):
         """The data set, with images of its own size or shrunk to `[height, width]`."""
@@ -236,7 +236,7 @@ def monitors(name, dataset, epsilon, budget):
             callbacks.CurvatureMonitor(dataset["train"], epsilon, directions, limit=images)
         )
     if "robustness" in recipes.RECIPES[name].monitors:
-        attack = attacks_room.get("pgd20", epsilon=epsilon)
+        attack = get_attack("pgd20", epsilon=epsilon)
         limit = ROBUSTNESS_IMAGES[budget]
         found.append(
             callbacks.RobustAccuracy(dataset["validation"], attack, limit=limit, name="pgd20")

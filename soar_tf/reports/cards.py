@@ -2,9 +2,9 @@
 
 import tomli_w
 
-from soar_tf import zoo
 from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import percent
+from soar_tf.models import zoo
 from soar_tf.reports.pages import render, threats
 
 

@@ -40,7 +40,7 @@ def markdown(report, pictures=()):
     """The report as Markdown.
 
     Args:
-        report: The report, see `soar_tf.experiments.evaluate.evaluate_model`.
+        report: The report, see `soar_tf.reports.evaluation.evaluate_model`.
         pictures: File names of pictures beside it.
 
     Returns:

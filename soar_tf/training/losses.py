@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from soar_tf.errors import InputError, check_number
+from soar_tf.errors import InputError
 from soar_tf.ops import losses
+from soar_tf.validation import check_number
 
 
 def default_loss(label_smoothing=0.0):

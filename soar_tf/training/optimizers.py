@@ -2,7 +2,7 @@
 
 import keras
 
-from soar_tf.errors import check_number
+from soar_tf.validation import check_number
 
 
 class _Coupled:

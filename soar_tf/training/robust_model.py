@@ -9,11 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import methods, networks
-from soar_tf.errors import InputError, check_integer, check_pixels, pixels_outside
+from soar_tf import methods
+from soar_tf.errors import InputError
+from soar_tf.models import networks
 from soar_tf.ops import random
-from soar_tf.ops.second_order_check import check_second_order
+from soar_tf.second_order.check import check_second_order
 from soar_tf.training import batch_norm, epochs, losses, micro_batches, replicas
+from soar_tf.validation import check_integer, check_pixels, pixels_outside
 
 _OUTSIDE = "soar_tf: pixels outside [0, 1]:"
 

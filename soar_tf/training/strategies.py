@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import cluster as clusters
 from soar_tf.errors import InputError, RunError
 
 _LOST = (
@@ -28,7 +27,7 @@ def make(cluster, *, timeout=300):
     """Makes the strategy of a cluster; for several hosts, waits until all have come.
 
     Args:
-        cluster: A `soar_tf.cluster.Cluster`.
+        cluster: A `soar_tf.runs.cluster.Cluster`.
         timeout: Seconds to wait for the other hosts.
 
     Returns:
@@ -44,9 +43,9 @@ def make(cluster, *, timeout=300):
     if cluster.strategy == "mirrored":
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
-    clusters.check_reachable(cluster)
+    cluster.check_reachable()
     os.environ["TF_CONFIG"] = cluster.tf_config()
-    clusters.meet(cluster, timeout)
+    cluster.meet(timeout)
     # Should a process go away now, TensorFlow's constructor waits for it without limit, holding
     # Python's lock: only this timer, which needs no Python, can end the process (with code 1).
     print(f"Connecting {len(cluster.hosts)} workers, {timeout:g} s at most.", file=sys.stderr)

@@ -16,9 +16,9 @@ def test_a_workdir_of_another_configuration_is_refused(tiny_run, run_cli):
 def test_arguments_newer_than_a_run_have_their_defaults_there(tmp_path):
     import dataclasses
 
-    from soar_tf.config import TrainConfig
     from soar_tf.errors import InputError
-    from soar_tf.experiments.run_directory import RunDirectory
+    from soar_tf.runs.config import TrainConfig
+    from soar_tf.runs.run_directory import RunDirectory
 
     config = TrainConfig(method_args={"alpha": 0.02}).resolved(fine_tunes=True)
     RunDirectory(tmp_path / "run", config).close()  # as if SOAR had no other argument then
@@ -42,9 +42,9 @@ def test_a_foreign_workdir_is_refused_and_left_alone(tmp_path, run_cli):
 
 
 def test_a_workdir_in_use_is_refused(tmp_path, run_cli):
-    from soar_tf.config import TrainConfig
     from soar_tf.errors import InputError
-    from soar_tf.experiments.run_directory import RunDirectory
+    from soar_tf.runs.config import TrainConfig
+    from soar_tf.runs.run_directory import RunDirectory
 
     config = TrainConfig().resolved(fine_tunes=True)
     in_use = pytest.raises(InputError, match="in use by another process")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import soar_tf
-from soar_tf.experiments import checkpoints
+from soar_tf.runs import checkpoints
 
 
 def weights(folder):

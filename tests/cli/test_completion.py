@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from soar_tf import attacks, datasets, methods, networks
+from soar_tf import attacks, datasets, methods
 from soar_tf.cli.completion import registered
+from soar_tf.models import networks
 
 
 def test_the_names_are_those_of_the_registries():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soar_tf.experiments import doctor
+from soar_tf import doctor
 from soar_tf.ops import gradients
 
 

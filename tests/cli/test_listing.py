@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from soar_tf import methods, serialization
+from soar_tf import methods, registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -12,7 +12,7 @@ def test_the_methods_reference_is_current(run_cli):
     assert printed == (ROOT / "docs" / "methods.md").read_text()
     for name, cls in methods.ALL_OBJECTS.items():
         section = printed.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        for argument in serialization.argument_names(cls):
+        for argument in registry.argument_names(cls):
             row = next(line for line in section.splitlines() if f"| `{argument}` |" in line)
             assert len(row.split("|")[-2].strip()) > 10, row  # a meaning
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from soar_tf import networks
+from soar_tf.models import networks
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soar_tf.experiments import checkpoints, schedules
+from soar_tf.runs import checkpoints, optimizers
 
 
 def _rows(folder):
@@ -152,7 +152,7 @@ def test_a_nan_loss_keeps_the_last_good_weights(method, tiny, tmp_path, run_cli,
     def exploding(schedule, peak, total_steps, drops):
         return keras.optimizers.schedules.PiecewiseConstantDecay([8], [0.01, 1e30])
 
-    monkeypatch.setattr(schedules, "learning_rate", exploding)
+    monkeypatch.setattr(optimizers, "learning_rate", exploding)
     run_cli(*arguments, "--epochs", "2", "--workdir", tmp_path / "good")
     result = run_cli(*arguments, "--epochs", "3", "--workdir", tmp_path / "nan", expect=1)
     assert "in epoch 3" in result.stderr

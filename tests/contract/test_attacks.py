@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import soar_tf
-from soar_tf import attacks, serialization
+from soar_tf import attacks, registry
 from soar_tf.ops import norms
 
 # Arguments that make any attack short; those that an attack does not take are left out.
@@ -276,4 +276,4 @@ def test_config_round_trip(name):
 def test_unknown_arguments_are_refused(name):
     with pytest.raises(soar_tf.errors.InputError, match=f"Unknown argument of attack '{name}'"):
         attacks.get(f"{name}:no_such_argument=1")
-    assert "bounds" in serialization.argument_names(attacks.ALL_OBJECTS[name])
+    assert "bounds" in registry.argument_names(attacks.ALL_OBJECTS[name])

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tomli_w
 
 import soar_tf
-from soar_tf import methods, serialization
+from soar_tf import methods, registry
 from soar_tf.ops import random
 
 SHAPE, CLASSES, BATCH, RATE, SEED = (4, 4, 1), 3, 8, 0.05, 7
@@ -22,7 +22,7 @@ every_method = pytest.mark.parametrize("name", methods.ALL_OBJECTS)
 
 def build(name):
     """The method with few steps and a ball large enough to matter."""
-    takes = serialization.argument_names(methods.ALL_OBJECTS[name])
+    takes = registry.argument_names(methods.ALL_OBJECTS[name])
     wanted = {"steps": 2, "epsilon": 0.1}
     return methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
 
@@ -74,7 +74,7 @@ def assert_same_training(got, expected, tolerance):
 def test_config_round_trip(name):
     method = build(name)
     config = method.get_config()
-    assert set(config) == set(serialization.argument_names(type(method)))
+    assert set(config) == set(registry.argument_names(type(method)))
     assert methods.deserialize(methods.serialize(method)).get_config() == config
     assert methods.get(name, **json.loads(json.dumps(config))).get_config() == config
     # A run directory's TOML file spells None as a string, since TOML has no null.
@@ -94,7 +94,7 @@ def test_arguments_may_come_as_strings(name):
 @every_method
 def test_every_argument_is_documented(name):
     cls = methods.ALL_OBJECTS[name]
-    for argument in serialization.argument_names(cls):
+    for argument in registry.argument_names(cls):
         assert f"    {argument}: " in cls.__doc__, argument
 
 

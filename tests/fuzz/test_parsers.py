@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from seeds import CORPUS, seeds
 
-from soar_tf import attacks, cluster, config, datasets, files, methods, model_files, zoo
+from soar_tf import attacks, datasets, files, methods
 from soar_tf.cli import params
-from soar_tf.errors import InputError, RunError, parse_number
+from soar_tf.errors import InputError, RunError
 from soar_tf.evaluation import State
-from soar_tf.experiments import checkpoints
-from soar_tf.untrusted import saved_models
+from soar_tf.models import loading, zoo
+from soar_tf.models.untrusted import saved_models
+from soar_tf.runs import checkpoints, cluster, config
+from soar_tf.validation import parse_number
 
 quick = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -73,7 +75,7 @@ PARSERS = {
     "progress": checkpoints.parse_progress,
     "checkpoint_name": from_checkpoint_name,
     "npz": in_file("set.npz", lambda path: datasets.load(f"npz:{path}")),
-    "keras": in_file("model.keras", model_files.load_network),
+    "keras": in_file("model.keras", loading.load_network),
     "saved_model": from_saved_model,
     "hosts": lambda content: cluster.read("multi-worker", text_of(content), 0),
     "tf_config": lambda content: cluster.read("multi-worker", tf_config=text_of(content)),

@@ -21,7 +21,7 @@ every_regularizer = pytest.mark.parametrize("name", PENALISING)
 
 def build(name, **arguments):
     cls = methods.ALL_OBJECTS[name]
-    takes = soar_tf.serialization.argument_names(cls)
+    takes = soar_tf.registry.argument_names(cls)
     wanted = {"steps": 2, "epsilon": 0.1, **arguments}
     return methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import soar_tf
-from soar_tf import methods, serialization
+from soar_tf import methods, registry
 from soar_tf.errors import InputError
 from soar_tf.training import micro_batches
 
@@ -29,7 +29,7 @@ def data(count=BATCH):
 
 
 def build(name):
-    takes = serialization.argument_names(methods.ALL_OBJECTS[name])
+    takes = registry.argument_names(methods.ALL_OBJECTS[name])
     wanted = {"steps": 2, "epsilon": 0.1}
     return methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
 

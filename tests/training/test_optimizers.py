@@ -6,7 +6,7 @@ import pytest
 
 import soar_tf
 from soar_tf.errors import InputError
-from soar_tf.experiments import schedules
+from soar_tf.runs import optimizers
 from soar_tf.training import CoupledAdam, CoupledSGD
 
 RATE, MOMENTUM, DECAY, START = 0.1, 0.9, 0.5, 2.0
@@ -65,7 +65,7 @@ def trained(optimizer, steps=2, micro_batch=None, **compile_arguments):
      ("adam", "coupled", coupled_adam)],
 )  # fmt: skip
 def test_two_steps_by_hand(name, kind, expected):
-    assert trained(schedules.optimizer(name, RATE, DECAY, kind)) == pytest.approx(expected(2))
+    assert trained(optimizers.optimizer(name, RATE, DECAY, kind)) == pytest.approx(expected(2))
 
 
 def test_at_rest_momentum_makes_the_coupled_decay_ten_times_stronger():

@@ -130,7 +130,7 @@ def test_every_method_on_three_devices_with_uneven_batches(name):
 HOSTS = """
 import json, os, sys
 import numpy as np, tensorflow as tf
-from soar_tf import cluster
+from soar_tf.runs import cluster
 from soar_tf.training import strategies
 rank, hosts, names = int(sys.argv[1]), sys.argv[2], sys.argv[3].split(",")
 strategy = None

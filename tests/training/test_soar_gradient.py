@@ -15,7 +15,8 @@ from keras import layers
 
 import soar_tf
 from soar_tf.methods import SOAR, Forward
-from soar_tf.ops import losses, random, second_order
+from soar_tf.ops import losses, random
+from soar_tf.second_order import replacements
 
 SHAPE, CLASSES, BATCH, EPSILON = (6, 6, 2), 3, 3, 0.1
 LARGE_STEP = {"alpha": 0.3, "h_min": 0.3}  # at which float32 rounding does not matter
@@ -95,7 +96,7 @@ class Oracle:
 
     def __init__(self, network, soar, point, y, keys, *, resizes=False, compiled=False):
         # TensorFlow's own resizing is float32, whatever it is given.
-        self.context = second_order.exact if resizes else contextlib.nullcontext
+        self.context = replacements.exact if resizes else contextlib.nullcontext
         if compiled:
             self._gradient = tf.function(self._gradient)
         self.network, self.soar, self.y = network, soar, y

@@ -1,1 +1,0 @@
-"""Training runs as the command line makes them: folders, checkpoints, manifests, models."""

@@ -1,0 +1,1 @@
+"""Networks, and everything that reads or writes them."""

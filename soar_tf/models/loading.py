@@ -1,0 +1,211 @@
+"""Reading model files back, `.keras` files, SavedModels and the zoo's, as logits functions."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+
+from soar_tf.errors import InputError
+from soar_tf.models import zoo
+from soar_tf.models.untrusted import keras_files, saved_models
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """A model to evaluate.
+
+    Attributes:
+        name: What it was loaded from.
+        logits_fn: Callable `[B, H, W, C] -> [B, num_classes]`, float32, in inference mode.
+        input_shape: `(H, W, C)`; entries are `None` where any size is taken.
+        num_classes: Number of classes.
+        network: The `keras.Model`, or `None` for a SavedModel.
+        config: The configuration of a run or a zoo network as a dictionary, `{}` otherwise.
+    """
+
+    name: str
+    logits_fn: Callable
+    input_shape: tuple
+    num_classes: int
+    network: object = None
+    config: dict = dataclasses.field(default_factory=dict)
+
+
+def load(path, argument="model", *, trust=False):
+    """Loads a `.keras` file, a SavedModel folder or a network of the zoo.
+
+    SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
+    `.keras` files are read in Keras's safe mode, which refuses code.
+
+    Args:
+        path: A `.keras` file, a SavedModel folder, `zoo:NAME` or a zoo network's folder.
+        argument: The argument's name, for the errors.
+        trust: Whether a SavedModel may hold any operation, such as one that writes files.
+
+    Returns:
+        A `LoadedModel`, or `None` if `path` is none of these.
+
+    Raises:
+        InputError: If it does not exist, cannot be read, or holds an operation that can do more
+            than compute.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> from soar_tf import model_files
+    >>> folder = tempfile.mkdtemp() + "/saved_model"
+    >>> soar_tf.export(soar_tf.networks.mlp(), folder)
+    >>> model_files.load(folder).num_classes
+    10
+    """
+    given, path = str(path), zoo.located(path)
+    if not path.exists():
+        raise InputError(f"`{argument}` {path} does not exist.")
+    if zoo.is_entry(path):
+        return _load_entry(path, given, argument)
+    if (path / "saved_model.pb").is_file():
+        if not trust:
+            saved_models.check(path, argument)
+        return _load_saved_model(path, argument)
+    if path.is_file() and path.suffix == ".keras":
+        return from_network(load_network(path, argument), path, argument)
+    return None
+
+
+def load_network(path, argument="model"):
+    """Loads a `.keras` file as a network that gives logits.
+
+    A model saved by this package gives its wrapped network; a softmax head is taken off (and said
+    so on stderr).
+
+    Args:
+        path: The `.keras` file.
+        argument: The argument's name, for the errors.
+
+    Returns:
+        A `keras.Model`.
+
+    Raises:
+        InputError: If the file cannot be read, or has no single output of logits.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> path = tempfile.mkdtemp() + "/mlp.keras"
+    >>> soar_tf.networks.mlp().save(path)
+    >>> from soar_tf import model_files
+    >>> model_files.load_network(path).name
+    'mlp'
+    """
+    from soar_tf.models import networks
+
+    network = keras_files.load(path, f"`{argument}` {path}")
+    network = getattr(network, "network", network)
+    if (head := networks.softmax_head(network)) is not None:
+        print(f"{path}: taking off the softmax of layer {head.name!r}.", file=sys.stderr)
+        network = networks.to_logits(network)
+    return network
+
+
+def from_network(network, name, argument="model"):
+    """A Keras network as a `LoadedModel`.
+
+    Args:
+        network: A `keras.Model` giving logits.
+        name: What it was loaded from.
+        argument: The argument's name, for the error.
+
+    Raises:
+        InputError: If its output is not logits `[B, C]`.
+
+    Example:
+
+    >>> import soar_tf
+    >>> from soar_tf import model_files
+    >>> model_files.from_network(soar_tf.networks.mlp(), "mine").input_shape
+    (8, 8, 1)
+    """
+    import tensorflow as tf
+
+    shape = getattr(network, "output_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 2 or shape[1] is None or shape[1] < 2:
+        raise InputError(
+            f"`{argument}` {name} must give logits [B, C] with at least 2 classes. "
+            f"Received outputs of shape {shape}."
+        )
+
+    def logits_fn(x):
+        return tf.cast(network(x, training=False), tf.float32)
+
+    return LoadedModel(str(name), logits_fn, tuple(network.input_shape[1:]), shape[1], network)
+
+
+def as_network(network, argument="network", *, trust=False):
+    """What Python code may give for a network: a path or `zoo:NAME` is loaded.
+
+    Args:
+        network: A path, see `load`; anything else comes back as it is.
+        argument: The argument's name, for the errors.
+        trust: Whether a SavedModel may hold any operation.
+
+    Returns:
+        A `keras.Model` or a logits function.
+
+    Raises:
+        InputError: If a path cannot be loaded.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> path = tempfile.mkdtemp() + "/mlp.keras"
+    >>> soar_tf.networks.mlp().save(path)
+    >>> from soar_tf import model_files
+    >>> model_files.as_network(path).output_shape
+    (None, 10)
+    """
+    if not isinstance(network, (str, os.PathLike)):
+        return network
+    loaded = load(network, argument, trust=trust)
+    if loaded is None:
+        raise InputError(
+            f"`{argument}` must be a SavedModel folder, a .keras file or zoo:NAME. "
+            f"Received: {network}."
+        )
+    return loaded.network or loaded.logits_fn
+
+
+def _load_entry(path, given, argument):
+    """A zoo network; it knows its data set, as a run does."""
+    config = zoo.read_card(path)["config"]
+    loaded = from_network(load_network(path / zoo.NETWORK, argument), given, argument)
+    return dataclasses.replace(loaded, config=config)
+
+
+def _load_saved_model(path, argument):
+    import tensorflow as tf
+
+    try:
+        loaded = tf.saved_model.load(path)
+        signature = loaded.signatures["serving_default"]
+    except Exception as error:
+        raise InputError(
+            f"`{argument}` {path} cannot be read as a SavedModel: {type(error).__name__}."
+        ) from None
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise InputError(
+            f"`{argument}` {path} must have one input and one output. "
+            f"Received {len(inputs)} and {len(outputs)}."
+        )
+    (key, spec), (output, output_spec) = *inputs.items(), *outputs.items()
+    if output_spec.shape.rank != 2 or (output_spec.shape[1] or 0) < 2:
+        raise InputError(
+            f"`{argument}` {path} must give logits [B, C]. Received shape {output_spec.shape}."
+        )
+
+    def logits_fn(x):
+        return tf.cast(signature(**{key: tf.cast(x, spec.dtype)})[output], tf.float32)
+
+    # The signature's variables live as long as the loaded object.
+    logits_fn.saved_model = loaded
+    return LoadedModel(str(path), logits_fn, tuple(spec.shape[1:]), int(output_spec.shape[1]))

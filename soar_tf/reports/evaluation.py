@@ -1,0 +1,152 @@
+"""`soar-tf evaluate`: attacks on a stored model, and the report."""
+
+import sys
+
+from soar_tf import evaluation
+from soar_tf.attacks import get as get_attack
+from soar_tf.datasets import defaults
+from soar_tf.errors import InputError
+from soar_tf.evaluation.curve import curve_radii
+from soar_tf.evaluation.state import fingerprint
+from soar_tf.reports import masking as masking_section
+from soar_tf.reports.output import GALLERY, ReportPlace
+from soar_tf.reports.summary import note
+from soar_tf.runs import models
+from soar_tf.runs.provenance import environment
+
+
+def evaluate_model(
+    path,
+    *,
+    dataset,
+    attacks,
+    data_dir=None,
+    image_size=None,
+    split="test",
+    limit=None,
+    epsilon=None,
+    batch_size=256,
+    seed=0,
+    output=None,
+    state=None,
+    uint8=False,
+    save_adversarial=False,
+    curve=False,
+    curve_attack="pgd20",
+    curve_epsilons=(),
+    masking=False,
+    masking_source=None,
+    trust=False,
+    progress=None,
+):
+    """Attacks a model and, if asked to, writes the report.
+
+    Args:
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
+        dataset: Data set's name; `None` takes that of a run or a zoo network.
+        attacks: Attacks as strings.
+        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
+        image_size: `[height, width]`, or `None`.
+        split: Split to attack.
+        limit: Number of images, or `None` for all.
+        epsilon: Radius of linf attacks that set none; `None` takes the data set's usual one.
+        batch_size: Images attacked together.
+        seed: Seed of the attacks' noise.
+        output: Folder for the report, or the path of a JSON report (`.json`); or `None`.
+        state: File that keeps what was found, to go on after a kill; `None` keeps it in the
+            report's folder, if there is one.
+        uint8: Whether adversarial examples are also classified after rounding to 8 bits.
+        save_adversarial: Whether all adversarial images are written into the report's folder.
+        curve: Whether to measure accuracy against the radius, too.
+        curve_attack: The curve's attack.
+        curve_epsilons: Its radii; none takes multiples of `epsilon`.
+        masking: Whether to run the checks for gradient masking, too.
+        masking_source: A model for their transfer check, or `None`.
+        trust: Whether SavedModels may hold any operation.
+        progress: See `soar_tf.evaluate`.
+
+    Returns:
+        The report, a JSON-serializable dictionary.
+
+    Raises:
+        InputError: If the model, the data, an attack, `output` or `state` cannot be used.
+    """
+    attacks = tuple(dict.fromkeys(attacks))
+    if epsilon is None and dataset is not None:
+        epsilon = defaults.recipe(dataset)["epsilon"]
+    _check_attacks(attacks, curve and curve_attack, curve_epsilons, epsilon)
+    place = ReportPlace(output, state)
+    if save_adversarial and place.folder is None:
+        raise InputError("`save_adversarial` needs an `output` folder to write to.")
+    model = models.load(path, trust=trust)
+    dataset = dataset or model.config.get("dataset")
+    if dataset is None:
+        raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
+    epsilon = defaults.recipe(dataset)["epsilon"] if epsilon is None else epsilon
+    built = [get_attack(name, epsilon=epsilon) for name in attacks]
+    data = models.dataset_for(
+        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
+    )
+    examples = data[split] if limit is None else data[split].take(limit)
+    source = None
+    if masking:
+        source = masking_section.load_source(masking_source, model, trust=trust)
+    with place.made():
+        found = evaluation.State(place.state)
+        common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
+        subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
+        result = evaluation.evaluate(
+            *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
+            keep=len(examples) if save_adversarial else GALLERY, **common,
+        )  # fmt: skip
+    report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
+    report |= _about(model, result, built, data, examples, batch_size)
+    if curve:
+        attack = get_attack(curve_attack, epsilon=epsilon)
+        report["curve"] = evaluation.accuracy_curve(
+            *subject, attack, curve_epsilons or None, name=curve_attack, **common
+        ).to_dict()
+    if masking:
+        masking_section.add(report, model, source, examples, epsilon, batch_size, progress, found)
+    if found.resumed and not found.advanced:
+        print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
+    place.write(report, result, examples, data.class_names, everything=save_adversarial)
+    return report
+
+
+def _about(model, result, attacks, data, examples, batch_size):
+    """What the report says beside the figures."""
+    about = {"attacks": [
+        entry.to_dict() | {"config": attack.get_config()}
+        for entry, attack in zip(result.attacks, attacks, strict=True)
+    ]}  # fmt: skip
+    if result.uint8_worst_case_accuracy is not None:
+        clean, floats, rounded = (
+            round(share * result.n)
+            for share in (
+                result.clean_accuracy, result.worst_case_accuracy,
+                result.uint8_worst_case_accuracy,
+            )
+        )  # fmt: skip
+        about["uint8"] = {"found": clean - floats, "still_fool": clean - rounded}
+    about["batch_size"] = batch_size
+    about["note"] = note([attack.name for attack in result.attacks])
+    about["reliability"] = "not checked"
+    # What ties the report to a network, whatever its file is called.
+    weights = model.network.get_weights() if model.network is not None else []
+    about["weights"] = fingerprint(*weights) if weights else None
+    about["data"] = {
+        "fingerprint": fingerprint(examples.images, examples.labels),
+        "provenance": data.provenance,
+    }
+    about["environment"] = environment()
+    return about
+
+
+def _check_attacks(attacks, curve_attack, curve_epsilons, epsilon):
+    """Refuses what cannot be attacked with before anything is loaded."""
+    epsilon = 8 / 255 if epsilon is None else epsilon
+    for name in attacks:
+        get_attack(name, epsilon=epsilon)
+    if curve_attack:
+        curve_radii(get_attack(curve_attack, epsilon=epsilon), curve_epsilons or None)

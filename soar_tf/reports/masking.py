@@ -1,0 +1,78 @@
+"""The masking section of `soar-tf evaluate --masking`'s report."""
+
+from soar_tf import evaluation
+from soar_tf.errors import InputError
+from soar_tf.evaluation.state import fingerprint
+from soar_tf.runs import models
+
+UNRELIABLE = "The figures are unreliable: they fail the masking checks {}."
+
+
+def load_source(path, model, *, trust=False):
+    """Loads the model for the transfer check, before any attack.
+
+    Args:
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`; or `None`.
+        model: The `LoadedModel` to evaluate.
+        trust: Whether a SavedModel may hold any operation.
+
+    Returns:
+        A `LoadedModel`, or `None`.
+
+    Raises:
+        InputError: If it cannot be read, or has other images or classes than `model`.
+    """
+    if path is None:
+        return None
+    source = models.load(path, trust=trust)
+    if (source.input_shape, source.num_classes) != (model.input_shape, model.num_classes):
+        raise InputError(
+            f"`masking_source` {path} must take images of shape {model.input_shape} and give "
+            f"{model.num_classes} classes, as {model.name}. Received {source.input_shape} and "
+            f"{source.num_classes}."
+        )
+    return source
+
+
+def add(report, model, source, examples, epsilon, batch_size, progress, state):
+    """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
+
+    Args:
+        report: `evaluate_model`'s report, changed in place.
+        model: The `LoadedModel`.
+        source: The `LoadedModel` for the transfer check, or `None`.
+        examples: The data set's split.
+        epsilon: Radius of the linf attacks.
+        batch_size, progress: See `soar_tf.evaluation.masking_report`.
+        state: The evaluation's `State`, which keeps the finished checks.
+    """
+    belongs = {"epsilon": epsilon, "source": source and [source.name, _weights(source)]}
+    stored = state.sections.get("masking", {})
+    if stored.get("belongs") != belongs:
+        found = _checks(report, model, source, examples, epsilon, batch_size, progress)
+        stored = {"belongs": belongs, "report": found.to_dict()}
+        state.set_section("masking", stored)
+    report["masking"] = stored["report"]
+    report["reliability"] = "no masking check failed"
+    checks = report["masking"]["checks"]
+    failed = [check["name"] for check in checks if check["verdict"] == "fail"]
+    if failed:
+        report["reliability"] = "unreliable"
+        report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
+
+
+def _weights(source):
+    return fingerprint(*source.network.get_weights()) if source.network else None
+
+
+def _checks(report, model, source, examples, epsilon, batch_size, progress):
+    return evaluation.masking_report(
+        model.network or model.logits_fn,
+        examples.float_images(),
+        examples.labels,
+        epsilon=epsilon,
+        seed=report["seed"],
+        source=source and (source.network or source.logits_fn),
+        batch_size=batch_size,
+        progress=progress,
+    )

@@ -1,0 +1,165 @@
+"""`soar-tf transfer`: the source x target matrix from stored models, and its files."""
+
+import sys
+from pathlib import Path
+
+from soar_tf import evaluation, files, plots
+from soar_tf.attacks import get as get_attack
+from soar_tf.datasets import defaults
+from soar_tf.errors import InputError
+from soar_tf.reports.output import check_folder
+from soar_tf.runs import models
+from soar_tf.runs.provenance import environment
+
+NOTE = (
+    "Transfer accuracy: share of all images that the target classifies correctly, both clean and "
+    "as attacked through the source."
+)
+MASKED = (
+    "Transfer through {} breaks more of {} than the white-box attack: its gradients mislead, and "
+    "its white-box figure is unreliable."
+)
+JSON, MARKDOWN, PICTURE = "transfer.json", "transfer.md", "transfer.png"
+
+
+def transfer_models(
+    sources,
+    targets,
+    *,
+    dataset,
+    attack="pgd20",
+    data_dir=None,
+    image_size=None,
+    split="test",
+    limit=None,
+    epsilon=None,
+    batch_size=256,
+    seed=0,
+    output=None,
+    trust=False,
+    progress=None,
+):
+    """Attacks target models through source models and, if asked to, writes the report.
+
+    Args:
+        sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME` to craft against.
+        targets: The same, to attack.
+        dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
+        attack: The attack as a string.
+        data_dir, image_size, split, limit, epsilon, batch_size, seed: As for
+            `soar_tf.reports.evaluation.evaluate_model`.
+        output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
+        trust: Whether SavedModels may hold any operation.
+        progress: See `soar_tf.evaluation.transfer_matrix`.
+
+    Returns:
+        The report, a JSON-serializable dictionary.
+
+    Raises:
+        InputError: If a model, the data, the attack or `output` cannot be used.
+    """
+    get_attack(attack, epsilon=8 / 255 if epsilon is None else epsilon)
+    if output is not None:
+        check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
+    loaded = {str(path): None for path in (*sources, *targets)}
+    loaded = {name: models.load(name, trust=trust) for name in loaded}
+    dataset = dataset or _common_dataset(loaded.values())
+    epsilon = defaults.recipe(dataset)["epsilon"] if epsilon is None else epsilon
+    examples = models.examples_for(
+        loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit
+    )
+    networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
+    built = get_attack(attack, epsilon=epsilon)
+    matrix = evaluation.transfer_matrix(
+        {str(path): networks[str(path)] for path in sources},
+        {str(path): networks[str(path)] for path in targets},
+        examples.float_images(),
+        examples.labels,
+        built,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    report = {"dataset": dataset, "split": split, **matrix.to_dict(), "attack": attack}
+    report["config"] = built.get_config()
+    report["note"] = " ".join([NOTE, *(MASKED.format(*pair) for pair in matrix.masked())])
+    report["environment"] = environment()
+    if output is not None:
+        _write(Path(output), report)
+    return report
+
+
+def table(report):
+    """The report as rows of shares: target, clean, white-box, then one column a source.
+
+    Args:
+        report: What `transfer_models` returns.
+
+    Returns:
+        `(header, rows)`; a row is the target's name and its shares.
+    """
+    header = ["target", "clean", "white-box", *(f"from {name}" for name in report["sources"])]
+    rows = [
+        [name, report["clean_accuracy"][name], report["white_box"][name],
+         *(report["accuracy"][source][name] for source in report["sources"])]
+        for name in report["targets"]
+    ]  # fmt: skip
+    return header, rows
+
+
+def _common_dataset(loaded):
+    known = {model.config["dataset"] for model in loaded if "dataset" in model.config}
+    if len(known) == 1:
+        return known.pop()
+    if not known:
+        raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
+    raise InputError(f"`dataset` is needed: the models are of {' and '.join(sorted(known))}.")
+
+
+def _write(folder, report):
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / JSON, report)
+    files.write_text(folder / MARKDOWN, _markdown(report))
+    if not plots.available():
+        print(
+            f"matplotlib is not installed, so there is no {PICTURE}; run: pip install "
+            "'soar-tf[plots]'.",
+            file=sys.stderr,
+        )
+        return
+    plots.save(heat_map(report), folder / PICTURE)
+
+
+def heat_map(report):
+    """The report's matrix as a figure: targets down, white-box and sources across."""
+    header, rows = table(report)
+    title = f"accuracy in %, {report['attack']}, {report['n']} images"
+    return plots.transfer_heat_map(
+        [row[0] for row in rows], header[2:], [row[2:] for row in rows], title=title
+    )
+
+
+def _markdown(report):
+    header, rows = table(report)
+    lines = [
+        f"# Transfer of {report['attack']}",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + " --- |" + " ---: |" * (len(header) - 1),
+    ]
+    for name, *shares in rows:
+        lines.append(
+            "| " + " | ".join([name, *(f"{100 * share:.1f} %" for share in shares)]) + " |"
+        )
+    radius = (
+        "" if report["epsilon"] is None else f", {report['norm']} radius {report['epsilon']:.4g}"
+    )
+    lines += [
+        "",
+        f"{report['n']} images of {report['dataset']} ({report['split']}){radius}, "
+        f"seed {report['seed']}.",
+        "",
+        report["note"],
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,151 @@
+"""Reading models back: run directories, `.keras` files, SavedModels and the zoo's networks."""
+
+import dataclasses
+from pathlib import Path
+
+from soar_tf import datasets
+from soar_tf.models import loading, zoo
+from soar_tf.runs.config import read_toml
+from soar_tf.errors import InputError
+from soar_tf.runs import run_directory
+from soar_tf.models.loading import LoadedModel, load_network
+
+__all__ = [
+    "LoadedModel", "check_fits", "dataset_for", "examples_for", "load", "load_network",
+    "network_path",
+]  # fmt: skip
+
+
+def load(path, *, trust=False):
+    """Loads a model of any kind.
+
+    SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
+    `.keras` files are read in Keras's safe mode, which refuses code.
+
+    Args:
+        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
+        trust: Whether a SavedModel may hold any operation.
+
+    Returns:
+        A `LoadedModel`.
+
+    Raises:
+        InputError: If it is none of these, or cannot be read.
+    """
+    if run_directory.is_run(path):
+        return _load_run(Path(path))
+    if (loaded := loading.load(path, trust=trust)) is not None:
+        return loaded
+    raise InputError(
+        "`model` must be a run directory, a .keras file, a SavedModel folder or zoo:NAME. "
+        f"Received: {path}."
+    )
+
+
+def check_fits(model, image_shape, num_classes, name):
+    """Refuses a data set whose images or classes do not fit a model.
+
+    Args:
+        model: A `keras.Model` or a `LoadedModel`.
+        image_shape: The data set's `(H, W, C)`.
+        num_classes: The data set's number of classes.
+        name: What the model is called in the error.
+
+    Raises:
+        InputError: If the shapes differ.
+    """
+    if isinstance(model, LoadedModel):
+        wanted, classes = model.input_shape, model.num_classes
+    else:
+        wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
+    fits = len(wanted) == len(image_shape) and all(
+        w is None or w == i for w, i in zip(wanted, image_shape, strict=False)
+    )
+    if not fits:
+        raise InputError(
+            f"`model` {name} takes images of shape {wanted}. Received a data set of shape "
+            f"{tuple(image_shape)}."
+        )
+    if classes < num_classes:
+        raise InputError(
+            f"`model` {name} has {classes} classes. Received a data set of {num_classes}."
+        )
+
+
+def examples_for(models, dataset, *, data_dir, image_size, split, limit):
+    """Loads the images to attack models with, after checking that they fit every model.
+
+    Args:
+        models: Mapping of names to `LoadedModel`s.
+        dataset: Data set's name.
+        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
+        image_size: `[height, width]`, or `None`.
+        split: The split.
+        limit: Number of images, or `None` for all.
+
+    Returns:
+        A `soar_tf.datasets.Split`.
+
+    Raises:
+        InputError: If the data cannot be loaded or does not fit.
+    """
+    data = dataset_for(models, dataset, data_dir=data_dir, image_size=image_size, split=split)
+    return data[split] if limit is None else data[split].take(limit)
+
+
+def dataset_for(models, dataset, *, data_dir, image_size, split):
+    """Loads a data set with this one split; for its arguments see `examples_for`."""
+    folders = [model.config["data_dir"] for model in models.values() if "data_dir" in model.config]
+    carved = {
+        name: model.config.get("validation_images")
+        for name, model in models.items()
+        if model.config.get("dataset") == dataset
+    }
+    if split != "test" and len(set(carved.values())) > 1:
+        raise InputError(
+            f"`split` must be test for models that set other images apart for validation: "
+            f"`validation_images` is {carved}. Received: {split!r}."
+        )
+    data = datasets.load(
+        dataset,
+        data_dir=data_dir or (folders[0] if folders else None),
+        splits=(split,),
+        validation_images=next(iter(carved.values()), None),
+        image_size=tuple(image_size) if image_size else None,
+    )
+    for name, model in models.items():
+        check_fits(model, data.image_shape, data.num_classes, name)
+    return data
+
+
+def network_path(path, argument="init_from"):
+    """The `.keras` file of a run directory or of `zoo:NAME`, or `path` itself.
+
+    Raises:
+        InputError: If there is no such file or run; it calls the path `argument`.
+    """
+    path = zoo.located(path)
+    if not path.exists():
+        raise InputError(f"`{argument}` {path} does not exist.")
+    if zoo.is_entry(path):
+        return path / zoo.NETWORK
+    if path.is_dir():
+        if not run_directory.is_run(path):
+            raise InputError(
+                f"`{argument}` must be a run directory, a .keras file or zoo:NAME. "
+                f"Received: {path}."
+            )
+        return _finished(path)
+    return path
+
+
+def _finished(path):
+    if not (path / run_directory.NETWORK).is_file():
+        raise InputError(f"The run in {path} is not finished; repeat its command to finish it.")
+    return path / run_directory.NETWORK
+
+
+def _load_run(path):
+    config = read_toml(path / run_directory.CONFIG)
+    loaded = loading.from_network(load_network(_finished(path)), path)
+    return dataclasses.replace(loaded, config=config)

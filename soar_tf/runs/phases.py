@@ -1,0 +1,180 @@
+"""One phase of a training run: a method, trained for its epochs with a checkpoint after each."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import sys
+
+import keras
+
+from soar_tf import datasets, files, methods
+from soar_tf.runs import checkpoints, optimizers, run_directory
+from soar_tf.runs.callbacks import averaging
+from soar_tf.runs.callbacks import CollapseNotice
+from soar_tf.runs.callbacks import PhaseProgress
+from soar_tf.runs.selection import Selection, validation_callbacks
+from soar_tf.training import RobustModel, strategies
+from soar_tf.training.losses import default_loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One training phase: a method, and how long and how fast it trains.
+
+    Attributes:
+        number: Its place in the run, from 0 on.
+        name: What log and messages call it.
+        method: The `Method`.
+        epochs: Number of epochs.
+        learning_rate: Peak learning rate.
+        drops: Where the paper's schedule drops, as fractions of the phase.
+        last: Whether it is the run's last phase, the one that early stopping and the choice of the
+            best epoch are for.
+        callbacks: Further Keras callbacks.
+    """
+
+    number: int
+    name: str
+    method: methods.Method
+    epochs: int
+    learning_rate: float
+    drops: tuple
+    last: bool
+    callbacks: list = dataclasses.field(default_factory=list)
+
+    def model(self, network, config, strategy, total_steps):
+        """The compiled `RobustModel`, its optimizer built."""
+        rate = optimizers.learning_rate(
+            config.lr_schedule, self.learning_rate, total_steps, self.drops
+        )
+        with strategies.scope(strategy):
+            model = RobustModel(
+                network, self.method, seed=self.seed(config), micro_batch=config.micro_batch
+            )
+            model.compile(
+                optimizers.optimizer(
+                    config.optimizer,
+                    rate,
+                    config.weight_decay,
+                    config.weight_decay_type,
+                    config.ema,
+                ),
+                loss=default_loss(config.label_smoothing),
+                metrics=["accuracy"],
+                jit_compile="auto" if config.jit is None else config.jit,
+            )
+            model.optimizer.build(model.trainable_variables)
+        return model
+
+    def seed(self, config):
+        """The phase's seed: phases must not repeat each other's order and noise."""
+        return config.seed * 1000 + self.number
+
+    def train(self, folder, network, dataset, config, progress, *, resumed, strategy, verbose):
+        """Trains, from the state of the checkpoint `resumed` on if there is one.
+
+        Args:
+            folder: The `RunDirectory`.
+            network: The network; it holds the result afterwards.
+            dataset: The run's `soar_tf.datasets.Dataset`.
+            config: The resolved `TrainConfig`.
+            progress: The run's progress, see `checkpoints`; extended in place.
+            resumed: Path of a checkpoint of this phase, or `None`.
+            strategy: The distribution strategy, or `None`.
+            verbose: Keras's verbosity.
+
+        Raises:
+            DivergedError: If the loss becomes NaN or infinite; `network` is the last good one then,
+                if an epoch of this phase was good.
+        """
+        epoch = 0 if resumed is None else progress["epoch"]
+        state = progress.get("selection") if resumed is not None else None
+        selection = Selection.of(config, state) if self.last else None
+        pipeline, steps = self._pipeline(dataset, config, epoch)
+        model = self.model(network, config, strategy, steps * self.epochs)
+        if resumed is not None:
+            checkpoints.load(model, resumed)
+        if epoch < self.epochs and not (state or {}).get("stopped"):
+            if verbose:
+                print(f"Phase {self.name}: epochs {epoch + 1} to {self.epochs}", file=sys.stderr)
+            callbacks = self._callbacks(folder, dataset, config, progress, selection)
+            if verbose:
+                callbacks.append(PhaseProgress(self.name, epoch))
+                callbacks.append(CollapseNotice(self.name, dataset.num_classes))
+            try:
+                self._fit(model, pipeline, dataset, epoch, steps, callbacks, verbose)
+            except checkpoints.DivergedError:
+                self._load_last_good(folder, model)
+                raise
+        if self.last and (config.keep_best or (progress.get("selection") or {}).get("fell")):
+            best = checkpoints.load_best(folder / run_directory.CHECKPOINTS, model, progress)
+            folder.update_manifest(
+                best={"epoch": best, config.monitor: progress["selection"]["best"]}
+            )
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+
+    def _pipeline(self, dataset, config, epoch):
+        train = dataset["train"]
+        if config.limit is not None:
+            train = train.take(config.limit)
+        return datasets.training_pipeline(
+            train,
+            config.batch_size,
+            seed=self.seed(config),
+            epochs=self.epochs,
+            initial_epoch=epoch,
+            augment=dataset.augment if config.augment is None else config.augment,
+        )
+
+    def _callbacks(self, folder, dataset, config, progress, selection):
+        judging = [*(validation_callbacks(config, dataset) if self.last else ()), *self.callbacks]
+        return [
+            keras.callbacks.TerminateOnNaN(),
+            *averaging.on_average(config.ema, judging),
+            *([selection] if selection else ()),
+            checkpoints.CheckpointEachEpoch(
+                folder / run_directory.CHECKPOINTS,
+                (self.number, self.name),
+                progress,
+                lambda rows: write_log(folder / run_directory.LOG, rows),
+                selection,
+            ),
+        ]
+
+    def _fit(self, model, pipeline, dataset, epoch, steps, callbacks, verbose):
+        # Keras draws its progress bars on stdout, which belongs to results.
+        with contextlib.redirect_stdout(sys.stderr):
+            model.fit(
+                pipeline,
+                validation_data=_validation_data(dataset),
+                epochs=self.epochs,
+                initial_epoch=epoch,
+                steps_per_epoch=steps,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=verbose,
+            )
+
+    def _load_last_good(self, folder, model):
+        path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
+        if path is not None and progress["phase"] == self.number:
+            checkpoints.load(model, path)
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def _validation_data(dataset):
+    """The validation images in batches, or `None` for a run that keeps none."""
+    if "validation" not in dataset.splits:
+        return None
+    return datasets.evaluation_pipeline(dataset["validation"], 256)
+
+
+def write_log(path, rows):
+    """Writes the log's rows as CSV, atomically; phases may have different columns."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_text(path, text.getvalue())

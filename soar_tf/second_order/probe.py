@@ -1,0 +1,292 @@
+"""A numerical probe: is a layer's second-order gradient the derivative of its first-order one?
+
+The layer itself is called, not a copy, so that layers without a config can be probed: its
+variables' values are replaced by float64 tensors in a `keras.StatelessScope`, and its compute
+dtype is float64 for the length of the call.
+"""
+
+import contextlib
+import dataclasses
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.models import Functional
+
+from soar_tf.models.precision import compute_dtype
+from soar_tf.second_order import replacements
+
+DRAWS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """How finely a dtype can measure: the steps of the finite differences and the tolerances."""
+
+    dtype: str
+    steps: tuple
+    tolerance: float
+    agreement: float
+
+
+# Two steps tell a wrong gradient (both differences agree with each other) from a kink that the
+# finite difference crosses, or from a call that rounds to a coarser dtype inside.
+PRECISIONS = (
+    Precision("float64", (1e-6, 1e-7), 1e-4, 1e-3),
+    Precision("float32", (1e-2, 3e-3), 2e-2, 5e-2),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A probe's outcome: a verdict of `second_order_check`, and what led to it."""
+
+    verdict: str
+    relative_error: float | None = None
+    note: str = ""
+    replaced: frozenset = frozenset()
+
+
+def probe(layer, args, kwargs, *, xla=True):
+    """Compares a layer's second-order gradient with differences of its first-order gradient.
+
+    A smooth function L of the outputs, with curvature of its own, is differentiated by the layer's
+    float inputs; the inner product of that gradient with random numbers, by inputs and weights.
+    Both come as gradient tapes compute them, and are taken along a random direction of (inputs,
+    weights), in which the first-order gradient is differenced as well.
+
+    Args:
+        layer: A built layer, model or operation.
+        args: The positional arguments of a call of it, eager tensors among them.
+        kwargs: The keyword arguments of that call.
+        xla: Whether max-pooling is replaced, see `second_order.exact`.
+
+    Returns:
+        A `Finding` with verdict `"exact"`, `"wrong"`, `"missing"` or `"unchecked"`.
+    """
+    finding = None
+    for precision in PRECISIONS:
+        with replacements.exact(xla=xla) as used:
+            finding = _measure(layer, (args, kwargs), precision)
+        if finding.verdict != "unchecked":
+            return dataclasses.replace(finding, replaced=frozenset(used))
+    return finding
+
+
+def _measure(layer, call, precision):
+    error = None
+    for draw in range(DRAWS):
+        trial = _Trial(layer, call, precision.dtype, np.random.default_rng(draw))
+        try:
+            trial.prepare()
+        except LookupError as missing:
+            return Finding("missing", note=_entry(missing))
+        except Exception as failure:
+            return Finding(
+                "unchecked", note=f"its call fails in {precision.dtype}: {_short(failure)}"
+            )
+        if not trial.inputs:
+            return Finding("exact", note="no float input, so no input gradient passes it")
+        try:
+            automatic = trial.automatic()
+        except Exception as failure:
+            return Finding("missing", note=_entry(failure))
+        differences = [trial.difference(step) for step in precision.steps]
+        scale = max(abs(automatic), *map(abs, differences), trial.floor)
+        errors = [abs(automatic - difference) / scale for difference in differences]
+        error = min(errors) if error is None else min(error, *errors)
+        if error <= precision.tolerance:
+            note = "" if trial.connected else "no gradient passes it"
+            return Finding("exact", error, note)
+        if abs(differences[0] - differences[1]) <= precision.agreement * scale:
+            return Finding("wrong", error)
+    return Finding("unchecked", error, "its gradient is too rough for a finite difference")
+
+
+class _Trial:
+    """One random function L, one random direction."""
+
+    def __init__(self, layer, call, dtype, generator):
+        self.layer, self.call, self.dtype, self.generator = layer, call, dtype, generator
+        self.flat = tf.nest.flatten(call)
+        self.inputs = [i for i, value in enumerate(self.flat) if _is_float(value)]
+        self.weights = [w for w in getattr(layer, "trainable_variables", []) if _is_float(w)]
+        self.fixed = [
+            (w, tf.cast(w.value, dtype))
+            for w in getattr(layer, "non_trainable_variables", [])
+            if _is_float(w)
+        ]
+
+    def prepare(self):
+        """Draws the point, the direction and L, and calls the layer once."""
+        values = [self.flat[i] for i in self.inputs] + [w.value for w in self.weights]
+        draw = self._normal
+        scales = [_spread(value) for value in values]
+        # Recorded activations have ties and exact zeros, where pooling and ReLU have kinks.
+        self.point = [
+            tf.cast(value, self.dtype) + 0.1 * scale * tf.abs(draw(value.shape))
+            for value, scale in zip(values, scales, strict=True)
+        ]
+        self.direction = [
+            scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
+        ]
+        outputs = self._outputs(self.point)
+        self.heads = [(draw(y.shape), 3.0 * draw(y.shape), 1.0 / _spread(y)) for y in outputs]
+        self.projections = [
+            scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
+        ][: len(self.inputs)]
+        first = self._first_order(self.point)
+        self.connected = any(gradient is not None for gradient in first)
+        self.floor = 1e-6 * self._size(first) + 1e-30
+
+    def automatic(self):
+        """The derivative along the direction, as nested gradient tapes give it."""
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self.point)
+            projected = self._projected(self.point)
+        gradients = tape.gradient(projected, self.point)
+        return sum(
+            float(tf.reduce_sum(tf.convert_to_tensor(gradient) * along))
+            for gradient, along in zip(gradients, self.direction, strict=True)
+            if gradient is not None
+        )
+
+    def difference(self, step):
+        """The same derivative, as a central difference of first-order gradients."""
+        ahead, behind = (
+            self._projected(
+                [p + sign * step * d for p, d in zip(self.point, self.direction, strict=True)]
+            )
+            for sign in (1.0, -1.0)
+        )
+        return float(ahead - behind) / (2 * step)
+
+    def _normal(self, shape):
+        return tf.constant(self.generator.standard_normal(shape), self.dtype)
+
+    def _outputs(self, point):
+        flat = list(self.flat)
+        for position, value in zip(self.inputs, point, strict=False):
+            flat[position] = value
+        args, kwargs = tf.nest.pack_sequence_as(self.call, flat)
+        values = point[len(self.inputs) :]
+        mapping = [*zip(self.weights, values, strict=True), *self.fixed]
+        with _computing_in(self.layer, self.dtype, mapping):
+            outputs = self.layer(*args, **kwargs)
+        return [tf.cast(y, self.dtype) for y in tf.nest.flatten(outputs) if _is_float(y)]
+
+    def _first_order(self, point):
+        inputs = point[: len(self.inputs)]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(inputs)
+            total = tf.add_n(
+                [
+                    tf.reduce_sum(factor * tf.sin(y * scale + phase))
+                    for y, (factor, phase, scale) in zip(
+                        self._outputs(point), self.heads, strict=True
+                    )
+                ]
+                or [tf.zeros([], self.dtype)]
+            )
+        return tape.gradient(total, inputs)
+
+    def _projected(self, point):
+        products = [
+            tf.reduce_sum(tf.convert_to_tensor(gradient) * projection)
+            for gradient, projection in zip(self._first_order(point), self.projections, strict=True)
+            if gradient is not None
+        ]
+        return tf.add_n(products or [tf.zeros([], self.dtype)])
+
+    def _size(self, gradients):
+        """The typical size of the projected gradient."""
+        squares = [
+            float(tf.reduce_sum(tf.square(tf.convert_to_tensor(gradient) * projection)))
+            for gradient, projection in zip(gradients, self.projections, strict=True)
+            if gradient is not None
+        ]
+        return sum(squares) ** 0.5
+
+
+@contextlib.contextmanager
+def _computing_in(layer, dtype, mapping):
+    """Context in which `layer` computes in `dtype` with other values of its variables."""
+    layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else []
+    # A sequential model calls a functional one that is no layer of it. Both cast what they are
+    # given to the dtype of their `Input`, whatever their policy.
+    functional = [getattr(inner, "_functional", None) or inner for inner in layers]
+    patches = [(inner, "_convert_inputs_to_tensors", list) for inner in functional]
+    patches = [patch for patch in patches if isinstance(patch[0], Functional)]
+    models = [inner for inner in layers if isinstance(inner, keras.Sequential)]
+    patches += [(inner, "_convert_input_args", False) for inner in models]
+    scope = keras.StatelessScope()
+    # Not by the constructor, which casts to the variables' own dtype.
+    scope.state_mapping.update({id(variable): value for variable, value in mapping})
+    with contextlib.ExitStack() as stack:
+        for inner, name, value in patches:
+            stack.enter_context(instance_attribute(inner, name, value))
+        stack.enter_context(compute_dtype(layers, dtype))
+        stack.enter_context(scope)
+        yield
+
+
+@contextlib.contextmanager
+def instance_attribute(instance, name, value):
+    """Context in which an attribute of one object differs, past Keras's attribute tracking."""
+    attributes = instance.__dict__
+    before = {name: attributes[name]} if name in attributes else {}
+    try:
+        attributes[name] = value
+        yield
+    finally:
+        del attributes[name]
+        attributes.update(before)
+
+
+def operations(layer, args, kwargs, *, xla=True):
+    """The types of the TensorFlow operations that a call of `layer` consists of, without running.
+
+    Functions with a gradient of their own count as an operation `"CustomGradient"`.
+    """
+
+    def call(*tensors):
+        given = iter(tensors)
+        flat = [next(given) if tf.is_tensor(v) else v for v in tf.nest.flatten((args, kwargs))]
+        args_, kwargs_ = tf.nest.pack_sequence_as((args, kwargs), flat)
+        with replacements.exact(xla=xla):
+            return layer(*args_, **kwargs_)
+
+    tensors = [v for v in tf.nest.flatten((args, kwargs)) if tf.is_tensor(v)]
+    graph = tf.function(call, autograph=False).get_concrete_function(*tensors).graph
+    nodes = list(graph.as_graph_def().node)
+    for function in graph.as_graph_def().library.function:
+        nodes.extend(function.node_def)
+    found = {node.op for node in nodes}
+    if any("_gradient_op_type" in node.attr for node in nodes):
+        found.add("CustomGradient")
+    return found
+
+
+def _is_float(value):
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not (tf.is_tensor(value) or isinstance(value, keras.Variable)):
+        return False
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(dtype))
+
+
+def _spread(value):
+    """The root mean square of a tensor, a positive float."""
+    size = float(tf.sqrt(tf.reduce_mean(tf.square(tf.cast(value, tf.float64)))))
+    return size if 1e-3 < size < 1e12 else 1.0
+
+
+def _entry(error):
+    """The operation that lacks a gradient, or the error's first line."""
+    found = re.search(r"no entry for: (\w+)", str(error))
+    return found.group(1) if found else _short(error)
+
+
+def _short(error):
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:100] if lines else ''}"

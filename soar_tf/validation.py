@@ -1,0 +1,177 @@
+"""Checks of arguments, with the wording that every check shares; see `soar_tf.errors`."""
+
+import contextlib
+import contextvars
+import math
+import re
+from collections.abc import Iterable
+from fractions import Fraction
+
+from soar_tf.errors import InputError, unknown
+
+# The policies that a network can be trained in.
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+_TENSORS = contextvars.ContextVar("tensors", default=False)
+
+
+@contextlib.contextmanager
+def tensors_as_numbers():
+    """Context in which scalar tensors pass for numbers: a schedule's, checked when it was made."""
+    token = _TENSORS.set(True)
+    try:
+        yield
+    finally:
+        _TENSORS.reset(token)
+
+
+def _is_tensor(value):
+    return _TENSORS.get() and hasattr(value, "dtype")
+
+
+def parse_number(value: object, argument: str) -> float:
+    """Reads a finite number; fractions such as `"8/255"` are accepted.
+
+    Args:
+        value: An int, a float or a string such as `"0.03"` or `"8/255"`.
+        argument: The argument's name, for the error.
+
+    Returns:
+        The number as a float.
+
+    Raises:
+        InputError: If `value` is not a finite number.
+
+    Example:
+
+    >>> from soar_tf.validation import parse_number
+    >>> round(parse_number("8/255", "epsilon"), 6)
+    0.031373
+    """
+    if _is_tensor(value):
+        return value  # type: ignore[return-value] # a schedule's value inside a graph
+    try:
+        number = _fraction(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise InputError(
+            f"`{argument}` must be a finite number, or a fraction such as '8/255'. "
+            f"Received: {value!r}."
+        )
+    return number
+
+
+# Fraction("1e999999999") would write out a billion digits.
+_NUMBER = re.compile(r"[-+]?[\d.]{1,40}(e[-+]?\d{1,3})?(/\d{1,40})?", re.ASCII | re.IGNORECASE)
+
+
+def _fraction(text):
+    text = text.replace(" ", "")
+    return float(Fraction(text)) if _NUMBER.fullmatch(text) else math.nan
+
+
+def check_number(
+    value: object,
+    argument: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    exclusive: bool = False,
+    hint: str = "",
+) -> float:
+    """Reads a number (as `parse_number`) and checks its range.
+
+    Args:
+        value: The number as it came.
+        argument: The argument's name, for the error.
+        minimum: Smallest allowed value, or `None`.
+        maximum: Largest allowed value, or `None`.
+        exclusive: Whether `minimum` itself is refused.
+        hint: A sentence added to the error.
+
+    Returns:
+        The number as a float.
+
+    Raises:
+        InputError: If it is no finite number or lies outside the range.
+    """
+    number = parse_number(value, argument)
+    if _is_tensor(number) or _is_tensor(maximum):
+        return number
+    too_small = minimum is not None and (number < minimum or (exclusive and number == minimum))
+    if too_small or (maximum is not None and number > maximum):
+        bounds = []
+        if minimum is not None:
+            bounds.append(f"{'>' if exclusive else '>='} {minimum:g}")
+        if maximum is not None:
+            bounds.append(f"<= {maximum:g}")
+        tail = f" {hint}" if hint else ""
+        raise InputError(f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}")
+    return number
+
+
+def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
+    """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
+    if _is_tensor(value):
+        raise InputError(f"`{argument}` must be an integer, which no schedule can change.")
+    number = parse_number(value, argument)
+    if number != int(number):
+        raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
+    check_number(value, argument, minimum=minimum)
+    return int(number)
+
+
+def check_choice(value: object, argument: str, choices: Iterable[str]) -> str:
+    """Checks that `value` is one of `choices`; the error names the nearest match."""
+    if value not in (names := list(choices)):
+        raise unknown(f"`{argument}`", value, names)
+    return value
+
+
+def check_boolean(value: object, argument: str) -> bool:
+    """Reads a boolean; the strings `"true"` and `"false"` are accepted (for `--method-arg`)."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise InputError(f"`{argument}` must be true or false. Received: {value!r}.")
+
+
+def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") -> float:
+    """Reads a perturbation radius in units of the pixel range [0, 1].
+
+    An l-infinity radius above 1 can only be a figure on the 0-255 scale, so it is refused.
+    """
+    maximum = 1.0 if norm == "linf" else None
+    hint = ""
+    if _is_tensor(value):
+        return value  # type: ignore[return-value] # a schedule's value inside a graph
+    if maximum is not None and parse_number(value, argument) > maximum:
+        hint = f"Pixels lie in [0, 1]: write {parse_number(value, argument):g}/255 for 0-255."
+    return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)
+
+
+def pixels_outside(argument: str, low: object, high: object) -> str:
+    """The sentence for pixels outside [0, 1]."""
+    return (
+        f"`{argument}` must hold pixels in [0, 1]. Received values from {low} to {high}; "
+        "divide 0-255 images by 255."
+    )
+
+
+def check_pixels(x, argument: str = "x") -> None:
+    """Refuses an array with pixels outside [0, 1], or none at all.
+
+    Args:
+        x: NumPy array of images, float.
+        argument: The argument's name, for the error.
+
+    Raises:
+        InputError: If `x` is empty, holds NaN or lies outside [0, 1].
+    """
+    if x.size == 0:
+        raise InputError(f"`{argument}` must hold at least one image. Received shape {x.shape}.")
+    low, high = float(x.min()), float(x.max())
+    if not (low >= 0.0 and high <= 1.0):
+        raise InputError(pixels_outside(argument, f"{low:g}", f"{high:g}"))
