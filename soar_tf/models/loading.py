@@ -52,10 +52,10 @@ def load(path, argument="model", *, trust=False):
     Example:
 
     >>> import soar_tf, tempfile
-    >>> from soar_tf import model_files
+    >>> from soar_tf.models import loading
     >>> folder = tempfile.mkdtemp() + "/saved_model"
     >>> soar_tf.export(soar_tf.networks.mlp(), folder)
-    >>> model_files.load(folder).num_classes
+    >>> loading.load(folder).num_classes
     10
     """
     given, path = str(path), zoo.located(path)
@@ -93,8 +93,8 @@ def load_network(path, argument="model"):
     >>> import soar_tf, tempfile
     >>> path = tempfile.mkdtemp() + "/mlp.keras"
     >>> soar_tf.networks.mlp().save(path)
-    >>> from soar_tf import model_files
-    >>> model_files.load_network(path).name
+    >>> from soar_tf.models import loading
+    >>> loading.load_network(path).name
     'mlp'
     """
     from soar_tf.models import networks
@@ -121,8 +121,8 @@ def from_network(network, name, argument="model"):
     Example:
 
     >>> import soar_tf
-    >>> from soar_tf import model_files
-    >>> model_files.from_network(soar_tf.networks.mlp(), "mine").input_shape
+    >>> from soar_tf.models import loading
+    >>> loading.from_network(soar_tf.networks.mlp(), "mine").input_shape
     (8, 8, 1)
     """
     import tensorflow as tf
@@ -159,8 +159,8 @@ def as_network(network, argument="network", *, trust=False):
     >>> import soar_tf, tempfile
     >>> path = tempfile.mkdtemp() + "/mlp.keras"
     >>> soar_tf.networks.mlp().save(path)
-    >>> from soar_tf import model_files
-    >>> model_files.as_network(path).output_shape
+    >>> from soar_tf.models import loading
+    >>> loading.as_network(path).output_shape
     (None, 10)
     """
     if not isinstance(network, (str, os.PathLike)):

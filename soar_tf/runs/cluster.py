@@ -108,7 +108,7 @@ def read(strategy, hosts=None, rank=None, tf_config=None):
 
     Example:
 
-    >>> from soar_tf import cluster
+    >>> from soar_tf.runs import cluster
     >>> cluster.read("multi-worker", "a:2222,b:2222", 1).hosts
     ('a:2222', 'b:2222')
     """

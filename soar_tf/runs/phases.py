@@ -10,9 +10,7 @@ import keras
 
 from soar_tf import datasets, files, methods
 from soar_tf.runs import checkpoints, optimizers, run_directory
-from soar_tf.runs.callbacks import averaging
-from soar_tf.runs.callbacks import CollapseNotice
-from soar_tf.runs.callbacks import PhaseProgress
+from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, on_average
 from soar_tf.runs.selection import Selection, validation_callbacks
 from soar_tf.training import RobustModel, strategies
 from soar_tf.training.losses import default_loss
@@ -131,7 +129,7 @@ class Phase:
         judging = [*(validation_callbacks(config, dataset) if self.last else ()), *self.callbacks]
         return [
             keras.callbacks.TerminateOnNaN(),
-            *averaging.on_average(config.ema, judging),
+            *on_average(config.ema, judging),
             *([selection] if selection else ()),
             checkpoints.CheckpointEachEpoch(
                 folder / run_directory.CHECKPOINTS,

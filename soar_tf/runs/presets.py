@@ -51,7 +51,7 @@ def get(name):
 
     Example:
 
-    >>> from soar_tf import presets
+    >>> from soar_tf.runs import presets
     >>> presets.get("soar-batch-mean").settings["method"]
     'soar'
     """

@@ -43,9 +43,9 @@ def exact(*, xla=True):
     Example:
 
     >>> import keras
-    >>> from soar_tf.ops import second_order
+    >>> from soar_tf.second_order import replacements
     >>> layer = keras.layers.MaxPooling2D(2)
-    >>> with second_order.exact() as used:
+    >>> with replacements.exact() as used:
     ...     layer(keras.ops.reshape(keras.ops.arange(4.0), (1, 2, 2, 1))).numpy().item()
     3.0
     >>> used

@@ -74,7 +74,7 @@ def ladder(gradient, hessian, epsilon):
     Example:
 
     >>> import tensorflow as tf
-    >>> from soar_tf.ops import bounds
+    >>> from soar_tf.theory import bounds
     >>> g, a = tf.constant([[3.0, 4.0]], tf.float64), tf.zeros([1, 2, 2], tf.float64)
     >>> rungs = bounds.ladder(g, a, 0.1)  # a linear loss: 0.1 * (3 + 4), then 0.1 * sqrt(2) * 5
     >>> round(float(rungs["box"][0]), 3), round(float(rungs["ball"][0]), 3)
@@ -240,7 +240,7 @@ def expected_norm(matrix):
     Example:
 
     >>> import tensorflow as tf
-    >>> from soar_tf.ops import bounds
+    >>> from soar_tf.theory import bounds
     >>> round(float(bounds.expected_norm(tf.ones([1, 1, 1], tf.float64))[0]) ** 2, 6)  # 2 / pi
     0.63662
     """
