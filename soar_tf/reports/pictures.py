@@ -13,8 +13,8 @@ from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import radius_text
 from soar_tf.models import zoo
 from soar_tf.plots.figures import new_figure
-from soar_tf.reports import output
 from soar_tf.reports import transfer as transfer_experiment
+from soar_tf.reports.output import ADVERSARIAL, JSON, check_folder
 from soar_tf.runs import run_directory
 
 _GRID = 8  # images in a grid
@@ -38,7 +38,7 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
             written, or if matplotlib is not installed.
     """
     new_figure(1, 1)  # refuses a missing matplotlib
-    output.check_folder(output, "output")
+    check_folder(output, "output")
     found = [(_name(source, sources), *_read(zoo.located(source))) for source in sources]
     drawn = list(_figures(found))
     if surface_images is not None:
@@ -63,7 +63,7 @@ def _figures(found):
     for name, kind, value, path in found:
         if kind == "transfer":
             yield f"transfer-{_slug(name)}", transfer_experiment.heat_map(value)
-        examples = path.parent / output.ADVERSARIAL
+        examples = path.parent / ADVERSARIAL
         if kind == "report" and examples.is_file():
             yield f"adversarial-examples-{_slug(name)}", _grid(examples)
 
@@ -75,7 +75,7 @@ def _read(path):
     if zoo.is_entry(path):
         return "log", zoo.read_card(path).get("training", []), path / zoo.CARD
     if path.is_dir():
-        names = (run_directory.LOG, output.JSON, transfer_experiment.JSON)
+        names = (run_directory.LOG, JSON, transfer_experiment.JSON)
         files = [path / name for name in names if (path / name).is_file()]
         if not files:
             raise InputError(f"`run` {path} holds none of {', '.join(names)}.")
@@ -90,7 +90,7 @@ def _read(path):
     if {"white_box", "sources", "targets", "accuracy"} <= keys:
         return "transfer", value, path
     if {"worst_case_accuracy", "attacks", "n"} <= keys:
-        if "curve" not in value and not (path.parent / output.ADVERSARIAL).is_file():
+        if "curve" not in value and not (path.parent / ADVERSARIAL).is_file():
             raise InputError(
                 f"`run` {path} holds no curve and no adversarial images to draw; evaluate with "
                 "--curve or --save-adversarial."
