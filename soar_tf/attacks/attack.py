@@ -7,6 +7,7 @@ import tensorflow as tf
 from soar_tf.models.precision import in_float32
 from soar_tf.ops import losses, norms, projections, random
 from soar_tf.registry import Configurable
+from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_choice, check_epsilon, check_integer
 
 
@@ -37,6 +38,11 @@ class Attack(Configurable):
         self.norm = check_choice(norm, "norm", self.norms)
         self.epsilon = check_epsilon(epsilon, norm=norm)
         self.bounds = tuple(float(bound) for bound in bounds)
+
+    @property
+    def threat_model(self):
+        """The attack's `soar_tf.threat_model.ThreatModel`; `None` for transformations."""
+        return None if self.norm is None else ThreatModel(self.norm, self.epsilon, self.bounds)
 
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
         """Perturbs a batch with a fixed amount of work.

@@ -8,6 +8,7 @@ import tensorflow as tf
 from soar_tf.errors import InputError
 from soar_tf.methods import schedules
 from soar_tf.registry import Configurable
+from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_number, tensors_as_numbers
 
 
@@ -70,6 +71,16 @@ class Method(Configurable):
     def get_config(self):
         """The constructor's arguments as plain values; a schedule as its text."""
         return {**super().get_config(), **{k: str(v) for k, v in self.schedules.items()}}
+
+    @property
+    def threat_model(self):
+        """The `soar_tf.threat_model.ThreatModel` that the method trains for, or `None`.
+
+        Of a radius that grows during training it has the last value.
+        """
+        if getattr(self, "epsilon", None) is None:
+            return None
+        return ThreatModel(getattr(self, "norm", "linf"), self.epsilon)
 
     @property
     def schedules_count_epochs(self):

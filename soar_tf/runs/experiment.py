@@ -14,12 +14,12 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, registry
-from soar_tf.models import networks, saved_model
 from soar_tf.errors import InputError, RunError
+from soar_tf.models import networks, saved_model
+from soar_tf.models.precision import saved_in_float32, set_precision
 from soar_tf.runs import checkpoints, models, provenance, run_directory, workers
 from soar_tf.runs.phases import Phase, write_log
 from soar_tf.runs.selection import validation_callbacks
-from soar_tf.models.precision import saved_in_float32, set_precision
 from soar_tf.training import strategies
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100

@@ -3,17 +3,26 @@
 import dataclasses
 from pathlib import Path
 
-from soar_tf import datasets
-from soar_tf.models import loading, zoo
-from soar_tf.runs.config import read_toml
+from soar_tf import datasets, methods
+from soar_tf.datasets import defaults
 from soar_tf.errors import InputError
-from soar_tf.runs import run_directory
+from soar_tf.models import loading, zoo
 from soar_tf.models.loading import LoadedModel, load_network
+from soar_tf.runs import run_directory
+from soar_tf.runs.config import read_toml
+from soar_tf.threat_model import ThreatModel
 
 __all__ = [
-    "LoadedModel", "check_fits", "dataset_for", "examples_for", "load", "load_network",
+    "LoadedModel",
+    "check_fits",
+    "dataset_for",
+    "examples_for",
+    "load",
+    "load_network",
     "network_path",
-]  # fmt: skip
+    "threat_model",
+    "trained_for",
+]
 
 
 def load(path, *, trust=False):
@@ -91,6 +100,55 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
     """
     data = dataset_for(models, dataset, data_dir=data_dir, image_size=image_size, split=split)
     return data[split] if limit is None else data[split].take(limit)
+
+
+def threat_model(loaded, dataset, norm=None, epsilon=None):
+    """The threat model to judge models in: what is given, else theirs, else the data set's.
+
+    Args:
+        loaded: The `LoadedModel`s that are judged.
+        dataset: Data set's name.
+        norm: `"linf"`, `"l2"`, `"l1"`, or `None`: that of the models' training.
+        epsilon: Radius, or `None`: that of the models' training, if the norm is.
+
+    Returns:
+        A `soar_tf.threat_model.ThreatModel`.
+
+    Raises:
+        InputError: If the models were trained for different ones and nothing else was given, or if
+            no radius is known.
+    """
+    trained = {trained_for(model.config): None for model in loaded}
+    trained = [threat for threat in trained if threat is not None]
+    if norm is None and epsilon is None and len(trained) > 1:
+        raise InputError(
+            "`norm` and `epsilon` are needed: the models were trained for "
+            f"{' and '.join(map(str, trained))}."
+        )
+    if norm is None:
+        norm = trained[0].norm if trained else "linf"
+    if epsilon is not None:
+        return ThreatModel(norm, epsilon)
+    same = [threat for threat in trained if threat.norm == norm]
+    return same[0] if same else defaults.threat_model(dataset, norm)
+
+
+def trained_for(config):
+    """The threat model of a run's configuration.
+
+    Args:
+        config: The configuration as a dictionary, `{}` for models that have none.
+
+    Returns:
+        A `soar_tf.threat_model.ThreatModel`; `None` if the method has none, such as standard
+        training, or is not installed here.
+    """
+    if "method" not in config:
+        return None
+    try:
+        return methods.get(config["method"], **config.get("method_args", {})).threat_model
+    except InputError:
+        return None
 
 
 def dataset_for(models, dataset, *, data_dir, image_size, split):

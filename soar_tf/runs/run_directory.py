@@ -8,8 +8,8 @@ from pathlib import Path
 import tomli_w
 
 from soar_tf import files, methods
-from soar_tf.runs.config import read_toml
 from soar_tf.errors import InputError
+from soar_tf.runs.config import read_toml
 
 NETWORK = "model.keras"
 STANDARD = "standard.keras"

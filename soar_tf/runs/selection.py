@@ -5,9 +5,9 @@ import sys
 import keras
 
 from soar_tf import attacks, methods
+from soar_tf.callbacks import RobustAccuracy
 from soar_tf.datasets import defaults
 from soar_tf.runs.config import ROBUST_MONITOR
-from soar_tf.callbacks import RobustAccuracy
 
 
 class Selection(keras.callbacks.EarlyStopping):

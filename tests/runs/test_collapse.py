@@ -5,9 +5,9 @@ import math
 import pytest
 
 from soar_tf import methods
-from soar_tf.runs.config import TrainConfig
 from soar_tf.errors import InputError
 from soar_tf.runs.callbacks import CollapseNotice
+from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.experiment import Experiment
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from soar_tf.runs.callbacks import PhaseProgress
 from soar_tf.formatting import duration_text
+from soar_tf.runs.callbacks import PhaseProgress
 
 
 def _run(ends, epochs, capsys, initial_epoch=0):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from soar_tf import methods
-from soar_tf.runs import config, presets
 from soar_tf.errors import InputError
+from soar_tf.runs import config, presets
 
 ROOT = Path(__file__).parents[2]
 

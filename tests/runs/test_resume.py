@@ -17,9 +17,9 @@ from click.testing import CliRunner
 import soar_tf
 from soar_tf import methods, registry
 from soar_tf.cli.main import main
-from soar_tf.runs.config import TrainConfig
 from soar_tf.errors import InputError, RunError
 from soar_tf.runs import checkpoints, experiment, provenance
+from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.run_directory import RunDirectory
 
 STANDARD = (

@@ -1,0 +1,1 @@
+"""Training runs: configurations, directories, checkpoints and provenance."""
