@@ -10,6 +10,7 @@ import click
 from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError
 from soar_tf.runs import cluster as clusters
+from soar_tf.threat_model import NORMS
 from soar_tf.validation import parse_number
 
 
@@ -137,10 +138,16 @@ def attack_options(command):
         ),
         click.option("--limit", type=POSITIVE, help="Use the first N images only. [default: all]"),
         click.option(
+            "--norm",
+            type=click.Choice(NORMS),
+            help="Norm of the attacks that set none. [default: that of the run's training, else "
+            "linf]",
+        ),
+        click.option(
             "--epsilon",
             type=Number(),
-            help="Radius of the linf attacks that set none, in units of pixels in [0, 1]. "
-            "[default: the data set's usual one, 8/255 for CIFAR-10]",
+            help="Radius of the attacks that set none, in units of pixels in [0, 1]. [default: "
+            "that of the run's training, else the data set's usual one, 8/255 for CIFAR-10]",
         ),
         click.option(
             "--batch-size",

@@ -11,7 +11,7 @@ from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
-from soar_tf.formatting import percent, radius_text
+from soar_tf.formatting import percent
 from soar_tf.runs import cluster as clusters
 from soar_tf.runs import presets
 from soar_tf.runs.config import (
@@ -316,7 +316,12 @@ def summary_table(result):
         [row["phase"], *(percent(row[column]) for column in result["columns"])]
         for row in result["rows"]
     ]
-    threat = f"Linf {radius_text(result['epsilon'])}"
+    threats = {}
+    for attack, text in result["threats"].items():
+        threats.setdefault(text, []).append(attack)
+    threat = "; ".join(f"{', '.join(attacks)}: {text}" for text, attacks in threats.items())
+    if len(threats) == 1:
+        threat = next(iter(threats))
     return "\n".join(
         [
             params.table(rows, ["accuracy", *result["columns"]]),

@@ -55,12 +55,15 @@ class AdversarialExamples(EpochCallback):
 
     def __init__(self, x, y, attack, folder, every=1, seed=0, *, batch_size=256):
         super().__init__((x, y), every=every, seed=seed, batch_size=batch_size)
-        self.attack = attacks.get(attack)
+        self.attack, self._attack = attacks.get(attack), attack
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"`folder` {folder} cannot be made: {error.strerror}.") from None
+
+    def prepare(self, network):
+        self.attack = self.resolved(self._attack)
 
     def measure(self, epoch):
         x_adv = np.concatenate([

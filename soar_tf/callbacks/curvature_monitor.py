@@ -23,11 +23,13 @@ class CurvatureMonitor(EpochCallback):
     Args:
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
-        epsilon: Radius of the threat model, in units of the pixel range.
+        epsilon: Radius of the threat model, in units of the pixel range; `None`: that of the
+            `RobustModel`'s method, else 8/255.
         num_directions: Number m of directions; they are looped over, in one compiled graph.
         alpha: Largest finite-difference step h, an l2 distance.
         init: The point x': `"pgd1"`, `"random"` or `"zero"`, see `soar_tf.methods.SOAR`.
-        norm: Norm of the threat model, `"linf"` or `"l2"`.
+        norm: Norm of the threat model, `"linf"` or `"l2"`; `None`: that of the method, else
+            `"linf"`.
         every: Number of epochs from one measurement to the next.
         limit: Number of examples, the first ones; `None` takes all.
         seed: Seed of the directions, the steps and x'.
@@ -42,25 +44,30 @@ class CurvatureMonitor(EpochCallback):
     >>> digits = soar_tf.datasets.load("digits")["train"].take(32)
     >>> model = soar_tf.SOARModel(soar_tf.networks.mlp(width=0.1), epsilon=0.1)
     >>> model.compile("sgd")
-    >>> monitor = soar_tf.callbacks.CurvatureMonitor(digits, epsilon=0.1, num_directions=10)
+    >>> monitor = soar_tf.callbacks.CurvatureMonitor(digits, num_directions=10)
     >>> history = model.fit(digits.float_images(), digits.labels, verbose=0, callbacks=[monitor])
     >>> sorted(history.history)
     ['curvature_1', 'curvature_10', 'loss', 'penalty']
     """
 
     def __init__(
-        self, data, epsilon=8 / 255, num_directions=100, alpha=0.03, init="pgd1", norm="linf",
+        self, data, epsilon=None, num_directions=100, alpha=0.03, init="pgd1", norm=None,
         every=1, limit=256, seed=0, *, batch_size=256,
     ):  # fmt: skip
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
         alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
         # SOAR checks the others, and finds x'.
         h_min = min(curvature.MINIMUM_STEP, alpha)
-        self.method = SOAR(epsilon, alpha=alpha, init=init, norm=norm, h_min=h_min)
+        given = {"epsilon": epsilon, "norm": norm, "alpha": alpha, "init": init, "h_min": h_min}
+        self._arguments = {name: value for name, value in given.items() if value is not None}
+        self.method = SOAR(**self._arguments)
         self.num_directions = check_integer(num_directions, "num_directions", minimum=1)
         self._penalties = None
 
     def prepare(self, network):
+        if (threat := self.threat_model) is not None:
+            trained = {"epsilon": threat.epsilon, "norm": threat.norm}
+            self.method = SOAR(**{**trained, **self._arguments})
         method, directions = self.method, self.num_directions
         factor = curvature.bound_factor(math.prod(self.x.shape[1:]), method.epsilon, method.norm)
 

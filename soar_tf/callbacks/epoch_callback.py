@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from soar_tf.attacks import get as get_attack
 from soar_tf.callbacks.validation_data import arrays
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Evaluator
@@ -14,6 +15,9 @@ from soar_tf.validation import check_integer
 
 class EpochCallback(keras.callbacks.Callback):
     """Measures a network after an epoch and writes the figures into the epoch's logs.
+
+    Attacks given by name have the norm and the radius of the `RobustModel`'s method, where the name
+    sets none and the method has them.
 
     A subclass implements `measure`, and `prepare` if it keeps graphs of its own: those must be
     compiled once, and not in each epoch. The first and the last epoch of a `fit` and every
@@ -58,11 +62,30 @@ class EpochCallback(keras.callbacks.Callback):
         """An `Evaluator`; a network that diverged scores 0 instead of ending the training."""
         return Evaluator(
             network,
-            self._attacks,
+            [self.resolved(attack) for attack in self._attacks],
             seed=self.seed,
             batch_size=self.batch_size,
             allow_non_finite=True,
         )
+
+    @property
+    def threat_model(self):
+        """The threat model of the method that trains the model, or `None`."""
+        method = getattr(self.model, "method", None) if self._trains_robustly() else None
+        return None if method is None else method.threat_model
+
+    def _trains_robustly(self):
+        return isinstance(getattr(self, "_model", None), RobustModel)
+
+    def resolved(self, attack):
+        """An `Attack`; by name, in the threat model of the method that trains the model.
+
+        Args:
+            attack: An `Attack` or a name.
+        """
+        threat = self.threat_model
+        known = {} if threat is None else {"norm": threat.norm, "epsilon": threat.epsilon}
+        return get_attack(attack, **known)
 
     def on_train_begin(self, logs=None):
         self._figures = None

@@ -4,7 +4,7 @@ import warnings
 
 import tensorflow as tf
 
-from soar_tf.attacks import FGSM, PGD, as_logits_fn
+from soar_tf.attacks import as_logits_fn
 from soar_tf.callbacks.epoch_callback import EpochCallback
 from soar_tf.evaluation import PerExample
 from soar_tf.ops import gradients, losses, norms
@@ -32,8 +32,9 @@ class GradientMasking(EpochCallback):
     Args:
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
-        epsilon: Radius of the attacks, in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius of the attacks, in units of the pixel range; `None`: that of the
+            `RobustModel`'s method, else 8/255.
+        norm: `"linf"` or `"l2"`; `None`: that of the method, else `"linf"`.
         steps: PGD's number of steps.
         every: Number of epochs from one measurement to the next.
         limit: Number of examples, the first ones; `None` takes all.
@@ -60,10 +61,12 @@ class GradientMasking(EpochCallback):
     """
 
     def __init__(
-        self, data, epsilon=8 / 255, norm="linf", steps=20, every=1, limit=256, seed=0, *,
+        self, data, epsilon=None, norm=None, steps=20, every=1, limit=256, seed=0, *,
         batch_size=256, max_zero_gradients=0.1, max_confidence=0.99, tolerance=0.05, max_gap=0.4,
     ):  # fmt: skip
-        attacks = [FGSM(epsilon, norm), PGD(epsilon, norm, steps)]
+        arguments = {"epsilon": epsilon, "norm": norm}
+        given = "".join(f",{k}={v}" for k, v in arguments.items() if v is not None)
+        attacks = ["fgsm:" + given[1:], f"pgd:steps={steps}{given}"]
         super().__init__(data, attacks, every=every, limit=limit, seed=seed, batch_size=batch_size)
         limits = {
             "max_zero_gradients": max_zero_gradients, "max_confidence": max_confidence,

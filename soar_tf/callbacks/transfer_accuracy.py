@@ -57,7 +57,7 @@ class TransferAccuracy(EpochCallback):
         name="transfer", trust=False,
     ):  # fmt: skip
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
-        self.attack = attacks.get(attack)
+        self.attack, self._attack = attacks.get(attack), attack
         self.source = _source(source, self.x.shape[1:], trust)
         Evaluator(self.source, []).check(self.x, self.y)
         self.key = f"val_{log_name(name)}_accuracy"
@@ -66,6 +66,7 @@ class TransferAccuracy(EpochCallback):
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
         if self.x_adv is None:
+            self.attack = self.resolved(self._attack)
             self.x_adv = self._craft()
 
     def _craft(self):

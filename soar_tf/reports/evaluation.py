@@ -4,13 +4,12 @@ import sys
 
 from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
-from soar_tf.datasets import defaults
 from soar_tf.errors import InputError
 from soar_tf.evaluation.curve import curve_radii
 from soar_tf.evaluation.state import fingerprint
 from soar_tf.reports import masking as masking_section
 from soar_tf.reports.output import GALLERY, ReportPlace
-from soar_tf.reports.summary import note
+from soar_tf.reports.summary import check_attacks, note
 from soar_tf.runs import models
 from soar_tf.runs.provenance import environment
 
@@ -24,6 +23,7 @@ def evaluate_model(
     image_size=None,
     split="test",
     limit=None,
+    norm=None,
     epsilon=None,
     batch_size=256,
     seed=0,
@@ -49,7 +49,10 @@ def evaluate_model(
         image_size: `[height, width]`, or `None`.
         split: Split to attack.
         limit: Number of images, or `None` for all.
-        epsilon: Radius of linf attacks that set none; `None` takes the data set's usual one.
+        norm: Norm of the attacks that set none; `None` takes that of the model's training, else
+            `"linf"`.
+        epsilon: Radius of the attacks that set none, where they have this norm; `None` takes that
+            of the model's training, else the data set's usual one.
         batch_size: Images attacked together.
         seed: Seed of the attacks' noise.
         output: Folder for the report, or the path of a JSON report (`.json`); or `None`.
@@ -72,9 +75,9 @@ def evaluate_model(
         InputError: If the model, the data, an attack, `output` or `state` cannot be used.
     """
     attacks = tuple(dict.fromkeys(attacks))
-    if epsilon is None and dataset is not None:
-        epsilon = defaults.recipe(dataset)["epsilon"]
-    _check_attacks(attacks, curve and curve_attack, curve_epsilons, epsilon)
+    given = check_attacks(attacks, norm, epsilon)
+    if curve:
+        curve_radii(get_attack(curve_attack, **given), curve_epsilons or None)
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
@@ -82,8 +85,8 @@ def evaluate_model(
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
-    epsilon = defaults.recipe(dataset)["epsilon"] if epsilon is None else epsilon
-    built = [get_attack(name, epsilon=epsilon) for name in attacks]
+    threat = models.threat_model([model], dataset, norm, epsilon)
+    built = [get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks]
     data = models.dataset_for(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
@@ -102,12 +105,12 @@ def evaluate_model(
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
     if curve:
-        attack = get_attack(curve_attack, epsilon=epsilon)
+        attack = get_attack(curve_attack, norm=threat.norm, epsilon=threat.epsilon)
         report["curve"] = evaluation.accuracy_curve(
             *subject, attack, curve_epsilons or None, name=curve_attack, **common
         ).to_dict()
     if masking:
-        masking_section.add(report, model, source, examples, epsilon, batch_size, progress, found)
+        masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
     place.write(report, result, examples, data.class_names, everything=save_adversarial)
@@ -141,12 +144,3 @@ def _about(model, result, attacks, data, examples, batch_size):
     }
     about["environment"] = environment()
     return about
-
-
-def _check_attacks(attacks, curve_attack, curve_epsilons, epsilon):
-    """Refuses what cannot be attacked with before anything is loaded."""
-    epsilon = 8 / 255 if epsilon is None else epsilon
-    for name in attacks:
-        get_attack(name, epsilon=epsilon)
-    if curve_attack:
-        curve_radii(get_attack(curve_attack, epsilon=epsilon), curve_epsilons or None)

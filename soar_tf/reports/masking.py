@@ -34,7 +34,7 @@ def load_source(path, model, *, trust=False):
     return source
 
 
-def add(report, model, source, examples, epsilon, batch_size, progress, state):
+def add(report, model, source, examples, threat, batch_size, progress, state):
     """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
 
     Args:
@@ -42,14 +42,16 @@ def add(report, model, source, examples, epsilon, batch_size, progress, state):
         model: The `LoadedModel`.
         source: The `LoadedModel` for the transfer check, or `None`.
         examples: The data set's split.
-        epsilon: Radius of the linf attacks.
+        threat: The `soar_tf.threat_model.ThreatModel` of the attacks.
         batch_size, progress: See `soar_tf.evaluation.masking_report`.
         state: The evaluation's `State`, which keeps the finished checks.
     """
-    belongs = {"epsilon": epsilon, "source": source and [source.name, _weights(source)]}
+    belongs = {"epsilon": threat.epsilon, "source": source and [source.name, _weights(source)]}
+    if threat.norm != "linf":  # state files of version 0.1 knew no other
+        belongs["norm"] = threat.norm
     stored = state.sections.get("masking", {})
     if stored.get("belongs") != belongs:
-        found = _checks(report, model, source, examples, epsilon, batch_size, progress)
+        found = _checks(report, model, source, examples, threat, batch_size, progress)
         stored = {"belongs": belongs, "report": found.to_dict()}
         state.set_section("masking", stored)
     report["masking"] = stored["report"]
@@ -65,12 +67,13 @@ def _weights(source):
     return fingerprint(*source.network.get_weights()) if source.network else None
 
 
-def _checks(report, model, source, examples, epsilon, batch_size, progress):
+def _checks(report, model, source, examples, threat, batch_size, progress):
     return evaluation.masking_report(
         model.network or model.logits_fn,
         examples.float_images(),
         examples.labels,
-        epsilon=epsilon,
+        epsilon=threat.epsilon,
+        norm=threat.norm,
         seed=report["seed"],
         source=source and (source.network or source.logits_fn),
         batch_size=batch_size,

@@ -1,10 +1,10 @@
 """Attacks on finished runs: the table after training."""
 
-from soar_tf import evaluation, methods
+from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
-from soar_tf.datasets import defaults
 from soar_tf.errors import InputError
 from soar_tf.runs import models, run_directory
+from soar_tf.threat_model import ThreatModel
 
 UPPER_BOUND = "Robust accuracy is an upper bound: stronger attacks may lower it{}."
 
@@ -30,6 +30,30 @@ def judged_split(dataset):
     return found[0]
 
 
+def check_attacks(attacks, norm=None, epsilon=None):
+    """Refuses attacks that cannot be built, before anything is loaded.
+
+    Args:
+        attacks: Attacks as strings.
+        norm: Norm of those that set none, or `None`.
+        epsilon: Radius of those that set none, or `None`.
+
+    Returns:
+        `norm` and `epsilon` as far as they are given, as arguments of `soar_tf.attacks.get`.
+
+    Raises:
+        InputError: For an unknown attack, norm or argument, or a radius that the norm cannot have.
+    """
+    given = {}
+    if norm is not None:
+        given["norm"] = norm
+    if epsilon is not None:
+        given["epsilon"] = ThreatModel(norm or "linf", epsilon).epsilon
+    for name in attacks:
+        get_attack(name, **given)
+    return given
+
+
 def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=None):
     """Attacks a run's networks, the standard one and the trained one, on images not trained on.
 
@@ -43,13 +67,12 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
         progress: See `soar_tf.evaluate`.
 
     Returns:
-        A JSON-serializable dictionary with `columns`, `rows`, `n`, `split`, `epsilon`, `dataset`
-        and `note`.
+        A JSON-serializable dictionary with `columns`, `rows`, `n`, `split`, `norm`, `epsilon`,
+        `threats` (the threat model of each attack as text), `dataset` and `note`.
     """
     model = models.load(folder)
-    epsilon = defaults.recipe(model.config["dataset"])["epsilon"]
-    epsilon = methods.last_value(model.config.get("method_args", {}).get("epsilon", epsilon))
-    built = [get_attack(name, epsilon=epsilon) for name in attacks]
+    threat = models.threat_model([model], model.config["dataset"])
+    built = [get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks]
     split = judged_split(dataset)
     examples = dataset[split].take(limit)
     rows = []
@@ -70,7 +93,12 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
         "rows": rows,
         "n": len(examples),
         "split": split,
-        "epsilon": epsilon,
+        "norm": threat.norm,
+        "epsilon": threat.epsilon,
+        "threats": {
+            name: str(attack.threat_model or "-")
+            for name, attack in zip(attacks, built, strict=True)
+        },
         "dataset": dataset.name,
         "note": note(attacks),
     }

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from soar_tf import evaluation, files, plots
 from soar_tf.attacks import get as get_attack
-from soar_tf.datasets import defaults
 from soar_tf.errors import InputError
+from soar_tf.formatting import threat_text
 from soar_tf.reports.output import check_folder
+from soar_tf.reports.summary import check_attacks
 from soar_tf.runs import models
 from soar_tf.runs.provenance import environment
 
@@ -32,6 +33,7 @@ def transfer_models(
     image_size=None,
     split="test",
     limit=None,
+    norm=None,
     epsilon=None,
     batch_size=256,
     seed=0,
@@ -46,8 +48,8 @@ def transfer_models(
         targets: The same, to attack.
         dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
         attack: The attack as a string.
-        data_dir, image_size, split, limit, epsilon, batch_size, seed: As for
-            `soar_tf.reports.evaluation.evaluate_model`.
+        data_dir, image_size, split, limit, norm, epsilon, batch_size, seed: As for
+            `soar_tf.reports.evaluation.evaluate_model`; norm and radius are the targets'.
         output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluation.transfer_matrix`.
@@ -58,18 +60,19 @@ def transfer_models(
     Raises:
         InputError: If a model, the data, the attack or `output` cannot be used.
     """
-    get_attack(attack, epsilon=8 / 255 if epsilon is None else epsilon)
+    check_attacks((attack,), norm, epsilon)
     if output is not None:
         check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
     loaded = {name: models.load(name, trust=trust) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
-    epsilon = defaults.recipe(dataset)["epsilon"] if epsilon is None else epsilon
+    judged = [loaded[str(path)] for path in targets]
+    threat = models.threat_model(judged, dataset, norm, epsilon)
     examples = models.examples_for(
         loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit
     )
     networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
-    built = get_attack(attack, epsilon=epsilon)
+    built = get_attack(attack, norm=threat.norm, epsilon=threat.epsilon)
     matrix = evaluation.transfer_matrix(
         {str(path): networks[str(path)] for path in sources},
         {str(path): networks[str(path)] for path in targets},
@@ -152,7 +155,7 @@ def _markdown(report):
             "| " + " | ".join([name, *(f"{100 * share:.1f} %" for share in shares)]) + " |"
         )
     radius = (
-        "" if report["epsilon"] is None else f", {report['norm']} radius {report['epsilon']:.4g}"
+        "" if report["epsilon"] is None else f", {threat_text(report['norm'], report['epsilon'])}"
     )
     lines += [
         "",

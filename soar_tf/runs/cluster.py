@@ -56,7 +56,8 @@ class Cluster:
                     probe.bind(("", port))
                 except OSError as error:
                     raise InputError(
-                        f"`hosts`: port {port} cannot be used by rank {self.rank}: {error.strerror}."
+                        f"`hosts`: port {port} cannot be used by rank {self.rank}: "
+                        f"{error.strerror}."
                     ) from None
 
     def meet(self, timeout):

@@ -7,7 +7,7 @@ print its help at once.
 import dataclasses
 import tomllib
 
-from soar_tf.datasets.defaults import recipe
+from soar_tf.datasets.defaults import recipe, threat_model
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import PRECISIONS, check_choice, check_integer, check_number
 
@@ -160,19 +160,20 @@ class TrainConfig:
         config._check_selection()
         return config
 
-    def default_epsilon(self, *, warms_up):
+    def default_epsilon(self, norm="linf", *, warms_up):
         """The epsilon of a method that was given none: the data set's, or a schedule up to it.
 
         Args:
+            norm: The method's norm.
             warms_up: Whether the method attacks a network without training. The paper's schedule
                 has no warm-up.
         """
-        defaults = recipe(self.dataset)
+        defaults, epsilon = recipe(self.dataset), threat_model(self.dataset, norm).epsilon
         epochs = defaults["epochs"] if self.epochs is None else self.epochs
         length = defaults["epsilon_warmup"] * check_integer(epochs, "epochs", minimum=1)
         if not warms_up or self.lr_schedule == "paper" or length == 0:
-            return defaults["epsilon"]
-        return f"ramp(0, {defaults['epsilon']}, epochs={length:g})"
+            return epsilon
+        return f"ramp(0, {epsilon}, epochs={length:g})"
 
     def _check_ranges(self):
         for name in ("epochs", "batch_size"):

@@ -80,9 +80,10 @@ class Experiment:
         """The method's arguments; its epsilon is the data set's unless it is given."""
         arguments, method = dict(config.method_args), methods.find(config.method)
         takes = registry.argument_names(method)
-        if "epsilon" in takes and arguments.get("norm", "linf") == "linf":
+        if "epsilon" in takes and "epsilon" not in arguments:
+            norm = arguments.get("norm", "linf")
             warms_up = not method.starts_from_standard
-            arguments.setdefault("epsilon", config.default_epsilon(warms_up=warms_up))
+            arguments["epsilon"] = config.default_epsilon(norm, warms_up=warms_up)
         return arguments
 
     def _network(self):

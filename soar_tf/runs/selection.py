@@ -4,10 +4,11 @@ import sys
 
 import keras
 
-from soar_tf import attacks, methods
+from soar_tf import attacks
 from soar_tf.callbacks import RobustAccuracy
 from soar_tf.datasets import defaults
 from soar_tf.runs.config import ROBUST_MONITOR
+from soar_tf.runs.models import trained_for
 
 
 class Selection(keras.callbacks.EarlyStopping):
@@ -83,8 +84,8 @@ def validation_callbacks(config, dataset):
     """
     if config.validation_attack is None:
         return []
-    epsilon = config.method_args.get("epsilon", defaults.recipe(config.dataset)["epsilon"])
-    epsilon = methods.last_value(epsilon)
-    attack = attacks.get(config.validation_attack, epsilon=epsilon)
+    trained = {"method": config.method, "method_args": config.method_args}
+    threat = trained_for(trained) or defaults.threat_model(config.dataset)
+    attack = attacks.get(config.validation_attack, norm=threat.norm, epsilon=threat.epsilon)
     name = ROBUST_MONITOR.removeprefix("val_").removesuffix("_accuracy")
     return [RobustAccuracy(dataset["validation"], attack, seed=config.seed, name=name)]
