@@ -1,6 +1,6 @@
-"""The SOAR paper again: each table, figure and section by one command, one module each.
+"""The SOAR paper again: each table, figure and section by one command.
 
-`soar-tf reproduce NAME` loads the module of that name and calls its `report(study)`. This file
+`soar-tf reproduce NAME` loads the entry of that name and calls its `report(study)`. This file
 imports nothing heavy, because the command line's help names the entries.
 """
 
@@ -16,7 +16,7 @@ ENTRIES = {
     "table5": "mean top probability: a sign of gradient masking",
     "table6": "rotations and translations",
     "table7": "Gaussian noise",
-    "readings": "which reading of SOAR's constants, and which open choices, are the paper's",
+    "readings": "which reading of SOAR's constants is the paper's",
     "section2": "the over-parametrised linear regression and its attack",
     "section4": "the ladder of bounds, and the penalty of a logistic classifier",
     "figure1": "the loss along a line, exactly and by Taylor expansions: one image",
@@ -25,16 +25,19 @@ ENTRIES = {
     "figure4": "figure 1 for more images",
 }
 
+# Entries that are objects of a module; the others are modules of their own.
+_MODULES = {**{f"table{n}": "tables" for n in range(1, 8)}, "figure1": "line", "figure4": "line"}
+
 
 def load(name):
-    """The module of an entry.
+    """An entry.
 
     Args:
         name: One of `ENTRIES`.
 
     Returns:
-        The module: `DATASET` (the data set by default, or `None` where there is none), `NETWORKS`
-        (names of the networks that it needs) and `report(study)`.
+        A module or an object with `DATASET` (the data set by default, or `None` where there is
+        none), `NETWORKS` (names of the networks that it needs) and `report(study)`.
 
     Raises:
         InputError: For an unknown name.
@@ -46,4 +49,5 @@ def load(name):
     ()
     """
     check_choice(name, "name", ENTRIES)
-    return importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, name)}")
+    return getattr(module, name) if name in _MODULES else module

@@ -1,5 +1,7 @@
 """Figures 1 and 4: the loss along x + tη, exactly and by second-order Taylor expansions."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -28,14 +30,31 @@ _LABELS = {
 }
 
 
-def report(study, panels, title):
-    """Expands the loss of training images along random and adversarial perturbations.
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Figure 1 or 4: an entry that `soar_tf.paper.load` gives.
 
-    Args:
-        study: The `Study`.
-        panels: Number of images in the picture.
+    Attributes:
         title: The report's title.
+        panels: Number of images in the picture.
+        DATASET, NETWORKS: What every entry has.
     """
+
+    title: str
+    panels: int
+    DATASET: str = "cifar10"
+    NETWORKS: tuple = (NETWORK,)
+
+    def report(self, study):
+        """Expands the loss of training images along random and adversarial perturbations."""
+        return _report(study, self.panels, self.title)
+
+
+figure1 = Figure("Figure 1: the loss along a perturbation of one training image", 1)
+figure4 = Figure("Figure 4: the loss along perturbations of four training images", 4)
+
+
+def _report(study, panels, title):
     approximations = ["first order", "exact Hessian", *(f"h = {h:g}" for h in STEPS)]
     columns = [name for direction in DIRECTIONS for name in (direction, f"{direction}, median")]
     errors = {name: {column: [] for column in columns} for name in approximations}

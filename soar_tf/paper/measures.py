@@ -8,7 +8,7 @@ from soar_tf.attacks import get as get_attack
 from soar_tf.attacks.attack import random_start
 from soar_tf.ops import random
 from soar_tf.paper import findings, published, recipes
-from soar_tf.paper.report import Grid, Report
+from soar_tf.paper.report import Grid
 
 LABELS = {
     "clean": "Standard accuracy",
@@ -117,28 +117,21 @@ def top_probability(study, name, seed, point):
     return study.measured("top-probability", settings, compute)
 
 
-def table(study, name, title, caption, rows, columns, labels=None, *, linf=True):
-    """A table of the paper: networks by measurements, over all seeds.
+def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
+    """A table of networks by measurements, over all seeds.
 
     Args:
         study: The `Study`.
         name: The table's name in `published.TABLES`.
-        title, caption: The report's and the table's.
+        caption: What it shows; how many images were measured is added.
         rows: Names of the networks.
         columns: Maps columns to `function(network's name, seed) -> percent`.
         labels: Names in print, beyond `LABELS`.
         linf: Whether the data set's l-infinity radius is that of an attack in the table.
 
     Returns:
-        The `Report`.
+        The `soar_tf.paper.report.Grid`.
     """
-    found = grid(study, name, caption, rows, columns, labels, linf=linf)
-    notes = [note for note in (findings.orderings(found), overstatement(study, found)) if note]
-    return Report(title, [found], notes, {"epsilon": study.epsilon})
-
-
-def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
-    """The `Grid` of `table`, which has the same arguments."""
     cells = {
         row: {column: [measure(row, seed) for seed in study.seeds]
               for column, measure in columns.items()}

@@ -7,33 +7,45 @@ tenth of its epochs, the last two at a tenth of that rate. (The batch sum gets o
 the network is a constant.)
 """
 
-import functools
+import dataclasses
 
-from soar_tf.paper import findings, measures, published
-from soar_tf.paper.report import Report
+from soar_tf.paper import measures, tables
+from soar_tf.paper.report import Grid
 
-DATASET = "cifar10"
-ROWS = tuple(published.TABLES["readings"])
-NETWORKS = (*ROWS, "cnn-source")
+DATASET = tables.readings.DATASET
+NETWORKS = tables.readings.NETWORKS
+# What training logs after each epoch, and how it is printed.
+_LOGGED = {
+    "unclipped": (
+        100.0,
+        "%",
+        "Share of examples below the clip, whose penalty has a gradient: mean over each epoch.",
+    ),
+    "curvature_norm": (1.0, "", "Norm of eq. 11 before the clip: mean over each epoch."),
+}
 
 
 def report(study):
-    """Measures what tables 1, 3, 4 and 5 tell SOAR networks by."""
-    accuracy = functools.partial(measures.accuracy, study)
-    columns = {
-        "clean": accuracy,
-        "fgsm": functools.partial(accuracy, attack="fgsm"),
-        "pgd7": functools.partial(accuracy, attack="pgd7"),
-        "pgd20": functools.partial(accuracy, attack="pgd20"),
-        "cnn-source": lambda name, seed: measures.transfer(study, ["cnn-source"], name, seed)[
-            "cnn-source"
-        ],
-        "zero": functools.partial(measures.top_probability, study, point="zero"),
-        "autoattack": functools.partial(accuracy, attack="autoattack"),
+    """Measures the networks, and shows how many examples the penalty could still change."""
+    found = tables.readings.report(study)
+    return dataclasses.replace(found, grids=[*found.grids, *(_epochs(study, c) for c in _LOGGED)])
+
+
+def _epochs(study, column):
+    """One row per epoch: what each network's training logged in a column."""
+    factor, unit, caption = _LOGGED[column]
+    logs = {
+        name: [study.log(name, seed, (column,))[column] for seed in study.seeds]
+        for name in tables.readings.rows
     }
-    labels = {"zero": "mean top probability"}
-    caption = "SOAR networks beside what the paper says of SOAR with the same initialisation."
-    grid = measures.grid(study, "readings", caption, ROWS, columns, labels)
-    notes = [findings.distances(grid), measures.overstatement(study, grid)]
-    title = "Which reading of SOAR's constants is the paper's?"
-    return Report(title, [grid], notes, {"epsilon": study.epsilon})
+    epochs = max(len(log) for seeds in logs.values() for log in seeds)
+    rows = {
+        str(epoch + 1): {
+            name: [factor * log[epoch] for log in seeds]
+            for name, seeds in logs.items()
+            if all(epoch < len(log) for log in seeds)
+        }
+        for epoch in range(epochs)
+    }
+    labels = {name: measures.LABELS[name] for name in logs}
+    return Grid(column, caption, tuple(logs), rows, labels, unit=unit, corner="epoch")

@@ -64,26 +64,28 @@ def test_tables_train_what_they_need(name, output, run_cli):
 
 
 @pytest.mark.slow
-def test_readings_train_one_choice_otherwise_each(output, run_cli):
+def test_readings_differ_by_their_constants_alone(output, run_cli):
     run_cli("reproduce", "readings", "--output", output, *SMALL)
     report = stored(output, "readings")
     networks = {network["name"]: network["config"] for network in report["manifest"]["networks"]}
     changed = {
-        "soar-batch-mean": {"preset": "batch_mean", "lambda_": 0.5 / 128, "norm_clip": 1280.0},
-        "soar-gradient-step": {"step_direction": "gradient"},
-        "soar-no-norm-clip": {"norm_clip": "none"},
-        "soar-batch-clip": {"norm_clip_scope": "batch"},
+        "reading-mean": {"preset": "batch_mean", "lambda_": 0.5 / 128, "norm_clip": 1280.0},
+        "reading-example-zero": {"init": "zero"},
+        "reading-sum": {"norm_clip": 1280.0},
     }
-    usual = networks["soar"]["method_args"]
+    first = networks["reading-example"]
     for name, arguments in changed.items():
-        assert networks[name]["method_args"] == {**usual, **arguments}
-    assert networks["soar-same"]["init_from"].endswith("standard-same-seed0")
-    gaps, _ = report["findings"]
-    cells = report["values"]["readings"]["soar"]
-    columns = ("clean", "fgsm", "pgd20", "cnn-source", "resnet18", "zero")
-    published = (81.73, 47.77, 32.83, 72.62, 79.79, 93.85)
+        assert networks[name]["method_args"] == {**first["method_args"], **arguments}
+        assert networks[name]["init_from"] == first["init_from"]
+    cells = report["values"]["readings"]["reading-example"]
+    columns = ("clean", "fgsm", "pgd7", "pgd20", "cnn-source", "zero")
+    published = (81.73, 47.77, 39.15, 32.83, 72.62, 93.85)
     gap = np.mean([abs(cells[c][0] - p) for c, p in zip(columns, published, strict=True)])
-    assert f"SOAR, per example {gap:.1f};" in gaps
+    assert f"Per example, PGD1 init {gap:.1f}" in report["findings"][0]
+    for column, largest in (("unclipped", 100.0), ("curvature_norm", math.inf)):
+        epochs = report["values"][column]
+        assert all(0 <= value <= largest for row in epochs.values() for (value,) in row.values())
+        assert set(epochs["1"]) == set(networks) - {"standard", "cnn-source"}
 
 
 @pytest.mark.slow
