@@ -13,6 +13,7 @@ from soar_tf.methods.jacobian import Jacobian
 from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.n_fgsm import NFGSM
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.methods.schedules import Ramp, Schedule, Stairs, last_value
 from soar_tf.methods.soar import SOAR
@@ -26,6 +27,7 @@ ALL_OBJECTS = {
     "soar": SOAR,
     "adversarial": Adversarial,
     "fast": Fast,
+    "n-fgsm": NFGSM,
     "trades": TRADES,
     "mart": MART,
     "cure": CURE,
@@ -140,6 +142,7 @@ __all__ = [
     "CURE",
     "LLR",
     "MART",
+    "NFGSM",
     "SOAR",
     "TRADES",
     "Adversarial",
