@@ -8,6 +8,7 @@ from soar_tf.methods.adversarial import Adversarial
 from soar_tf.methods.cure import CURE
 from soar_tf.methods.fast import Fast
 from soar_tf.methods.forward import Forward
+from soar_tf.methods.gradalign import GradAlign
 from soar_tf.methods.gradient_norm import GradientNorm
 from soar_tf.methods.jacobian import Jacobian
 from soar_tf.methods.llr import LLR
@@ -28,6 +29,7 @@ ALL_OBJECTS = {
     "adversarial": Adversarial,
     "fast": Fast,
     "n-fgsm": NFGSM,
+    "gradalign": GradAlign,
     "trades": TRADES,
     "mart": MART,
     "cure": CURE,
@@ -148,6 +150,7 @@ __all__ = [
     "Adversarial",
     "Fast",
     "Forward",
+    "GradAlign",
     "GradientNorm",
     "Jacobian",
     "Method",
