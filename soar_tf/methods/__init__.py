@@ -6,6 +6,7 @@ from soar_tf import plugins, serialization
 from soar_tf.errors import InputError
 from soar_tf.methods.adversarial import Adversarial
 from soar_tf.methods.cure import CURE
+from soar_tf.methods.elle import ELLE
 from soar_tf.methods.fast import Fast
 from soar_tf.methods.forward import Forward
 from soar_tf.methods.gradalign import GradAlign
@@ -30,6 +31,7 @@ ALL_OBJECTS = {
     "fast": Fast,
     "n-fgsm": NFGSM,
     "gradalign": GradAlign,
+    "elle": ELLE,
     "trades": TRADES,
     "mart": MART,
     "cure": CURE,
@@ -142,6 +144,7 @@ def deserialize(config):
 __all__ = [
     "ALL_OBJECTS",
     "CURE",
+    "ELLE",
     "LLR",
     "MART",
     "NFGSM",
