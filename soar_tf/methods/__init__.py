@@ -16,6 +16,7 @@ from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
 from soar_tf.methods.n_fgsm import NFGSM
+from soar_tf.methods.qub import QUB
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.methods.schedules import Ramp, Schedule, Stairs, last_value
 from soar_tf.methods.soar import SOAR
@@ -32,6 +33,7 @@ ALL_OBJECTS = {
     "n-fgsm": NFGSM,
     "gradalign": GradAlign,
     "elle": ELLE,
+    "qub": QUB,
     "trades": TRADES,
     "mart": MART,
     "cure": CURE,
@@ -148,6 +150,7 @@ __all__ = [
     "LLR",
     "MART",
     "NFGSM",
+    "QUB",
     "SOAR",
     "TRADES",
     "Adversarial",
