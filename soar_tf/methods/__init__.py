@@ -11,6 +11,7 @@ from soar_tf.methods.fast import Fast
 from soar_tf.methods.forward import Forward
 from soar_tf.methods.gradalign import GradAlign
 from soar_tf.methods.gradient_norm import GradientNorm
+from soar_tf.methods.ikl import IKL
 from soar_tf.methods.jacobian import Jacobian
 from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
@@ -35,6 +36,7 @@ ALL_OBJECTS = {
     "elle": ELLE,
     "qub": QUB,
     "trades": TRADES,
+    "ikl": IKL,
     "mart": MART,
     "cure": CURE,
     "llr": LLR,
@@ -147,6 +149,7 @@ __all__ = [
     "ALL_OBJECTS",
     "CURE",
     "ELLE",
+    "IKL",
     "LLR",
     "MART",
     "NFGSM",
