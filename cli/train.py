@@ -164,7 +164,7 @@ from soar_tf.formatting import percent, radius_text
     type=params.Number(),
     metavar="SHARE",
     help="End the method's phase, with its best epoch, once --monitor is below this share of its "
-    "best. [default: fast: 0.5; others: never]",
+    "best. [default: one-step methods: 0.5; others: never]",
 )
 @click.option(
     "--monitor",
@@ -176,7 +176,7 @@ from soar_tf.formatting import percent, radius_text
     "--validation-attack",
     metavar="NAME[:k=v,...]",
     help="Attack 1000 validation images after every epoch and log val_robust_accuracy. "
-    "[default: fast: pgd5; others: none]",
+    "[default: one-step methods: pgd5; others: none]",
 )
 @click.option(
     "--deterministic/--not-deterministic",
