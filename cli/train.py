@@ -46,7 +46,8 @@ from soar_tf.formatting import percent, radius_text
     "--network",
     type=Registered("networks"),
     metavar="NAME|FILE",
-    help="Network: cnn4, cnn2, mlp, resnet18, or a .keras file. [default: by data set]",
+    help="Network: cnn4, cnn2, mlp, resnet18, preact_resnet18, or a .keras file. "
+    "[default: by data set]",
 )
 @click.option(
     "--network-arg",

@@ -13,7 +13,8 @@ PACKAGE = ROOT / "soar_tf"
 # Leaves may be used by every room; then each room may use the rooms before it.
 LEAVES = (
     "_lazy", "errors", "serialization", "files", "formatting", "config", "cluster", "networks",
-    "precision", "untrusted", "model_files", "plugins", "presets", "zoo",
+    "network_parts", "residual_networks", "precision", "untrusted", "model_files", "plugins",
+    "presets", "zoo",
 )  # fmt: skip
 ORDER = (
     "ops", "theory", "datasets", "attacks", "methods", "training", "evaluation", "callbacks",
