@@ -17,12 +17,12 @@ from soar_tf.runs import presets
 from soar_tf.runs.config import (
     MONITORS,
     OPTIMIZERS,
-    PRECISIONS,
     SCHEDULES,
     WEIGHT_DECAY_TYPES,
     TrainConfig,
     read_toml,
 )
+from soar_tf.validation import PRECISIONS
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -54,7 +54,8 @@ from soar_tf.runs.config import (
     "--network",
     type=Registered("networks"),
     metavar="NAME|FILE",
-    help="Network: cnn4, cnn2, mlp, resnet18, or a .keras file. [default: by data set]",
+    help="Network: cnn4, cnn2, mlp, resnet18, preact_resnet18, or a .keras file. "
+    "[default: by data set]",
 )
 @click.option(
     "--network-arg",
@@ -170,7 +171,7 @@ from soar_tf.runs.config import (
     type=params.Number(),
     metavar="SHARE",
     help="End the method's phase, with its best epoch, once --monitor is below this share of its "
-    "best. [default: fast: 0.5; others: never]",
+    "best. [default: one-step methods: 0.5; others: never]",
 )
 @click.option(
     "--monitor",
@@ -182,7 +183,7 @@ from soar_tf.runs.config import (
     "--validation-attack",
     metavar="NAME[:k=v,...]",
     help="Attack 1000 validation images after every epoch and log val_robust_accuracy. "
-    "[default: fast: pgd5; others: none]",
+    "[default: one-step methods: pgd5; others: none]",
 )
 @click.option(
     "--deterministic/--not-deterministic",

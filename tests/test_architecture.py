@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "soar_tf"
 
 # The modules beside the packages are for everyone; then each package may use those before it.
-LEAVES = ("_lazy", "errors", "files", "formatting", "registry", "validation")
+LEAVES = ("_lazy", "errors", "files", "formatting", "registry", "threat_model", "validation")
 ORDER = (
     *("ops", "theory", "models", "second_order", "datasets", "attacks", "methods", "training"),
     *("evaluation", "callbacks", "plots", "runs", "reports", "paper", "doctor", "cli"),

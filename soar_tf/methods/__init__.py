@@ -6,13 +6,18 @@ from soar_tf import registry
 from soar_tf.errors import InputError
 from soar_tf.methods.adversarial import Adversarial
 from soar_tf.methods.cure import CURE
+from soar_tf.methods.elle import ELLE
 from soar_tf.methods.fast import Fast
 from soar_tf.methods.forward import Forward
+from soar_tf.methods.gradalign import GradAlign
 from soar_tf.methods.gradient_norm import GradientNorm
+from soar_tf.methods.ikl import IKL
 from soar_tf.methods.jacobian import Jacobian
 from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
+from soar_tf.methods.n_fgsm import NFGSM
+from soar_tf.methods.qub import QUB
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.methods.schedules import Ramp, Schedule, Stairs, last_value
 from soar_tf.methods.soar import SOAR
@@ -26,7 +31,12 @@ ALL_OBJECTS = {
     "soar": SOAR,
     "adversarial": Adversarial,
     "fast": Fast,
+    "n-fgsm": NFGSM,
+    "gradalign": GradAlign,
+    "elle": ELLE,
+    "qub": QUB,
     "trades": TRADES,
+    "ikl": IKL,
     "mart": MART,
     "cure": CURE,
     "llr": LLR,
@@ -138,13 +148,18 @@ def deserialize(config):
 __all__ = [
     "ALL_OBJECTS",
     "CURE",
+    "ELLE",
+    "IKL",
     "LLR",
     "MART",
+    "NFGSM",
+    "QUB",
     "SOAR",
     "TRADES",
     "Adversarial",
     "Fast",
     "Forward",
+    "GradAlign",
     "GradientNorm",
     "Jacobian",
     "Method",

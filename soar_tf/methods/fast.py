@@ -1,8 +1,6 @@
 """Fast adversarial training: one step from a random start."""
 
-import types
-
-from soar_tf.attacks import PGD
+from soar_tf.methods import crafting
 from soar_tf.methods.method import Method, Terms, optional_number
 
 
@@ -31,14 +29,12 @@ class Fast(Method):
     0.1
     """
 
-    train_settings = types.MappingProxyType({"validation_attack": "pgd5", "stop_below": 0.5})
+    train_settings = crafting.WATCHED
 
     def __init__(self, epsilon=8 / 255, step_size=None):
         self.step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = PGD(epsilon, "linf", 1, self.step_size)
+        self.attack = crafting.attack(epsilon, 1, self.step_size, start="random")
         self.epsilon = self.attack.epsilon
-        if self.step_size is None:
-            self.attack.step_size = 1.25 * self.epsilon
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         with forward.unrecorded():

@@ -78,8 +78,11 @@ class TRADES(Method):
             logits_adv = forward.training(x_adv)
         else:
             logits, logits_adv = forward.training_pair(x, x_adv)
-        penalty = losses.kl_divergence(logits, logits_adv)
-        return Terms(loss_fn(y, logits), logits, penalty, self.beta)
+        return Terms(loss_fn(y, logits), logits, *self.penalty(logits, logits_adv))
+
+    def penalty(self, logits, logits_adv):
+        """The penalty `[B]` of the two points' logits `[B, C]`, and its weight."""
+        return losses.kl_divergence(logits, logits_adv), self.beta
 
 
 class _FromNoise(PGD):

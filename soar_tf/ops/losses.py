@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from soar_tf.ops import gradients
+
 
 def label_logit(labels, logits):
     """The logit of each example's label, `[B]`."""
@@ -51,6 +53,58 @@ def kl_divergence(logits_p, logits_q):
     r"""$\mathrm{KL}(p \| q)$ of two softmax distributions, differentiable in both."""
     log_p, log_q = tf.nn.log_softmax(logits_p), tf.nn.log_softmax(logits_q)
     return tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=1)
+
+
+def weighted_variance(weights, values):
+    """Variance over the classes, with weights that sum to 1.
+
+    Args:
+        weights: float tensor `[B, C]`.
+        values: float tensor `[B, C]`.
+
+    Returns:
+        float tensor `[B]`.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops.losses import weighted_variance
+    >>> weighted_variance(tf.constant([[0.5, 0.5]]), tf.constant([[1.0, 3.0]])).numpy()
+    array([1.], dtype=float32)
+    """
+    mean = tf.reduce_sum(weights * values, axis=1, keepdims=True)
+    return tf.reduce_sum(weights * tf.square(values - mean), axis=1)
+
+
+def quadratic_bound(loss_fn, logits, logits_adv):
+    r"""Upper bound of a cross-entropy at other logits (arXiv:2601.13645).
+
+    $$\ell(z) + \nabla\ell(z)^\top (z' - z) + \tfrac14 \|z' - z\|_2^2 \ \ge\ \ell(z')$$
+
+    because the Hessian of cross-entropy by the logits, $\mathrm{diag}(p) - p p^\top$ whatever the
+    label, has no eigenvalue above 1/2.
+
+    Args:
+        loss_fn: Cross-entropy of an example's label, callable `[B, C] -> [B]`.
+        logits: float tensor `[B, C]`, z.
+        logits_adv: float tensor `[B, C]`, z'.
+
+    Returns:
+        float tensor `[B]`, differentiable in both logits.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import losses
+    >>> loss_fn = lambda z: losses.cross_entropy(tf.constant([0]), z)
+    >>> z, moved = tf.constant([[0.0, 0.0]]), tf.constant([[-1.0, 1.0]])
+    >>> float(losses.quadratic_bound(loss_fn, z, moved)[0]), float(loss_fn(moved)[0])
+    (2.193147..., 2.126928...)
+    """
+    loss, slope = gradients.input_gradient(loss_fn, logits)
+    change = logits_adv - logits
+    linear = tf.reduce_sum(slope * change, axis=1)
+    return loss + linear + 0.25 * tf.reduce_sum(tf.square(change), axis=1)
 
 
 def dlr(labels, logits):

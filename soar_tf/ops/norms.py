@@ -48,6 +48,36 @@ def normalize_l2(x):
     return x * per_example(scale, x)
 
 
+def cosine(a, b):
+    """Cosine of the angle between two vectors of each example.
+
+    Args:
+        a: float tensor `[B, ...]`.
+        b: float tensor `[B, ...]` of the same shape.
+
+    Returns:
+        float tensor `[B]` in [-1, 1] up to rounding; 1, without gradient, where one of the vectors
+        is zero, since there is no angle to close.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import norms
+    >>> norms.cosine(tf.constant([[1.0, 0.0], [0.0, 0.0]]), tf.constant([[0.0, 2.0]] * 2)).numpy()
+    array([0., 1.], dtype=float32)
+    """
+    a, b = (_of_moderate_size(flatten(vector)) for vector in (a, b))
+    sizes = norm(a, "l2") * norm(b, "l2")
+    product = tf.reduce_sum(a * b, axis=1)
+    return tf.where(sizes > 0, tf.math.divide_no_nan(product, sizes), 1.0)
+
+
+def _of_moderate_size(flat):
+    """Scaled by a constant to a largest coordinate of 1: squares of tiny numbers underflow."""
+    largest = tf.stop_gradient(tf.reduce_max(tf.abs(flat), axis=1, keepdims=True))
+    return tf.math.divide_no_nan(flat, largest)
+
+
 def steepest_direction(gradient, name):
     r"""The unit-norm direction of steepest ascent, $\arg\max_{\|v\| \le 1} v^\top g$.
 

@@ -90,7 +90,7 @@ def test_standardize_has_exact_second_derivatives():
     assert np.abs(expected).max() > 0.1
 
 
-@pytest.mark.parametrize("name", ["cnn4", "resnet18"])
+@pytest.mark.parametrize("name", ["cnn4", "resnet18", "preact_resnet18"])
 def test_per_image_networks_are_of_keras_alone(name, tmp_path):
     arguments = {"input_shape": (16, 16, 3), "num_classes": 3, "width": 0.125}
     network = networks.get(name, **arguments, normalization="per_image")

@@ -39,7 +39,7 @@ def passes(method):
     """How many convolutions a step runs: (forward, by the input, by the kernel), a layer.
 
     Counted in the graph that TensorFlow executes: what no output or update needs is not there.
-    Loops run as often as they say.
+    Loops run as often as they say, and a pass over two batches as one counts twice.
     """
     x, y = (tf.constant(part) for part in batch())
     model = compiled(method, jit_compile=False)
@@ -54,13 +54,19 @@ def _count(graph, wanted):
     counts = np.zeros(3, int)
     for op in flops.needed(graph, wanted):
         if op.type in kinds:
-            counts[kinds.index(op.type)] += 1
+            counts[kinds.index(op.type)] += _batches(op)
         elif op.type in ("While", "StatelessWhile"):
             body = graph._get_function(op.get_attr("body").name).graph
             counts += flops.turns(op) * _count(body, body.outputs + body.control_outputs)
         # Neither hides passes from this count, nor keeps a loop's tensors for a gradient.
         assert "PartitionedCall" not in op.type and "TensorList" not in op.type
     return counts
+
+
+def _batches(op):
+    """How many batches a convolution runs over as one."""
+    sides = [tensor.shape[0] for tensor in op.inputs if tensor.shape.rank == 4]
+    return max(side // BATCH for side in sides if side is not None and side % BATCH == 0)
 
 
 # A layer's convolution has three forms: forward (f), gradient by its input (i) and by its kernel
@@ -82,6 +88,24 @@ CASES = {
     # One point.
     "gradient-norm": ("gradient-norm", {}, (2 * 2, 2 + 1, 2 * 2)),
     "fast": ("fast", {}, (2 * 2, 2 + 1, 2)),
+    "n-fgsm": ("n-fgsm", {}, (2 * 2, 2 + 1, 2)),
+    # At x: f, i, which is the attack step's gradient as well. At x + eta: f, i, and backward
+    # through both as above. Then the loss.
+    "gradalign": ("gradalign", {}, (2 + 2 * 2 + 2, 2 + 2 + 1 + 1, 2 * 2 + 2)),
+    # Another start has a gradient of its own: f, i.
+    "gradalign from noise": (
+        "gradalign",
+        {"start": "noise"},
+        (2 * 2 + 2 * 2 + 2, 2 * 2 + 2 + 1 + 1, 2 * 2 + 2),
+    ),
+    # One attack step; three points of a segment forward and backward; the loss.
+    "elle": ("elle", {}, (2 + 2 * 3 + 2, 2 + 3 + 1, 2 * 3 + 2)),
+    # One attack step; the image and the point forward and backward.
+    "qub": ("qub", {}, (2 + 2 * 2, 2 + 2, 2 * 2)),
+    "qub of several steps": ("qub", {"steps": 3}, (2 * 3 + 2 * 2, 2 * 3 + 2, 2 * 2)),
+    # One pass gives p(x), fixed for the attack and trained; then x^.
+    "ikl": ("ikl", {"steps": 3}, (2 + 2 * 3 + 2, 2 * 3 + 2, 2 * 2)),
+    "trades": ("trades", {"steps": 3}, (2 + 2 * 3 + 2, 2 * 3 + 2, 2 * 2)),
     # The passes of both; and SOAR's loss, now a part of the objective, has a backward pass.
     "sum": (
         "sum",

@@ -1,0 +1,79 @@
+"""The points that methods train on: one or more steps from one of three starts."""
+
+import types
+
+import tensorflow as tf
+
+from soar_tf.attacks import PGD
+from soar_tf.errors import InputError
+from soar_tf.ops import random
+from soar_tf.validation import check_choice
+
+# "zero": the image itself; "random": a uniform point of the ball; "noise": N-FGSM's wider start.
+STARTS = ("zero", "random", "noise")
+# Half-width of the "noise" start, in radii of the ball (arXiv:2202.01181).
+NOISE = 2.0
+# One-step methods can lose all their robustness within an epoch. `soar-tf train` watches them.
+WATCHED = types.MappingProxyType({"validation_attack": "pgd5", "stop_below": 0.5})
+
+
+class FromNoise(PGD):
+    """One sign step from a start outside the ball, never projected onto the ball.
+
+    Only the pixel box bounds the result, so it may be up to `noise * epsilon` plus a step away
+    from the image. This is N-FGSM's point (arXiv:2202.01181), which training uses. It is no attack
+    to evaluate with.
+
+    Args:
+        epsilon: Radius of the linf threat model, in units of the pixel range.
+        step_size: Length of the step, in the same unit. Default: `epsilon`.
+        noise: Half-width of the start's uniform noise, in multiples of `epsilon`.
+    """
+
+    def __init__(self, epsilon, step_size=None, noise=NOISE):
+        super().__init__(epsilon, "linf", 1, step_size)
+        self.noise = noise
+
+    @property
+    def effective_step_size(self):
+        return self.epsilon if self.step_size is None else self.step_size
+
+    def start(self, x, keys):
+        width = self.noise * self.epsilon
+        return tf.clip_by_value(x + random.uniform(keys, x.shape[1:], -width, width), *self.bounds)
+
+    def step(self, x_adv, x, gradient):
+        moved = x_adv + self.effective_step_size * tf.sign(gradient)
+        return tf.clip_by_value(moved, *self.bounds)
+
+
+def attack(epsilon, steps=1, step_size=None, norm="linf", start="random"):
+    """The attack that crafts a method's points.
+
+    Args:
+        epsilon: Radius of the threat model, in units of the pixel range.
+        steps: Number of steps, at least 1.
+        step_size: Length of a step, in the same unit. Default: for one linf step, what the papers
+            take from that start (`1.25 * epsilon` from `"random"`, else `epsilon`); otherwise
+            PGD's.
+        norm: `"linf"`, `"l2"` or `"l1"`.
+        start: One of `STARTS`.
+
+    Returns:
+        A `soar_tf.attacks.PGD`.
+
+    Raises:
+        InputError: For an unknown start, or `"noise"` with several steps or another norm.
+    """
+    check_choice(start, "start", STARTS)
+    if start == "noise":
+        if steps != 1 or norm != "linf":
+            raise InputError(
+                "`start` 'noise' is for one step in the linf norm. "
+                f"Received: steps={steps}, norm={norm!r}."
+            )
+        return FromNoise(epsilon, step_size)
+    made = PGD(epsilon, norm, steps, step_size, start == "random")
+    if step_size is None and made.steps == 1 and norm == "linf":
+        made.step_size = (1.25 if start == "random" else 1.0) * made.epsilon
+    return made
