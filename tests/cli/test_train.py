@@ -215,4 +215,4 @@ def test_real_cifar10_trains_with_the_papers_network(cifar10_folder, tmp_path, r
     )  # fmt: skip
     assert result.json["n"] == 32 and result.json["epsilon"] == pytest.approx(8 / 255)
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
-    assert "Original pixels" in manifest["dataset"]["provenance"]
+    assert "the original pixels" in manifest["dataset"]["provenance"]

@@ -259,7 +259,14 @@ def test_real_cifar10():
     assert cifar["test"].images.dtype == np.uint8
     assert cifar.class_names[:3] == ("airplane", "automobile", "bird")
     assert cifar.augment
-    assert "Original pixels" in cifar.provenance
+    assert "the original pixels: ten test images have the hashes published" in cifar.provenance
+    # Test image 0 of the official batch, as others published it.
+    hashes = {hashlib.sha256(image.tobytes()).hexdigest() for image in cifar["test"].images}
+    assert "af12e1241a1e7a0c9ba326825279bef5fe961ceb5f95212a99f9b1f22711f913" in hashes
+    changed = cifar["test"].images.copy()
+    changed[0, 0, 0, 0] ^= 1
+    known = tfds_source.ORIGINAL_PIXELS["cifar10"]
+    assert tfds_source._pixels(cifar["test"].images[::-1]) == known != tfds_source._pixels(changed)
     # The published channel means and standard deviations, to all printed digits.
     counts = np.stack([np.bincount(cifar["train"].images[..., c].ravel(), minlength=256)
                        for c in range(3)])  # fmt: skip
