@@ -58,17 +58,16 @@ def evaluate(logits_fn, loss_fn, x):
     Returns:
         `(logits [n, C], values [n], gradient [n, ...])`.
     """
-    seen = []
 
     def values_fn(point):
-        seen.append(logits_fn(point))
-        return loss_fn(seen[0])
+        logits = logits_fn(point)
+        return loss_fn(logits), logits
 
-    values, gradient = gradients.input_gradient(values_fn, x)
+    values, gradient, logits = gradients.input_gradient(values_fn, x, has_aux=True)
     # One NaN would spread over the image and end the attack on it: a network could hide behind a
     # square root at 0. Infinite slopes keep their direction, at a size whose square is finite.
     slopes = tf.clip_by_value(gradient, -_STEEPEST, _STEEPEST)
-    return seen[0], values, tf.where(tf.math.is_nan(slopes), 0.0, slopes)
+    return logits, values, tf.where(tf.math.is_nan(slopes), 0.0, slopes)
 
 
 def ranked_targets(y, logits, count):

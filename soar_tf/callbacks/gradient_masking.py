@@ -81,16 +81,14 @@ class GradientMasking(EpochCallback):
         logits_fn = as_logits_fn(network)
 
         def signs(x, y, keys):
-            seen = []
-
             def values(point):
-                seen.append(logits_fn(point))
-                return losses.cross_entropy(y, seen[-1])
+                logits = logits_fn(point)
+                return losses.cross_entropy(y, logits), logits
 
-            _, gradient = gradients.input_gradient(values, x)
+            _, gradient, logits = gradients.input_gradient(values, x, has_aux=True)
             size = norms.norm(gradient, "l2")
             usable = tf.math.is_finite(size) & (norms.norm(gradient, "linf") > 0.0)
-            top = tf.reduce_max(tf.nn.softmax(seen[0]), axis=1)
+            top = tf.reduce_max(tf.nn.softmax(logits), axis=1)
             return {"top": top, "size": size, "unusable": tf.cast(~usable, tf.float32)}
 
         self._signs = PerExample(signs, batch_size=self.batch_size)

@@ -47,17 +47,12 @@ class CURE(Regularizer):
         self.squared = check_boolean(squared, "squared")
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        seen = []
-
-        def values(inputs):
-            seen.append(forward.curvature(inputs))
-            return loss_fn(y, seen[-1])
-
-        loss, gradient = gradients.input_gradient(values, x)
+        values = self.losses_and_logits(forward, y, loss_fn)
+        loss, gradient, logits = gradients.input_gradient(values, x, has_aux=True)
         z = self.h * norms.normalize_l2(tf.stop_gradient(tf.sign(gradient)))
-        _, moved = gradients.input_gradient(values, x + z)
+        _, moved, _ = gradients.input_gradient(values, x + z, has_aux=True)
         change = norms.flatten(moved - gradient)
         penalty = norms.norm(change, "l2")
         if self.squared:
             penalty = tf.reduce_sum(tf.square(change), axis=1)
-        return Terms(loss, seen[0], penalty, self.lambda_)
+        return Terms(loss, logits, penalty, self.lambda_)

@@ -64,17 +64,13 @@ class GradientNorm(Regularizer):
         self.second_order = mode == "double_backprop"
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        seen = []
-
-        def values(inputs):
-            seen.append(forward.curvature(inputs))
-            return loss_fn(y, seen[-1])
-
-        loss, gradient = gradients.input_gradient(values, x)
+        values = self.losses_and_logits(forward, y, loss_fn)
+        loss, gradient, logits = gradients.input_gradient(values, x, has_aux=True)
         if self.mode == "double_backprop":
             penalty = self.epsilon * norms.norm(gradient, _DUAL[self.norm])
         else:
             direction = tf.stop_gradient(norms.steepest_direction(gradient, self.norm))
-            growth = self.epsilon * (values(x + self.h * direction) - loss) / self.h
+            moved, _ = values(x + self.h * direction)
+            growth = self.epsilon * (moved - loss) / self.h
             penalty = 0.5 * tf.square(growth)
-        return Terms(loss, seen[0], penalty, self.lambda_)
+        return Terms(loss, logits, penalty, self.lambda_)

@@ -40,17 +40,13 @@ class Jacobian(Regularizer):
         self.num_projections = check_integer(num_projections, "num_projections", minimum=1)
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        seen = []
-
         def projected(inputs):
-            seen.append(forward.curvature(inputs))
-            classes = seen[0].shape[-1]
-            directions = random.normal(keys, (self.num_projections, classes))
+            logits = forward.curvature(inputs)
+            directions = random.normal(keys, (self.num_projections, logits.shape[-1]))
             directions /= tf.norm(directions, axis=-1, keepdims=True)
-            return tf.einsum("bmc,bc->bm", directions, seen[0])
+            return tf.einsum("bmc,bc->bm", directions, logits), logits
 
-        _, rows = gradients.input_gradients(projected, x)
-        logits = seen[0]
+        _, rows, logits = gradients.input_gradients(projected, x, has_aux=True)
         squares = [tf.reduce_sum(norms.flatten(tf.square(row)), axis=1) for row in rows]
         penalty = 0.5 * logits.shape[-1] / self.num_projections * tf.add_n(squares)
         return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)

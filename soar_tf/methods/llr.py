@@ -60,24 +60,21 @@ class LLR(Regularizer):
         self.step_size = check_number(step_size, "step_size", minimum=0.0)
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        seen = []
-
-        def values(inputs):
-            seen.append(forward.curvature(inputs))
-            return loss_fn(y, seen[-1])
+        values = self.losses_and_logits(forward, y, loss_fn)
 
         def inference_values(inputs):
             # The distance to the tangent is a small difference: half precision would lose it.
             return loss_fn(y, forward.inference32(inputs))
 
-        loss, gradient = gradients.input_gradient(values, x)
+        loss, gradient, logits = gradients.input_gradient(values, x, has_aux=True)
         start = projections.random_in_ball(keys, x.shape[1:], self.epsilon, self.norm)
         reached, slopes = tf.stop_gradient(loss), tf.stop_gradient(gradient)
         with forward.unrecorded():
             delta = self.least_linear(inference_values, x, reached, slopes, self.project(start, x))
         slope = tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
-        penalty = tf.abs(values(x + delta) - loss - slope) + self.mu * tf.abs(slope)
-        return Terms(loss, seen[0], penalty, self.lambda_)
+        moved, _ = values(x + delta)
+        penalty = tf.abs(moved - loss - slope) + self.mu * tf.abs(slope)
+        return Terms(loss, logits, penalty, self.lambda_)
 
     def least_linear(self, values_fn, x, loss, gradient, start):
         r"""The perturbation $\delta$ with the largest $\gamma$ that Adam finds, `[B, ...]`.

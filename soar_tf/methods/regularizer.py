@@ -79,6 +79,16 @@ class Regularizer(Method):
         logits = forward.training(point)
         return Terms(loss_fn(y, logits), logits, values, self.lambda_)
 
+    @staticmethod
+    def losses_and_logits(forward, y, loss_fn):
+        """The function that penalties differentiate: `[B, ...] -> (losses [B], logits [B, C])`."""
+
+        def values(x):
+            logits = forward.curvature(x)
+            return loss_fn(y, logits), logits
+
+        return values
+
     def _when_due(self, step, penalty, count):
         if self.penalty_every == 1:
             return penalty()

@@ -9,15 +9,18 @@ import math
 import tensorflow as tf
 
 
-def input_gradient(values_fn, x):
+def input_gradient(values_fn, x, *, has_aux=False):
     """Values and per-example input gradients.
 
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
+        has_aux: Whether `values_fn` returns `(values, aux)`: something else that it computed, such
+            as the logits.
 
     Returns:
-        `(values [B], gradient [B, ...])`. Both are differentiable under an outer tape.
+        `(values [B], gradient [B, ...])`, and `aux` after them with `has_aux`. All are
+        differentiable under an outer tape.
 
     Example:
 
@@ -28,30 +31,31 @@ def input_gradient(values_fn, x):
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
-        values = values_fn(x)
+        values, *aux = values_fn(x) if has_aux else (values_fn(x),)
         total = tf.reduce_sum(values)
-    return values, _gradient(tape, total, x)
+    return values, _gradient(tape, total, x), *aux
 
 
-def input_gradients(values_fn, x):
+def input_gradients(values_fn, x, *, has_aux=False):
     """Several values and their per-example input gradients, from one forward pass.
 
     Args:
         values_fn: Callable `[B, ...] -> [B, m]`.
         x: float tensor `[B, ...]`.
+        has_aux: See `input_gradient`.
 
     Returns:
-        `(values [B, m], gradients)`, the latter a list of m tensors `[B, ...]`. All are
-        differentiable under an outer tape.
+        `(values [B, m], gradients)`, the latter a list of m tensors `[B, ...]`, and `aux` after
+        them with `has_aux`. All are differentiable under an outer tape.
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
-        values = values_fn(x)
+        values, *aux = values_fn(x) if has_aux else (values_fn(x),)
         totals = tf.unstack(tf.reduce_sum(values, axis=0), num=values.shape[-1])
-    return values, [_gradient(tape, total, x) for total in totals]
+    return values, [_gradient(tape, total, x) for total in totals], *aux
 
 
-def input_and_weight_gradient(values_fn, x, weights):
+def input_and_weight_gradient(values_fn, x, weights, *, has_aux=False):
     """Values, per-example input gradients and the summed values' gradient by the weights.
 
     One backward pass gives both: the input gradient passes every layer's output gradient by, and
@@ -61,17 +65,18 @@ def input_and_weight_gradient(values_fn, x, weights):
         values_fn: Callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
         weights: List of variables.
+        has_aux: See `input_gradient`.
 
     Returns:
         `(values [B], gradient [B, ...], weight_gradients)`, the last a list with `None` where the
-        values do not depend on the weight.
+        values do not depend on the weight; and `aux` after them with `has_aux`.
     """
     with tf.GradientTape() as tape:
         tape.watch(x)
-        values = values_fn(x)
+        values, *aux = values_fn(x) if has_aux else (values_fn(x),)
         total = tf.reduce_sum(values)
     gradient, *weight_gradients = tape.gradient(total, [x, *weights])
-    return values, tf.zeros_like(x) if gradient is None else gradient, weight_gradients
+    return values, tf.zeros_like(x) if gradient is None else gradient, weight_gradients, *aux
 
 
 def hvp_finite_difference(values_fn, x, direction, h, *, gradient=None):
