@@ -10,7 +10,7 @@ import keras
 
 from soar_tf import datasets, files, methods
 from soar_tf.runs import checkpoints, optimizers, run_directory
-from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, on_average
+from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, SkippingNotice, on_average
 from soar_tf.runs.selection import Selection, validation_callbacks
 from soar_tf.training import RobustModel, strategies
 from soar_tf.training.losses import default_loss
@@ -99,6 +99,7 @@ class Phase:
             callbacks = self._callbacks(folder, dataset, config, progress, selection)
             if verbose:
                 callbacks.append(PhaseProgress(self.name, epoch))
+                callbacks.append(SkippingNotice(self.name))
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
                 self._fit(model, pipeline, dataset, epoch, steps, callbacks, verbose)
