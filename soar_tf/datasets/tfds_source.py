@@ -6,7 +6,6 @@ temporary folder that is renamed into place only when it is complete.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import re
@@ -15,6 +14,7 @@ import tempfile
 
 import numpy as np
 
+from soar_tf import files
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
 from soar_tf.errors import InputError
 
@@ -236,7 +236,7 @@ def _provenance(builder):
     """The set's name, version and the description stored beside the records, which names edits."""
     path = pathlib.Path(builder.data_path, "dataset_info.json")
     try:
-        description = json.loads(path.read_text()).get("description") or ""
-    except (OSError, ValueError):
+        description = (files.read_json(path) or {}).get("description") or ""
+    except InputError:
         description = builder.info.description or ""
     return " ".join(f"TensorFlow Datasets {builder.info.full_name}. {description}".split())
