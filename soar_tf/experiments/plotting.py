@@ -103,6 +103,8 @@ def _rows(path):
         numbers = [
             {k: v if k == "phase" else float(v) for k, v in row.items() if k and v} for row in rows
         ]
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, csv.Error):
         raise InputError(f"`run` {path} is no log of a training run.") from None
     if not any("loss" in row for row in numbers):
@@ -127,6 +129,8 @@ def _grid(path):
                 for array in ("x", "x_adv", "label", "adversarial_prediction")
             )
             x, x_adv = x[:_GRID], x_adv[:_GRID]
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"`run` {path} cannot be read as adversarial examples.") from None
     if len(x) == 0 or x.shape[-1] not in (1, 3):

@@ -8,6 +8,7 @@ functions that only compute, and whatever this process has registered with Keras
 import re
 
 from soar_tf.errors import InputError
+from soar_tf.untrusted import printable
 from soar_tf.untrusted.known_names import KERAS_CLASSES, KERAS_FUNCTIONS
 
 # Where Keras looks for a function of the module "builtins", by its name alone.
@@ -179,7 +180,7 @@ def _inside(part, layer, name):
 def _older_call(node, layer, name):
     """`(what else to look at, number of tensors)` of `[[layer, node, tensor, arguments], ...]`."""
     rest = []
-    for item in node:
+    for item in node if isinstance(node, list) else [node]:
         right = (
             isinstance(item, list)
             and len(item) in (3, 4)
@@ -192,7 +193,7 @@ def _older_call(node, layer, name):
                 f"for {layer}."
             )
         rest += item[3:]
-    return rest, len(node)
+    return rest, len(node)  # each item is a tensor
 
 
 def _registered(key):
@@ -203,13 +204,13 @@ def _registered(key):
 
 
 def _unknown(what, module, kind, layer, name):
-    place = f"{module}.{kind}" if module else str(kind)
+    place = printable(f"{module}.{kind}" if module else kind)
     reason = (
         "which is not among those known to do nothing but compute"
         if str(module).partition(".")[0] in ("keras", "builtins")
         else "which is not registered in this process (keras.saving.register_keras_serializable)"
     )
-    return InputError(f"{name} names the {what} {place[:100]} in {layer}, {reason}.")
+    return InputError(f"{name} names the {what} {place} in {layer}, {reason}.")
 
 
 def _short(value):

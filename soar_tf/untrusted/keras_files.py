@@ -6,6 +6,8 @@ but it is a list of what is forbidden, so it knows only the tricks of its own ve
 
 import contextlib
 import re
+import shutil
+import tempfile
 import threading
 
 from soar_tf import files
@@ -15,6 +17,7 @@ from soar_tf.untrusted.archives import open_zip
 
 MAX_BYTES = 16 * 2**30
 MAX_CONFIG_BYTES = 64 * 2**20
+_IN_MEMORY = 2**28
 _CONFIG, _WEIGHTS, _OTHER_WEIGHTS = "config.json", "model.weights.h5", "model.weights.npz"
 # Small variables that Keras makes but does not store, such as the states of seed generators.
 SLACK = 2**20
@@ -48,7 +51,7 @@ def checked(path, name):
         stored = 0
         for member in members:
             if member.endswith(".h5"):
-                with archive.open(member) as weights:
+                with _unpacked(archive, member) as weights:
                     stored += hdf5.count_elements(weights, f"{name}: {member}")
     with _bounded_weights(stored + SLACK, name):
         yield
@@ -79,6 +82,16 @@ def load(path, name):
         raise InputError(
             f"{name} cannot be read as a Keras model: {type(error).__name__}: {sentence}"
         ) from None
+
+
+@contextlib.contextmanager
+def _unpacked(archive, member):
+    """A member as a file of its own: going back in a zip file means reading it from the start."""
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        with archive.open(member) as stream:
+            shutil.copyfileobj(stream, file, 2**20)
+        file.seek(0)
+        yield file
 
 
 @contextlib.contextmanager

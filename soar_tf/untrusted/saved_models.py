@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from soar_tf import files
 from soar_tf.errors import InputError
+from soar_tf.untrusted import printable
 from soar_tf.untrusted.known_names import TENSORFLOW_OPERATIONS
 
 MAX_GRAPH_BYTES = 2**30
@@ -152,8 +153,8 @@ def _check_graph(graph, name):
         reason = None if is_call else refusal(node.op, saver=function in savers)
         if reason is not None:
             raise InputError(
-                f"{name} is a program that holds the operation {node.op[:100]} ({where}), which "
-                f"{reason}; {_TRUST}."
+                f"{name} is a program that holds the operation {printable(node.op)} ({where}), "
+                f"which {reason}; {_TRUST}."
             )
         for callee in _callees(node):
             if callee not in functions:
@@ -207,7 +208,7 @@ def _mentioned(graph):
 
 def _short(name):
     """A function's name as it was written, without what TensorFlow puts around it."""
-    return re.sub(r"^__(inference|forward|backward)_|_\d+$", "", name)[:100]
+    return printable(re.sub(r"^__(inference|forward|backward)_|_\d+$", "", name))
 
 
 def _node_name(tensor):
