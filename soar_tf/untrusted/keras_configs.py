@@ -207,7 +207,7 @@ def _unknown(what, module, kind, layer, name):
     place = printable(f"{module}.{kind}" if module else kind)
     reason = (
         "which is not among those known to do nothing but compute"
-        if str(module).partition(".")[0] in ("keras", "builtins")
+        if str(module).partition(".")[0] == "keras"
         else "which is not registered in this process (keras.saving.register_keras_serializable)"
     )
     return InputError(f"{name} names the {what} {place} in {layer}, {reason}.")
