@@ -35,7 +35,9 @@ def count_elements(source, name):
         for path, array in _arrays(file, name):
             _check_array(path, array, name)
             elements += array.size
-            unpacked += array.dtype.itemsize * max(array.size, math.prod(array.chunks or ()))
+            # A network's own weights have 4 bytes, however few are stored of each.
+            width = max(array.dtype.itemsize, 4)
+            unpacked += width * max(array.size, math.prod(array.chunks or ()))
             stored += array.id.get_storage_size()
     if unpacked > MAX_BYTES:
         raise InputError(

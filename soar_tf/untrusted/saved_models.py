@@ -59,7 +59,7 @@ _REASONS = (
         "can talk to other machines",
     ),
     (
-        r"File|Restore|Reader|Dataset|Iterator|DecodeProto|EncodeProto|RecordInput|LoadAndRemap"
+        r"File(?!name)|Restore|Reader|Dataset|Iterator|DecodeProto|EncodeProto|RecordInput|LoadAndRemap"
         r"|ImmutableConst",
         "can read files",
     ),
@@ -144,7 +144,7 @@ def _check_graph(graph, name):
     library = graph.graph_def.library
     functions = {f.signature.name for f in library.function}
     own_gradients = {g.registered_op_type for g in library.registered_gradients}
-    savers = _savers(graph)
+    savers, refused = _savers(graph), []
     _check_assets(graph, name)
     for function, node in _nodes(graph):
         where = f"its function {_short(function)}" if function else "its graph"
@@ -152,10 +152,7 @@ def _check_graph(graph, name):
         is_call = node.op in functions and op_def_registry.get(node.op) is None
         reason = None if is_call else refusal(node.op, saver=function in savers)
         if reason is not None:
-            raise InputError(
-                f"{name} is a program that holds the operation {printable(node.op)} ({where}), "
-                f"which {reason}; {_TRUST}."
-            )
+            refused.append((reason == _UNKNOWN, len(refused), node.op, where, reason))
         for callee in _callees(node):
             if callee not in functions:
                 raise InputError(
@@ -169,6 +166,12 @@ def _check_graph(graph, name):
                 f"({where})."
             )
         _check_constant(node, name)
+    if refused:
+        _, _, op, where, reason = min(refused)  # the first whose harm is known
+        raise InputError(
+            f"{name} is a program that holds the operation {printable(op)} ({where}), which "
+            f"{reason}; {_TRUST}."
+        )
 
 
 def _nodes(graph):

@@ -40,13 +40,13 @@ def rewritten(source, target, change):
     return target
 
 
-def calls(called, *arguments):
-    """A change of what the layer `door` calls and, if they are given, of its arguments."""
+def calls(called, *arguments, **named):
+    """A change of what the layer `door` calls and, if any are given, of its arguments."""
 
     def change(config, layers):
         layers["door"]["config"]["function"] = called
-        if arguments:
-            layers["door"]["inbound_nodes"] = [{"args": list(arguments), "kwargs": {}}]
+        if arguments or named:
+            layers["door"]["inbound_nodes"] = [{"args": list(arguments), "kwargs": named}]
 
     return change
 

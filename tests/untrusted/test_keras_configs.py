@@ -168,11 +168,8 @@ def test_text_where_a_tensor_belongs_is_refused(honest, tmp_path):
         refused(honest, tmp_path, calls(relu, *arguments), f"Received: the text '{path}' for layer")
     for kind in (WRAPPED, relu, {"class_name": "__bytes__", "config": {"value": path}}):
         refused(honest, tmp_path, calls(relu, tensor, kind), "with tensors and numbers. Received")
-
-    def keyword(config, layers):
-        layers["door"]["inbound_nodes"] = [{"args": [tensor], "kwargs": {"path": path}}]
-
-    refused(honest, tmp_path, keyword, "Received: the text")
+    for named in ({"inputs": path}, {"inputs": tensor, "mask": [path]}):
+        refused(honest, tmp_path, calls(relu, **named), "Received: the text")
 
 
 def test_a_call_without_a_tensor_is_refused(honest, tmp_path):
@@ -457,7 +454,7 @@ class TestDoors:
 
     @pytest.fixture
     def path(self, honest, tmp_path):
-        change = calls(function("keras.layers", "TFSMLayer"), str(tmp_path / "program"))
+        change = calls(function("keras.layers", "TFSMLayer"), inputs=str(tmp_path / "program"))
         return rewritten(honest, tmp_path / "hostile.keras", change)
 
     @pytest.mark.parametrize(
