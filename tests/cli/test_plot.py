@@ -67,7 +67,7 @@ def test_refusals_write_nothing(reports, tmp_path, run_cli, monkeypatch):
     check("does not exist", tmp_path / "none")
     check("holds none of log.csv, report.json, transfer.json", tmp_path / "empty")
     check("holds no curve and no adversarial images", tmp_path / "bare.json")
-    check("is no report of soar-tf", tmp_path / "list.json")
+    check("must hold a JSON object", tmp_path / "list.json")
     check("is not valid JSON", tmp_path / "cut.json")
     check("has no column loss", tmp_path / "text.csv")
     check("--epsilon needs --loss-surface", transfer, "--epsilon", "0.1")

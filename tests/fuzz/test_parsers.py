@@ -14,7 +14,7 @@ from soar_tf.cli import params
 from soar_tf.errors import InputError, RunError, parse_number
 from soar_tf.evaluation import State
 from soar_tf.experiments import checkpoints
-from soar_tf.untrusted import saved_models
+from soar_tf.untrusted import keras_configs, saved_models
 
 quick = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -73,6 +73,7 @@ PARSERS = {
     "progress": checkpoints.parse_progress,
     "checkpoint_name": from_checkpoint_name,
     "npz": in_file("set.npz", lambda path: datasets.load(f"npz:{path}")),
+    "keras_config": lambda content: keras_configs.check(files.parse_json(content, "x"), "x"),
     "keras": in_file("model.keras", model_files.load_network),
     "saved_model": from_saved_model,
     "hosts": lambda content: cluster.read("multi-worker", text_of(content), 0),
