@@ -12,7 +12,7 @@ from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.plot import plot
 from soar_tf.cli.reproduce import reproduce
-from soar_tf.cli.startup import stop_on_sigterm
+from soar_tf.cli.startup import second_signal_ends_at_once, stop_on_sigterm
 from soar_tf.cli.train import train
 from soar_tf.cli.transfer import transfer
 from soar_tf.errors import InputError, RunError
@@ -24,7 +24,8 @@ class _Group(click.Group):
     def invoke(self, context):
         stop_on_sigterm()
         try:
-            return super().invoke(context)
+            with second_signal_ends_at_once():
+                return super().invoke(context)
         except InputError as error:
             click.echo(f"Error: {error}", err=True)
             context.exit(2)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 
 import click
@@ -43,6 +44,40 @@ def load_tensorflow():
 def stop_on_sigterm():
     """Lets SIGTERM end a command as Ctrl-C does: with its checkpoint in place, and a word."""
     signal.signal(signal.SIGTERM, _interrupt)
+
+
+@contextlib.contextmanager
+def second_signal_ends_at_once():
+    """Context in which the second Ctrl-C or SIGTERM ends the process, whatever it is doing.
+
+    Python handles a signal when TensorFlow gives control back to it, which a loop inside a model
+    may never do. Files are whole or not there at every moment, so nothing is lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    # Python writes a signal's number there as it arrives, in the middle of TensorFlow's work, too.
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_end_at_second_signal, args=(reader,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        os.close(writer)
+        watcher.join()
+
+
+def _end_at_second_signal(reader):
+    received = 0
+    with open(reader, "rb", buffering=0) as stream:
+        while numbers := stream.read(64):
+            received += sum(number in (signal.SIGINT, signal.SIGTERM) for number in numbers)
+            if received > 1:
+                os.write(2, b"Ended at once.\n")
+                os._exit(1)
 
 
 def _interrupt(*_):

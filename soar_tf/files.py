@@ -1,10 +1,16 @@
-"""Files that are either whole or not there: written beside their place, synced, then renamed."""
+"""Files that are either whole or not there: written beside their place, synced, then renamed.
+
+And files that anybody may have put there: only regular ones of a bounded size are read, and no link
+is written through.
+"""
 
 import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
+import stat
 from pathlib import Path
 
 from soar_tf.errors import InputError, RunError
@@ -13,6 +19,114 @@ from soar_tf.errors import InputError, RunError
 UNFINISHED = ".writing-"
 
 MAX_JSON_BYTES = 64 * 2**20
+
+# Nothing waits: opening a pipe without `O_NONBLOCK` does until somebody writes to it.
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISLNK, "a link"),
+)
+
+
+def open_regular(path, name=None, max_bytes=None, *, follow=True):
+    """Opens a file for reading, if it is a regular file: reading a pipe or a device may never end.
+
+    Args:
+        path: The file.
+        name: What it is called in errors; `None` takes its path.
+        max_bytes: Largest size in bytes, or `None` for any.
+        follow: Whether `path` may be a link; stores of downloaded models keep files behind links.
+
+    Returns:
+        A binary file object.
+
+    Raises:
+        InputError: If it is a folder, a pipe, a device or a socket, or larger.
+        OSError: If it cannot be opened.
+
+    Example:
+
+    >>> import tempfile
+    >>> from soar_tf import files
+    >>> files.open_regular(tempfile.gettempdir(), "`config` x")
+    Traceback (most recent call last):
+    soar_tf.errors.InputError: `config` x must be a regular file. Received: a folder.
+    """
+    name = str(path) if name is None else name
+    # Looked at before it is opened, since opening some devices does something; and again after.
+    _check_regular(os.stat(path, follow_symlinks=follow), name, max_bytes)
+    descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
+    try:
+        _check_regular(os.fstat(descriptor), name, max_bytes)
+    except InputError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "rb")
+
+
+def read_bytes(path, name=None, max_bytes=MAX_JSON_BYTES, *, follow=True):
+    """The content of a regular file; for the arguments and errors see `open_regular`."""
+    with open_regular(path, name, max_bytes, follow=follow) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:  # it grows, or is one of the kernel's, whose sizes are 0
+        raise InputError(f"{name or path} must have at most {max_bytes} bytes.")
+    return content
+
+
+def open_lock(path):
+    """Opens a lock file, creating it if it is missing; what is in it stays.
+
+    Args:
+        path: The file.
+
+    Returns:
+        A binary file object, for `fcntl.flock`.
+
+    Raises:
+        InputError: If it is anything but a regular file, a link to one included.
+        OSError: If it cannot be opened.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        _check_regular(os.lstat(path), str(path))
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _check_regular(os.fstat(descriptor), str(path))
+    except InputError:
+        os.close(descriptor)
+        raise
+    return open(descriptor, "r+b")
+
+
+def make_subfolder(parent, name):
+    """Creates a folder inside another one; a link of that name, which leads elsewhere, is refused.
+
+    Args:
+        parent: The outer folder; it is created if it does not exist.
+        name: The inner folder's name.
+
+    Returns:
+        The inner folder's path.
+
+    Raises:
+        InputError: If it is a link.
+        OSError: If it cannot be created.
+    """
+    folder = Path(parent) / name
+    if folder.is_symlink():
+        raise InputError(f"{folder} must be a folder. Received: a link.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check_regular(status, name, max_bytes=None):
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((word for test, word in _KINDS if test(status.st_mode)), "a device")
+        raise InputError(f"{name} must be a regular file. Received: {kind}.")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise InputError(f"{name} must have at most {max_bytes} bytes. Received: {status.st_size}.")
 
 
 @contextlib.contextmanager
@@ -39,8 +153,11 @@ def replacing(path):
 
 
 def unfinished(path):
-    """The name beside `path` under which it is written."""
-    return Path(path).with_name(f"{UNFINISHED}{os.getpid()}-{Path(path).name}")
+    """A name beside `path` to write it under: a new one each time.
+
+    It cannot be guessed, so nobody can have put a link there.
+    """
+    return Path(path).with_name(f"{UNFINISHED}{secrets.token_hex(8)}-{Path(path).name}")
 
 
 def sync_tree(folder):
@@ -70,11 +187,10 @@ def read_json(path, max_bytes=MAX_JSON_BYTES):
         A dictionary, or `None` if there is no such file.
 
     Raises:
-        InputError: If it cannot be read or holds anything else.
+        InputError: If it is no regular file, cannot be read or holds anything else.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(max_bytes + 1)
+        content = read_bytes(path, max_bytes=max_bytes)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -21,6 +21,7 @@ from soar_tf.attacks.pgd import BIM, FGSM, PGD
 from soar_tf.attacks.square import Square
 from soar_tf.attacks.transforms import GaussianNoise, Spatial
 from soar_tf.errors import InputError
+from soar_tf.models.untrusted import keras_configs
 
 # The registry: a new attack is one file and one line here.
 ALL_OBJECTS = {
@@ -161,6 +162,10 @@ def deserialize(config):
     Args:
         config: The dictionary.
 
+    Raises:
+        InputError: If it names a class or function that is neither registered nor known to do
+            nothing but compute.
+
     Example:
 
     >>> import soar_tf
@@ -168,6 +173,7 @@ def deserialize(config):
     >>> soar_tf.attacks.deserialize(config).steps
     7
     """
+    keras_configs.check({"config": config}, "`config`")
     return keras.saving.deserialize_keras_object(config)
 
 

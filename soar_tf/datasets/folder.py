@@ -11,9 +11,13 @@ import numpy as np
 
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed, resize, stratified
 from soar_tf.errors import InputError
+from soar_tf.files import read_bytes
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 """The file types that `keras.utils.image_dataset_from_directory` reads; others are ignored."""
+
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest size of an image file, in bytes."""
 
 TEST_FRACTION, TEST_SEED = 0.2, 0
 
@@ -129,7 +133,8 @@ def _decode(file, image_size):
     import tensorflow as tf
 
     try:
-        image = tf.io.decode_image(file.read_bytes(), expand_animations=False).numpy()
+        content = read_bytes(file, max_bytes=MAX_IMAGE_BYTES)
+        image = tf.io.decode_image(content, expand_animations=False).numpy()
     except (tf.errors.OpError, OSError) as error:
         reason = re.sub(r"\{\{.*?\}\} ?", "", str(error).split(" [Op:")[0]).strip()
         reason = reason or type(error).__name__

@@ -4,13 +4,13 @@ The file may come from anywhere, so nothing in it is trusted: declared sizes are
 array is read, and pickles are never loaded.
 """
 
-import zipfile
+import contextlib
 
 import numpy as np
 
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
 from soar_tf.errors import InputError
-from soar_tf.models.untrusted.archives import check_zip
+from soar_tf.models.untrusted.archives import open_zip, read_array
 
 MAX_BYTES = 8 * 2**30
 """Largest uncompressed size of a file, in bytes; a zip of a few kB can declare terabytes."""
@@ -34,7 +34,12 @@ def load(path, wanted):
     Raises:
         InputError: If the file is not such a file.
     """
-    members = _directory(path)
+    with _opened(path) as archive:
+        return _load(path, archive, wanted)
+
+
+def _load(path, archive, wanted):
+    members = archive.namelist()
     for split in SPLITS:
         images, labels = f"x_{split}", f"y_{split}"
         if (f"{images}.npy" in members) != (f"{labels}.npy" in members):
@@ -50,10 +55,10 @@ def load(path, wanted):
         )
     # Labels of every split are read (they are small): the number of classes must not depend on
     # which splits were asked for.
-    labels = {name: _labels(path, name, _array(path, f"y_{name}")) for name in available}
+    labels = {name: _labels(path, name, _array(path, archive, f"y_{name}")) for name in available}
     splits = {}
     for name in needed(wanted, available):
-        images = _images(path, name, _array(path, f"x_{name}"))
+        images = _images(path, name, _array(path, archive, f"x_{name}"))
         if len(images) != len(labels[name]):
             raise InputError(
                 f"`x_{name}` and `y_{name}` of {path} must have the same length. "
@@ -73,54 +78,39 @@ def _unreadable(path, error):
     )
 
 
-def _directory(path):
-    """Checks every member's declared size; returns the members' names."""
-    try:
-        return check_zip(
-            path, f"`npz:{path}`", max_bytes=MAX_BYTES, setting="soar_tf.datasets.npz.MAX_BYTES"
-        )
-    except FileNotFoundError as error:
-        raise InputError(f"`npz:{path}` must name a file. Received: no such file.") from error
-    except InputError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+@contextlib.contextmanager
+def _opened(path):
+    """Context that gives the archive, after every member's declared size has been checked."""
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(
+                open_zip(
+                    path,
+                    f"`npz:{path}`",
+                    max_bytes=MAX_BYTES,
+                    setting="soar_tf.datasets.npz.MAX_BYTES",
+                )
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"`npz:{path}` must name a file. Received: no such file.") from error
+        except InputError:
+            raise
+        except Exception as error:
+            raise _unreadable(path, error) from error
+        yield archive
 
 
-def _array(path, name):
+def _array(path, archive, name):
     """Reads one array after its header was checked against the size that the zip declares."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            with archive.open(f"{name}.npy") as file:
-                version = np.lib.format.read_magic(file)
-                read = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }[version]
-                shape, _, dtype = read(file)
-                header = file.tell()
-            declared = archive.getinfo(f"{name}.npy").file_size
-            _check_header(path, name, shape, dtype, declared - header)
-            with archive.open(f"{name}.npy") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
+        array = read_array(archive, name, path)
     except InputError:
         raise
     except Exception as error:
         raise _unreadable(path, error) from error
-
-
-def _check_header(path, name, shape, dtype, size):
-    if dtype.kind not in "uifb":
-        kind = "objects, which only unsafe pickles can hold" if dtype.hasobject else str(dtype)
-        raise InputError(f"`{name}` of {path} must hold numbers. Received: {kind}.")
-    declared = dtype.itemsize
-    for side in shape:
-        declared *= int(side)
-    if declared != size or min(shape, default=0) < 0:
-        raise InputError(
-            f"`{name}` of {path} must be as long as its header says ({declared} bytes). "
-            f"Received: {size} bytes."
-        )
+    if array.dtype.kind not in "uifb":
+        raise InputError(f"`{name}` of {path} must hold numbers. Received: {array.dtype}.")
+    return array
 
 
 def _images(path, split, images):

@@ -7,7 +7,6 @@ temporary folder that is renamed into place only when it is complete.
 
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 import re
@@ -16,6 +15,7 @@ import tempfile
 
 import numpy as np
 
+from soar_tf import files
 from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
 from soar_tf.errors import InputError
 
@@ -257,7 +257,7 @@ def _provenance(builder, splits):
         )
     path = pathlib.Path(builder.data_path, "dataset_info.json")
     try:
-        description = json.loads(path.read_text()).get("description") or ""
-    except (OSError, ValueError):
+        description = (files.read_json(path) or {}).get("description") or ""
+    except InputError:
         description = builder.info.description or ""
     return " ".join(f"TensorFlow Datasets {builder.info.full_name}. {description}".split())

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,10 @@ import numpy as np
 import soar_tf
 from soar_tf import files
 from soar_tf.errors import InputError
+from soar_tf.models.untrusted.archives import open_zip, read_array
+
+MAX_BYTES = 8 * 2**30
+"""Largest size of a state file, in bytes."""
 
 _MAGIC = b"soar-tf evaluation state 1 "
 # At most this share of the time may go into writing the file; a kill then loses as little.
@@ -158,7 +161,7 @@ class State:
                 raise InputError(f"`state` {self.path}: its folder does not exist.")
             return
         try:
-            data = self.path.read_bytes()
+            data = files.read_bytes(self.path, f"`state` {self.path}", MAX_BYTES)
         except OSError as error:
             raise InputError(f"`state` {self.path} cannot be read: {error.strerror}.") from None
         header, _, content = data.partition(b"\n")
@@ -170,21 +173,29 @@ class State:
             )
         try:
             self._read(content)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        except InputError:
+            raise
+        except Exception:  # zipfile, zlib, NumPy and json raise a dozen types on a foreign file
             raise InputError(f"`state` {self.path} is no state file of an evaluation.") from None
         self.resumed = True
 
     def _read(self, content):
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
-            self._identity, self.seconds = about["identity"], about["seconds"]
-            self.sections = about["sections"]
-            for number, key in enumerate(about["tables"]):
-                self._tables[key] = arrays[f"table{number}"].astype(_ROW)
-            self._outputs = arrays.get("outputs")
-            if "kept_rows" in arrays:
-                rows = arrays["kept_rows"].tolist()
-                self.kept = dict(zip(rows, arrays["kept_images"], strict=True))
+        name = f"`state` {self.path}"
+        setting = "soar_tf.evaluation.state.MAX_BYTES"
+        with open_zip(io.BytesIO(content), name, max_bytes=MAX_BYTES, setting=setting) as archive:
+            arrays = {
+                member.removesuffix(".npy"): read_array(archive, member.removesuffix(".npy"), name)
+                for member in archive.namelist()
+            }
+        about = json.loads(arrays["about"].tobytes())
+        self._identity, self.seconds = about["identity"], about["seconds"]
+        self.sections = about["sections"]
+        for number, key in enumerate(about["tables"]):
+            self._tables[key] = arrays[f"table{number}"].astype(_ROW)
+        self._outputs = arrays.get("outputs")
+        if "kept_rows" in arrays:
+            rows = arrays["kept_rows"].tolist()
+            self.kept = dict(zip(rows, arrays["kept_images"], strict=True))
 
 
 def fingerprint(*arrays):

@@ -24,6 +24,7 @@ from soar_tf.methods.soar import SOAR
 from soar_tf.methods.standard import Standard
 from soar_tf.methods.sum import Sum
 from soar_tf.methods.trades import TRADES
+from soar_tf.models.untrusted import keras_configs
 
 # The registry: a new method is one file and one line here.
 ALL_OBJECTS = {
@@ -135,6 +136,10 @@ def deserialize(config):
     Args:
         config: The dictionary.
 
+    Raises:
+        InputError: If it names a class or function that is neither registered nor known to do
+            nothing but compute.
+
     Example:
 
     >>> import soar_tf
@@ -142,6 +147,7 @@ def deserialize(config):
     >>> soar_tf.methods.deserialize(config).beta
     1.0
     """
+    keras_configs.check({"config": config}, "`config`")
     return keras.saving.deserialize_keras_object(config)
 
 

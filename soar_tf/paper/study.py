@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -126,7 +127,8 @@ class Study:
 
     def _train(self, name, seed):
         request, start = self.request, recipes.RECIPES[name].starts_from
-        folder = request.output / "networks" / f"{request.dataset}-{request.budget}"
+        folder = files.make_subfolder(request.output, "networks")
+        folder = files.make_subfolder(folder, f"{request.dataset}-{request.budget}")
         config = recipes.config(
             name,
             seed,
@@ -171,10 +173,11 @@ class Study:
         text = json.dumps([what, settings], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         path = self.request.output / "measurements" / f"{what}-{key}.json"
-        with contextlib.suppress(FileNotFoundError, ValueError, KeyError):  # damaged: made again
-            return json.loads(path.read_text(encoding="utf-8"))["value"]
+        with contextlib.suppress(InputError, KeyError):  # damaged: measured again
+            if (stored := files.read_json(path)) is not None:
+                return stored["value"]
         value = compute()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        files.make_subfolder(self.request.output, "measurements")
         files.write_json(path, {"settings": settings, "value": value})
         return value
 
@@ -190,9 +193,9 @@ class Study:
         """
         path = self.network(name, seed).path
         try:
-            with open(path / run_directory.LOG, encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
-        except OSError:
+            text = files.read_bytes(path / run_directory.LOG).decode("utf-8")
+            rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        except (OSError, UnicodeDecodeError):
             rows = []
         if not rows or not all(rows[-1].get(column) for column in columns):
             raise InputError(
@@ -251,7 +254,9 @@ def _digest(path):
         path = path / run_directory.NETWORK
     digest = hashlib.sha256()
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        digest.update(file.read_bytes())
+        with files.open_regular(file) as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
     return digest.hexdigest()
 
 

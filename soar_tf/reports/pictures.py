@@ -1,23 +1,24 @@
 """`soar-tf plot`: pictures of what run directories and reports hold."""
 
 import csv
-import json
+import io
 import zipfile
 from pathlib import Path
 
-import numpy as np
-
-from soar_tf import plots
+from soar_tf import files, plots
 from soar_tf.errors import InputError
 from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import radius_text
 from soar_tf.models import zoo
+from soar_tf.models.untrusted.archives import open_zip, read_array
 from soar_tf.plots.figures import new_figure
 from soar_tf.reports import transfer as transfer_experiment
 from soar_tf.reports.output import ADVERSARIAL, JSON, check_folder
 from soar_tf.runs import run_directory
 
 _GRID = 8  # images in a grid
+_MAX_BYTES = 8 * 2**30  # of a file of adversarial images
+_SETTING = "soar_tf.reports.pictures._MAX_BYTES"
 
 
 def plot(sources, output, *, surface_images=None, epsilon=None):
@@ -76,17 +77,14 @@ def _read(path):
         return "log", zoo.read_card(path).get("training", []), path / zoo.CARD
     if path.is_dir():
         names = (run_directory.LOG, JSON, transfer_experiment.JSON)
-        files = [path / name for name in names if (path / name).is_file()]
-        if not files:
+        present = [path / name for name in names if (path / name).is_file()]
+        if not present:
             raise InputError(f"`run` {path} holds none of {', '.join(names)}.")
-        path = files[0]
+        path = present[0]
     if path.suffix == ".csv":
         return "log", _rows(path), path
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"`run` {path} is no JSON file.") from None
-    keys = set(value) if isinstance(value, dict) else set()
+    value = files.read_json(path)
+    keys = set(value)
     if {"white_box", "sources", "targets", "accuracy"} <= keys:
         return "transfer", value, path
     if {"worst_case_accuracy", "attacks", "n"} <= keys:
@@ -102,11 +100,13 @@ def _read(path):
 def _rows(path):
     """A CSV log as dictionaries of numbers (the phase is text); empty cells are left out."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        text = files.read_bytes(path, f"`run` {path}").decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         numbers = [
             {k: v if k == "phase" else float(v) for k, v in row.items() if k and v} for row in rows
         ]
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, csv.Error):
         raise InputError(f"`run` {path} is no log of a training run.") from None
     if not any("loss" in row for row in numbers):
@@ -125,9 +125,14 @@ def _curve(report):
 
 def _grid(path):
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            x, x_adv = arrays["x"][:_GRID], arrays["x_adv"][:_GRID]
-            labels, predictions = arrays["label"], arrays["adversarial_prediction"]
+        with open_zip(path, f"`run` {path}", max_bytes=_MAX_BYTES, setting=_SETTING) as archive:
+            x, x_adv, labels, predictions = (
+                read_array(archive, array, path)
+                for array in ("x", "x_adv", "label", "adversarial_prediction")
+            )
+            x, x_adv = x[:_GRID], x_adv[:_GRID]
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         raise InputError(f"`run` {path} cannot be read as adversarial examples.") from None
     if len(x) == 0 or x.shape[-1] not in (1, 3):

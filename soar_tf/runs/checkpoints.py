@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from soar_tf import files
 from soar_tf.errors import InputError, RunError
+from soar_tf.models.untrusted import hdf5
 
 
 class DivergedError(RunError):
@@ -160,9 +161,13 @@ def _progress(path, checksum):
     try:
         if _checksum(path) != checksum:
             return None
+        hdf5.count_elements(path, str(path))
         with h5py.File(path, "r") as file:
             return parse_progress(file.attrs[_ATTRIBUTE])
-    except (OSError, KeyError, InputError):
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return None
+    except Exception:  # h5py raises anything on a foreign file
         return None
 
 
@@ -173,7 +178,7 @@ def _found(folder):
 
 
 def _checksum(path):
-    with open(path, "rb") as file:
+    with files.open_regular(path, follow=False) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 

@@ -7,6 +7,7 @@ print its help at once.
 import dataclasses
 import tomllib
 
+from soar_tf import files
 from soar_tf.datasets.defaults import recipe, threat_model
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import PRECISIONS, check_choice, check_integer, check_number
@@ -266,13 +267,11 @@ def read_toml(path):
         A dictionary.
 
     Raises:
-        InputError: If it cannot be read, is no TOML, or holds an unknown key or a wrong type.
+        InputError: If it is no regular file, cannot be read, is no TOML, or holds an unknown key
+            or a wrong type.
     """
     try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_TOML_BYTES + 1)
-        if len(content) > MAX_TOML_BYTES:
-            raise InputError(f"`config` {path!s} must have at most {MAX_TOML_BYTES} bytes.")
+        content = files.read_bytes(path, f"`config` {path!s}", MAX_TOML_BYTES)
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None

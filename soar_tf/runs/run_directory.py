@@ -62,7 +62,7 @@ class RunDirectory:
         self._check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 (held until `close`)
+            self._lock = files.open_lock(self.path / ".lock")
         except OSError as error:
             raise InputError(f"`workdir` {path} cannot be written: {error.strerror}.") from None
         try:
@@ -93,7 +93,7 @@ class RunDirectory:
                 f"`workdir` must be empty or a run of the same configuration. {self.path} holds "
                 f"other files, such as {min(entries)!r}."
             )
-        for name in (CHECKPOINTS, SAVED_MODEL, NETWORK, STANDARD):
+        for name in (CONFIG, MANIFEST, LOG, CHECKPOINTS, SAVED_MODEL, NETWORK, STANDARD):
             if (self.path / name).is_symlink():
                 raise InputError(
                     f"`workdir` {self.path} must hold no links. Received: the link {name}."

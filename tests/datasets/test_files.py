@@ -99,9 +99,10 @@ def test_npz_absent_foreign_and_folder(tmp_path):
     with pytest.raises(InputError, match=r"must name a file. Received: no such file"):
         datasets.load(f"npz:{tmp_path / 'absent.npz'}")
     (tmp_path / "foreign.npz").write_bytes(b"PK not a zip")
-    for path in (tmp_path / "foreign.npz", tmp_path):
-        with pytest.raises(InputError, match=r"must be a readable .npz file"):
-            datasets.load(f"npz:{path}")
+    with pytest.raises(InputError, match=r"must be a readable .npz file"):
+        datasets.load(f"npz:{tmp_path / 'foreign.npz'}")
+    with pytest.raises(InputError, match=r"must be a regular file. Received: a folder"):
+        datasets.load(f"npz:{tmp_path}")
 
 
 def test_npz_size_limit_is_checked_before_reading(tmp_path, monkeypatch):

@@ -186,7 +186,7 @@ def test_damaged_files_are_refused(network, data, tmp_path):
             (tmp_path / "s").write_bytes(content)
             with pytest.raises(InputError, match=sentence):
                 State(tmp_path / "s")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="must be a regular file. Received: a folder"):
         State(tmp_path)
     with pytest.raises(InputError, match="its folder does not exist"):
         State(tmp_path / "none" / "s")

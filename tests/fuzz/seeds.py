@@ -44,6 +44,24 @@ TEXT = {
         '{"format": 1, "name": "a", "config": {}, "weights": "", "report": {"attacks": [1]}}',
     ],
     "manifest": ['{"status": "complete", "versions": {}}', "[]", "null", "[" * 2000, "{}"],
+    "keras_config": [
+        json.dumps({
+            "module": "keras", "class_name": "Sequential", "registered_name": None,
+            "config": {"name": "s", "layers": [
+                {"module": "keras.layers", "class_name": "Dense", "config": {"units": 3},
+                 "registered_name": None},
+                {"module": "keras.layers", "class_name": "Lambda", "registered_name": None,
+                 "config": {"name": "f", "function": {
+                     "module": "builtins", "class_name": "function", "config": "relu",
+                     "registered_name": "function"}},
+                 "inbound_nodes": [{"args": [{"class_name": "__keras_tensor__", "config": {}}],
+                                    "kwargs": {"training": True}}]},
+            ]},
+        }),
+        '{"class_name": "function", "module": "keras.config", "config": "set_max_epochs"}',
+        '{"inbound_nodes": [[["a", 0, 0, {"b": "c"}]]]}', '{"class_name": "__lambda__"}',
+        '{"class_name": "__numpy__", "config": {"value": [1], "dtype": "float32"}}',
+    ],
     "progress": [
         json.dumps({"phase": 1, "epoch": 2, "rows": [{"phase": "soar", "epoch": 1, "loss": 2.5}]}),
         json.dumps({"phase": 0, "epoch": 1, "rows": [], "environments": [{"keras": "3.15.1"}],

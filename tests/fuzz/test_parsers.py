@@ -14,7 +14,7 @@ from soar_tf.cli import params
 from soar_tf.errors import InputError, RunError
 from soar_tf.evaluation import State
 from soar_tf.models import loading, zoo
-from soar_tf.models.untrusted import saved_models
+from soar_tf.models.untrusted import keras_configs, saved_models
 from soar_tf.runs import checkpoints, cluster, config
 from soar_tf.validation import parse_number
 
@@ -75,6 +75,7 @@ PARSERS = {
     "progress": checkpoints.parse_progress,
     "checkpoint_name": from_checkpoint_name,
     "npz": in_file("set.npz", lambda path: datasets.load(f"npz:{path}")),
+    "keras_config": lambda content: keras_configs.check(files.parse_json(content, "x"), "x"),
     "keras": in_file("model.keras", loading.load_network),
     "saved_model": from_saved_model,
     "hosts": lambda content: cluster.read("multi-worker", text_of(content), 0),

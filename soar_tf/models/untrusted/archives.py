@@ -1,9 +1,13 @@
 """Zip files (`.npz`, `.keras`): sizes and names are checked before anything is unpacked."""
 
+import contextlib
 import stat
 import zipfile
 from pathlib import PurePosixPath
 
+import numpy as np
+
+from soar_tf import files
 from soar_tf.errors import InputError
 
 MAX_MEMBERS = 10_000
@@ -14,24 +18,85 @@ SMALL_BYTES = 64 * 2**20
 """What may expand by any ratio."""
 
 
-def check_zip(path, name, *, max_bytes, setting):
-    """Checks a zip file's directory; zipfile itself never unpacks more than the sizes in there.
+@contextlib.contextmanager
+def open_zip(source, name, *, max_bytes, setting):
+    """Context that gives a zip file whose directory has been checked.
+
+    zipfile itself never unpacks more than the sizes in there.
 
     Args:
-        path: The file.
+        source: The file's path, or an open binary file.
         name: What it is called in errors.
         max_bytes: Largest sum of the members' sizes.
         setting: Where `max_bytes` can be changed, for the error.
 
-    Returns:
-        The members' names.
+    Yields:
+        A `zipfile.ZipFile`.
 
     Raises:
-        InputError: For a bomb, or a member that would leave the folder it is unpacked to.
+        InputError: For a bomb, a member that would leave the folder it is unpacked to, or a path
+            that is no regular file.
         OSError, zipfile.BadZipFile, ...: If it is no zip file.
     """
-    with zipfile.ZipFile(path) as archive:
+    with contextlib.ExitStack() as stack:
+        if not hasattr(source, "read"):
+            source = stack.enter_context(files.open_regular(source, name))
+        archive = stack.enter_context(zipfile.ZipFile(source))
         infos = archive.infolist()
+        _check_sizes(infos, name, max_bytes, setting)
+        for info in infos:
+            _check_member(info, name)
+        names = [info.filename for info in infos]
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise InputError(f"{name} must hold each file once. Received: {twice!r} twice.")
+        yield archive
+
+
+def read_array(archive, array, name):
+    """One array of a checked `.npz` file; its header is compared with the size it is stored in.
+
+    Args:
+        archive: What `open_zip` gives.
+        array: The array's name.
+        name: What the file is called in errors.
+
+    Returns:
+        A NumPy array of anything but objects.
+
+    Raises:
+        InputError: If it holds objects, or its header promises another size.
+        KeyError, ValueError, ...: If there is no such array, or it is none.
+    """
+    member = f"{array}.npy"
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        shape, _, dtype = read(file)
+        header = file.tell()
+    if dtype.hasobject:
+        raise InputError(
+            f"`{array}` of {name} must hold numbers. Received: objects, which only unsafe pickles "
+            "can hold."
+        )
+    declared, stored = dtype.itemsize, archive.getinfo(member).file_size - header
+    for side in shape:
+        declared *= int(side)
+    if min(shape, default=0) < 0:
+        raise InputError(f"`{array}` of {name} must have a shape. Received: {shape}.")
+    if declared != stored:
+        raise InputError(
+            f"`{array}` of {name} must be as long as its header says ({declared} bytes). "
+            f"Received: {stored} bytes."
+        )
+    with archive.open(member) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_sizes(infos, name, max_bytes, setting):
     if len(infos) > MAX_MEMBERS:
         raise InputError(f"{name} must hold at most {MAX_MEMBERS} files. Received: {len(infos)}.")
     total = sum(info.file_size for info in infos)
@@ -41,18 +106,16 @@ def check_zip(path, name, *, max_bytes, setting):
             f"Received: {total}."
         )
     packed = sum(info.compress_size for info in infos)
-    if total > SMALL_BYTES and total > MAX_RATIO * packed:
+    if is_bomb(total, packed):
         raise InputError(
             f"{name} must not expand more than {MAX_RATIO} times. "
             f"Received: {packed} bytes that become {total}."
         )
-    for info in infos:
-        _check_member(info, name)
-    names = [info.filename for info in infos]
-    if len(set(names)) != len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise InputError(f"{name} must hold each file once. Received: {twice!r} twice.")
-    return names
+
+
+def is_bomb(unpacked, stored):
+    """Whether so many stored bytes are too few for what they become."""
+    return unpacked > SMALL_BYTES and unpacked > MAX_RATIO * stored
 
 
 def _check_member(info, name):

@@ -1,21 +1,24 @@
-"""`.keras` files: the zip, and networks that are far larger than their weights.
+"""`.keras` files: the zip, the configuration, the weights, and whether they belong together.
 
-Keras's safe mode refuses code, links out of the weights file and bombs inside it; what it does not
-refuse is a configuration of a few bytes that asks for terabytes of weights.
+`load` is the only place where the package lets Keras read a model. Keras's safe mode is on as well;
+but it is a list of what is forbidden, so it knows only the tricks of its own version.
 """
 
 import contextlib
 import re
+import shutil
+import tempfile
 import threading
-import zipfile
 
-import h5py
-
+from soar_tf import files
 from soar_tf.errors import InputError
-from soar_tf.models.untrusted.archives import check_zip
+from soar_tf.models.untrusted import hdf5, keras_configs
+from soar_tf.models.untrusted.archives import open_zip
 
 MAX_BYTES = 16 * 2**30
 MAX_CONFIG_BYTES = 64 * 2**20
+_IN_MEMORY = 2**28
+_CONFIG, _WEIGHTS, _OTHER_WEIGHTS = "config.json", "model.weights.h5", "model.weights.npz"
 # Small variables that Keras makes but does not store, such as the states of seed generators.
 SLACK = 2**20
 _lock = threading.RLock()
@@ -30,17 +33,26 @@ def checked(path, name):
         name: What it is called in errors.
 
     Raises:
-        InputError: If the archive is a bomb, or the network larger than the weights in the file.
+        InputError: If the archive or its weights are a bomb, if the configuration names anything
+            that could do more than compute, or if the network is larger than the weights in the
+            file.
         OSError, zipfile.BadZipFile, ...: If it is no such file.
     """
-    names = check_zip(
-        path, name, max_bytes=MAX_BYTES, setting="soar_tf.models.untrusted.keras_files.MAX_BYTES"
-    )
-    with zipfile.ZipFile(path) as archive:
-        for member in ("config.json", "metadata.json"):
-            if member in names and archive.getinfo(member).file_size > MAX_CONFIG_BYTES:
+    setting = "soar_tf.models.untrusted.keras_files.MAX_BYTES"
+    with open_zip(path, name, max_bytes=MAX_BYTES, setting=setting) as archive:
+        members = archive.namelist()
+        for member in (_CONFIG, "metadata.json"):
+            if member in members and archive.getinfo(member).file_size > MAX_CONFIG_BYTES:
                 raise InputError(f"{name}: {member} must have at most {MAX_CONFIG_BYTES} bytes.")
-        stored = sum(_elements(archive, n) for n in names if n.endswith(".h5"))
+        config = files.parse_json(archive.read(_CONFIG), f"{name}: {_CONFIG}", MAX_CONFIG_BYTES)
+        keras_configs.check(config, name)
+        if _OTHER_WEIGHTS in members:
+            raise InputError(f"{name} must hold its weights in {_WEIGHTS}, not {_OTHER_WEIGHTS}.")
+        stored = 0
+        for member in members:
+            if member.endswith(".h5"):
+                with _unpacked(archive, member) as weights:
+                    stored += hdf5.count_elements(weights, f"{name}: {member}")
     with _bounded_weights(stored + SLACK, name):
         yield
 
@@ -72,18 +84,14 @@ def load(path, name):
         ) from None
 
 
-def _elements(archive, member):
-    """Number of elements that a weights file declares."""
-    total = 0
-
-    def count(_, item):
-        nonlocal total
-        if isinstance(item, h5py.Dataset):
-            total += int(item.size or 0)
-
-    with archive.open(member) as stream, h5py.File(stream, "r") as file:
-        file.visititems(count)
-    return total
+@contextlib.contextmanager
+def _unpacked(archive, member):
+    """A member as a file of its own: going back in a zip file means reading it from the start."""
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        with archive.open(member) as stream:
+            shutil.copyfileobj(stream, file, 2**20)
+        file.seek(0)
+        yield file
 
 
 @contextlib.contextmanager
