@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, networks, saved_model, serialization
+from soar_tf.datasets import pipeline
 from soar_tf.errors import InputError, RunError
 from soar_tf.experiments import checkpoints, manifest, models, run_directory, workers
 from soar_tf.experiments.phases import Phase, write_log
@@ -66,6 +67,7 @@ class Experiment:
         )
         for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
+        pipeline.check_cutout(config.cutout, self.dataset.image_shape[:2])
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):
