@@ -43,10 +43,14 @@ class Step:
         net: The network.
         batch: `(x, y)`.
         micro_batch: See `soar_tf.RobustModel`.
+        skip_clipped: See `soar_tf.RobustModel`. Operations can be counted only without: with it
+            their number depends on the images.
     """
 
-    def __init__(self, method, net, batch, micro_batch=None):
-        self.model = soar_tf.RobustModel(net, method, micro_batch=micro_batch)
+    def __init__(self, method, net, batch, micro_batch=None, skip_clipped=False):
+        self.model = soar_tf.RobustModel(
+            net, method, micro_batch=micro_batch, skip_clipped=skip_clipped
+        )
         self.model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), jit_compile=False)
         self.model.optimizer.build(self.model.trainable_variables)
         self.batch = tuple(tf.constant(part) for part in batch)

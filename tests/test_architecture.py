@@ -66,7 +66,7 @@ def test_every_room_is_in_the_order():
 @pytest.mark.parametrize(
     ("needle", "places"),
     [
-        ("GradientTape", {"soar_tf/ops/gradients.py", "soar_tf/training/robust_model.py"}),
+        ("GradientTape", {"soar_tf/ops/gradients.py", "soar_tf/training/step.py"}),
         ("tf.distribute", {"soar_tf/training/replicas.py", "soar_tf/training/strategies.py"}),
         ("def train_step", {"soar_tf/training/robust_model.py"}),
         ("tf.random", set()),

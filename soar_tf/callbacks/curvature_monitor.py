@@ -45,7 +45,7 @@ class CurvatureMonitor(EpochCallback):
     >>> monitor = soar_tf.callbacks.CurvatureMonitor(digits, epsilon=0.1, num_directions=10)
     >>> history = model.fit(digits.float_images(), digits.labels, verbose=0, callbacks=[monitor])
     >>> sorted(history.history)
-    ['curvature_1', 'curvature_10', 'loss', 'penalty']
+    ['curvature_1', 'curvature_10', 'curvature_norm', 'loss', 'penalty', 'unclipped']
     """
 
     def __init__(

@@ -11,7 +11,7 @@ import keras
 from soar_tf import datasets, files, methods
 from soar_tf.experiments import averaging, checkpoints, run_directory, schedules
 from soar_tf.experiments.collapse import CollapseNotice
-from soar_tf.experiments.progress import PhaseProgress
+from soar_tf.experiments.progress import PhaseProgress, SkippingNotice
 from soar_tf.experiments.selection import Selection, validation_callbacks
 from soar_tf.training import RobustModel, strategies
 from soar_tf.training.losses import default_loss
@@ -100,6 +100,7 @@ class Phase:
             callbacks = self._callbacks(folder, dataset, config, progress, selection)
             if verbose:
                 callbacks.append(PhaseProgress(self.name, epoch))
+                callbacks.append(SkippingNotice(self.name))
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
                 self._fit(model, pipeline, dataset, epoch, steps, callbacks, verbose)

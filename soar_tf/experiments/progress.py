@@ -1,4 +1,4 @@
-"""How long a phase of a run will still take, in words."""
+"""What a phase of a run is doing, and how long it will still take, in words."""
 
 import sys
 import time
@@ -45,5 +45,32 @@ class PhaseProgress(keras.callbacks.Callback):
         print(
             f"Phase {self.name}: {self.done} of {epochs} epochs, {duration_text(each)} each, "
             f"about {duration_text(each * (epochs - self.done))} left",
+            file=sys.stderr,
+        )
+
+
+class SkippingNotice(keras.callbacks.Callback):
+    """Says on stderr whether the steps skip clipped examples: at first, and where that changes.
+
+    Silent for methods that do not clip their examples' penalties; see `skip_clipped` of
+    `soar_tf.RobustModel`.
+
+    Args:
+        name: The phase's name.
+    """
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+        self.said = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        skips = self.model.skips_clipped
+        if skips is None or skips == self.said:
+            return
+        self.said = skips
+        whose = "the unclipped examples only" if skips else "all examples"
+        print(
+            f"Phase {self.name}: second-order passes of {whose} from epoch {epoch + 1} on",
             file=sys.stderr,
         )

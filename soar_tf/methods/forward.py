@@ -20,6 +20,10 @@ class Forward:
         xla: Whether the passes may be compiled by XLA.
         step: The training step, from 0 on: int or integer scalar tensor.
         tape: The train step's gradient tape, for `unrecorded`.
+        skip_clipped: Whether a method is to leave out the passes that only penalties without a
+            gradient need. Its loss need not be recorded then, if it gives `Terms.loss_gradients`.
+        needs_recorded_loss: Whether the loss must be recorded all the same, because the gradient of
+            its plain sum is not the one that is wanted: with sample weights, and inside a sum.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
@@ -35,9 +39,20 @@ class Forward:
     TensorShape([2, 10])
     """
 
-    def __init__(self, network, *, xla=False, step=0, tape=None):
+    def __init__(
+        self,
+        network,
+        *,
+        xla=False,
+        step=0,
+        tape=None,
+        skip_clipped=False,
+        needs_recorded_loss=False,
+    ):
         self.network = network
         self._tape = tape
+        self.skip_clipped = skip_clipped
+        self.needs_recorded_loss = needs_recorded_loss
         self.xla = xla
         self.step = step
         self.weights = [weight.value for weight in network.trainable_weights]
@@ -46,13 +61,26 @@ class Forward:
 
     def _pass(self, x, training):
         logits = tf.cast(self.network(x, training=training), tf.float32)
-        # Keras clears a network's losses at its next call.
-        self._passes.append((logits, list(self.network.losses)))
+        # Keras clears a network's losses at its next call. The weights' own come last.
+        losses = list(self.network.losses)
+        self._passes.append((logits, losses[: len(losses) - len(self._regularized())]))
         return logits
 
-    def added_losses(self, logits):
-        """The weight and activity regularization losses of the pass that gave `logits`."""
+    def _regularized(self):
+        return [w for w in self.network.trainable_weights if w.regularizer is not None]
+
+    def activity_losses(self, logits):
+        """The losses that layers added in the pass that gave `logits`, without the weights'."""
         return next((added for seen, added in self._passes if seen is logits), [])
+
+    def added_losses(self, logits):
+        """The weight and activity regularization losses of the pass that gave `logits`.
+
+        The weights' are computed here: recorded, even if the pass was not.
+        """
+        if not any(seen is logits for seen, _ in self._passes):
+            return []
+        return [*self.activity_losses(logits), *(w.regularizer(w) for w in self._regularized())]
 
     def training(self, x):
         """Training mode: batch statistics, dropout; updates BatchNorm's moving statistics."""
@@ -66,7 +94,7 @@ class Forward:
         """
         both = self.training(tf.concat([x, x_adv], axis=0))
         logits, logits_adv = tf.split(both, 2, axis=0)
-        added = self.added_losses(both)
+        added = self.activity_losses(both)
         self._passes.extend([(logits, added), (logits_adv, added)])
         return logits, logits_adv
 

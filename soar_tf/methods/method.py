@@ -9,6 +9,9 @@ from soar_tf.errors import InputError, check_number, tensors_as_numbers
 from soar_tf.methods import schedules
 from soar_tf.serialization import Configurable
 
+# The diagnostic that says which examples' penalty has a gradient; see `Method.diagnostics`.
+UNCLIPPED = "unclipped"
+
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
@@ -19,8 +22,9 @@ class Terms:
         logits: `[B, C]`, the logits that training metrics are computed from.
         penalty: `[B]`, the per-example regularizer before its weight, or `None`.
         penalty_weight: The regularizer's weight: a float or a scalar tensor.
-        loss_gradients: The gradient of `sum(loss)` by each of the network's trainable weights, if
-            the method had it at no extra pass; `None` if it had not.
+        loss_gradients: The gradient of `sum(loss)` with respect to each of the network's trainable
+            weights, if the method had it at no extra pass; `None` if it had not.
+        diagnostics: What `fit` logs the mean of, `[B]` each, by the names in `Method.diagnostics`.
     """
 
     loss: tf.Tensor
@@ -28,6 +32,7 @@ class Terms:
     penalty: tf.Tensor | None = None
     penalty_weight: float | tf.Tensor = 0.0
     loss_gradients: list | None = None
+    diagnostics: dict = dataclasses.field(default_factory=dict)
 
 
 class Method(Configurable):
@@ -43,6 +48,10 @@ class Method(Configurable):
             that every layer must have exact ones.
         couples_examples: Whether an example's terms depend on the other examples of its batch. Then
             batches must stay whole, see `check_batches`.
+        diagnostics: Names of the `Terms.diagnostics` that `terms` gives, which `fit` then logs. The
+            name `"unclipped"` has a meaning: 1 for an example whose penalty has a gradient, 0 for
+            one whose penalty is clipped to a constant. A method that has it leaves out the passes
+            that only clipped penalties need if `forward.skip_clipped` says so.
         penalty_clipnorm: If not `None`, the penalty's parameter gradient is clipped to this l2
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
@@ -56,6 +65,7 @@ class Method(Configurable):
     has_penalty = False
     second_order = False
     couples_examples = False
+    diagnostics = ()
     penalty_clipnorm = None
     starts_from_standard = False
     train_settings = types.MappingProxyType({})
@@ -69,6 +79,11 @@ class Method(Configurable):
     def get_config(self):
         """The constructor's arguments as plain values; a schedule as its text."""
         return {**super().get_config(), **{k: str(v) for k, v in self.schedules.items()}}
+
+    @property
+    def clips_examples(self):
+        """Whether penalties may be clipped to constants: it has the diagnostic `"unclipped"`."""
+        return UNCLIPPED in self.diagnostics
 
     @property
     def schedules_count_epochs(self):

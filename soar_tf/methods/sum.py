@@ -34,7 +34,7 @@ class Sum(Method, takes_schedules=False):
     BatchNorm: the first pass in training mode updates the moving statistics, later ones use their
     own batch statistics and update nothing, so that a step is one update. Clipping: if members
     clip their penalty's gradient, that of the summed penalty is clipped to the smallest
-    `penalty_clipnorm`.
+    `penalty_clipnorm`. Diagnostics that several members have are the first one's.
 
     Args:
         methods: List of members, each a `Method`, a registered name, or a dictionary
@@ -73,6 +73,8 @@ class Sum(Method, takes_schedules=False):
         self.couples_examples = any(member.couples_examples for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
         self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
+        named = dict.fromkeys(name for member in self.members for name in member.diagnostics)
+        self.diagnostics = tuple(named)
         self.train_settings = {
             name: value for member in self.members for name, value in member.train_settings.items()
         }
@@ -102,15 +104,17 @@ class Sum(Method, takes_schedules=False):
     def terms(self, forward, x, y, *, loss_fn, keys):
         forward = _OneUpdate(forward)
         total = sum(self.weights)
-        loss, penalties, logits = 0.0, [], None
+        loss, penalties, logits, diagnostics = 0.0, [], None, {}
         for position, (member, weight) in enumerate(zip(self.members, self.weights, strict=True)):
             own = random.derive(keys, position)
             terms = member.terms(forward, x, y, loss_fn=loss_fn, keys=own)
             loss += weight / total * terms.loss
             logits = terms.logits if logits is None else logits
+            diagnostics = terms.diagnostics | diagnostics
             if terms.penalty is not None:
                 penalties.append(terms.penalty_weight * terms.penalty)
-        return Terms(loss, logits, tf.add_n(penalties) if penalties else None, 1.0)
+        penalty = tf.add_n(penalties) if penalties else None
+        return Terms(loss, logits, penalty, 1.0, diagnostics=diagnostics)
 
 
 def _smallest(limits):
@@ -128,6 +132,8 @@ class _OneUpdate(Forward):
         # The same network and the same record of passes, which the engine reads.
         self.__dict__.update(forward.__dict__)
         self._seen = []
+        # The sum's gradient is a weighted one, and not every member has its own at hand.
+        self.needs_recorded_loss = True
 
     def training(self, x):
         for point, logits in self._seen:

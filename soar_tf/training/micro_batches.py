@@ -14,6 +14,7 @@ class Part(typing.NamedTuple):
         objective: Its share of the batch's mean loss, regularization losses included: scalar.
         penalty: Its share of the batch's weighted mean penalty, scalar, or `None`.
         mean_penalty: Its share of the batch's plain mean penalty, scalar, or `None`.
+        diagnostics: Its shares of the batch's mean diagnostics, scalars by name.
         logits: `[n, C]`, one row an example.
         gradients: Its share of the gradient by each weight, with `None` where there is none.
         penalty_gradients: Its share of the penalty's gradient if that is to be clipped by itself
@@ -23,6 +24,7 @@ class Part(typing.NamedTuple):
     objective: tf.Tensor
     penalty: tf.Tensor | None
     mean_penalty: tf.Tensor | None
+    diagnostics: dict
     logits: tf.Tensor
     gradients: list
     penalty_gradients: list | None

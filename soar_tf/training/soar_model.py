@@ -19,8 +19,8 @@ class SOARModel(RobustModel):
         epsilon: Radius of the threat model, in units of the pixel range.
         seed: Seed of all noise.
         **arguments: The other arguments of `soar_tf.methods.SOAR` (`lambda_`, `alpha`, `init`,
-            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), `micro_batch` (see
-            `soar_tf.RobustModel`) and `name`.
+            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), `micro_batch` and
+            `skip_clipped` (see `soar_tf.RobustModel`) and `name`.
 
     Raises:
         InputError: For an argument out of range, a softmax head, or a layer without exact second
@@ -34,7 +34,7 @@ class SOARModel(RobustModel):
     >>> model.compile(optimizer=keras.optimizers.SGD(0.01), metrics=["accuracy"])
     >>> x, y = np.random.rand(32, 8, 8, 1).astype("float32"), np.arange(32) % 10
     >>> sorted(model.fit(x, y, verbose=0).history)
-    ['accuracy', 'loss', 'penalty']
+    ['accuracy', 'curvature_norm', 'loss', 'penalty', 'unclipped']
     """
 
     def __init__(self, network, epsilon=8 / 255, *, seed=0, **arguments):
@@ -55,4 +55,4 @@ class SOARModel(RobustModel):
         return cls(**{**config, "network": network})
 
 
-_MODEL_ARGUMENTS = ("micro_batch", "name", "dtype", "trainable")
+_MODEL_ARGUMENTS = ("micro_batch", "skip_clipped", "name", "dtype", "trainable")

@@ -149,7 +149,7 @@ def test_the_gradient_of_a_part_is_that_of_its_counted_penalties():
 def convolution_work(method):
     """The multiplications of all convolutions that a train step's effects need."""
     net = soar_tf.networks.cnn4(input_shape=(16, 16, 3), num_classes=3, width=0.25)
-    model = soar_tf.RobustModel(net, method)
+    model = soar_tf.RobustModel(net, method, skip_clipped=False)
     model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     data = (tf.zeros((8, 16, 16, 3)), tf.zeros((8,), tf.int32))

@@ -29,44 +29,46 @@ def batch(count=BATCH):
     return x, np.arange(count) % 3
 
 
-def compiled(method, **arguments):
-    model = soar_tf.RobustModel(network(), method)
+def compiled(method, skip_clipped="auto", **arguments):
+    model = soar_tf.RobustModel(network(), method, skip_clipped=skip_clipped)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **arguments)
     return model
 
 
-def passes(method):
+def passes(method, skip_clipped=False):
     """How many convolutions a step runs: (forward, by the input, by the kernel), a layer.
 
     Counted in the graph that TensorFlow executes: what no output or update needs is not there.
     Loops run as often as they say, and a pass over two batches as one counts twice.
     """
-    x, y = (tf.constant(part) for part in batch())
-    model = compiled(method, jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
-    step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
-    graph = step.get_concrete_function(x, y).graph
+    graph = graph_of(method, skip_clipped)
     return tuple(_count(graph, graph.outputs + graph.control_outputs).tolist())
 
 
-def _count(graph, wanted):
+def graph_of(method, skip_clipped):
+    x, y = (tf.constant(part) for part in batch())
+    model = compiled(method, skip_clipped, jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
+    return step.get_concrete_function(x, y).graph
+
+
+def _count(graph, wanted, rows=None):
+    """Convolutions of `rows` examples (`None`: of any number), by kind."""
     kinds = ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter")
     counts = np.zeros(3, int)
     for op in flops.needed(graph, wanted):
         if op.type in kinds:
-            counts[kinds.index(op.type)] += _batches(op)
+            # The filter's gradient has no examples: its other inputs have.
+            examples = op.inputs[2 if op.type != "Conv2D" else 0].shape[0]
+            if rows is None or examples == rows:
+                counts[kinds.index(op.type)] += 1 if examples is None else examples // BATCH
         elif op.type in ("While", "StatelessWhile"):
             body = graph._get_function(op.get_attr("body").name).graph
-            counts += flops.turns(op) * _count(body, body.outputs + body.control_outputs)
+            counts += flops.turns(op) * _count(body, body.outputs + body.control_outputs, rows)
         # Neither hides passes from this count, nor keeps a loop's tensors for a gradient.
         assert "PartitionedCall" not in op.type and "TensorList" not in op.type
     return counts
-
-
-def _batches(op):
-    """How many batches a convolution runs over as one."""
-    sides = [tensor.shape[0] for tensor in op.inputs if tensor.shape.rank == 4]
-    return max(side // BATCH for side in sides if side is not None and side % BATCH == 0)
 
 
 # A layer's convolution has three forms: forward (f), gradient by its input (i) and by its kernel
@@ -119,6 +121,74 @@ CASES = {
 def test_passes_of_a_step(case):
     name, arguments, expected = CASES[case]
     assert passes(methods.get(name, **arguments)) == expected
+
+
+# Of every example, without recording: one attack step (f, i), the loss and its gradients at x'
+# (f, i, k), the gradient at the second point (f, i). Of the gathered examples only, whose number no
+# graph knows: at each point what is recorded in a step of all, as above.
+SKIPPED = {
+    "soar": ({}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4)),
+    "soar without clip": (
+        {"penalty_clipnorm": None}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+    ),
+    "soar from zero": ({"init": "zero"}, (2 * 2, 2 * 2, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4)),
+    "three directions": (
+        {"num_directions": 3}, (2 * 5, 2 * 5, 2), (2 * 8, 2 * 4 + 4 * 1, 2 * 8),
+    ),
+    # The loss has a pass of its own: f, and backward to the weights, k and i but the first's.
+    "another loss bent": (
+        {"penalty_loss": "cross_entropy"}, (2 * 4, 2 * 3 + 1, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SKIPPED)
+def test_passes_of_a_step_that_skips_clipped_examples(case):
+    arguments, everybody, unclipped = SKIPPED[case]
+    graph = graph_of(methods.SOAR(**arguments), True)
+    wanted = graph.outputs + graph.control_outputs
+    whole = _count(graph, wanted, BATCH)
+    assert tuple(whole) == everybody
+    assert tuple(_count(graph, wanted) - whole) == unclipped
+
+
+def test_the_step_chooses_between_exactly_these_two_graphs():
+    graph = graph_of(methods.SOAR(), "auto")
+    conditional = [op for op in graph.get_operations() if op.type in ("If", "StatelessIf")]
+    (choice,) = (op for op in conditional if not op.name.startswith("Assert"))
+    for skip, branch in [(True, "then_branch"), (False, "else_branch")]:
+        body = graph._get_function(choice.get_attr(branch).name).graph
+        found = _count(body, body.outputs + body.control_outputs)
+        assert tuple(found.tolist()) == passes(methods.SOAR(), skip)
+    # And does nothing beside.
+    assert not _count(graph, graph.outputs + graph.control_outputs).any()
+
+
+@pytest.mark.parametrize(("clip", "share"), [(1e-6, 0.0), ("middle", 0.5), (1e6, 1.0)])
+def test_rows_that_pass_depend_on_the_share_of_unclipped_examples(clip, share):
+    seen, net = [], network()
+    original = net.call
+
+    def call(inputs, **arguments):
+        seen.append(inputs.shape[0])
+        return original(inputs, **arguments)
+
+    x, y = batch()
+    if clip == "middle":
+        keys = soar_tf.ops.random.example_keys(0, tf.range(BATCH), step=0, purpose="training")
+        norms = methods.SOAR().terms(
+            methods.Forward(net), tf.constant(x), tf.constant(y), keys=keys,
+            loss_fn=soar_tf.ops.losses.cross_entropy,
+        ).diagnostics["curvature_norm"]  # fmt: skip
+        clip = float(np.median(norms))
+    net.call = call
+    model = soar_tf.SOARModel(net, norm_clip=clip, skip_clipped=True)
+    model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"], run_eagerly=True)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert logs["unclipped"] == share
+    # If all are clipped one stands in, since kernels may not take an empty batch.
+    gathered = max(1, int(share * BATCH))
+    assert seen == [BATCH] * 3 + [gathered] * 2
 
 
 class _Counting(methods.Method):

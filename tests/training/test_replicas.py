@@ -67,6 +67,29 @@ assert_same("soar", 8, lambda: CoupledSGD(0.05, momentum=0.9, coupled_weight_dec
 """)
 
 
+def test_replicas_that_skip_clipped_examples_take_the_same_step():
+    # Each replica gathers its own; BatchNorm and the share's memory are updated beside.
+    run_on_devices("""
+results = []
+for skip in (False, "auto"):
+    with strategy.scope():
+        soar = soar_tf.methods.SOAR(0.1, norm_clip=0.2)
+        network = contract.network(batchnorm=True)
+        model = soar_tf.RobustModel(network, soar, seed=7, skip_clipped=skip)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    history = model.fit(data, epochs=2, verbose=0, validation_data=data).history
+    results.append((history, np.concatenate([w.ravel() for w in network.get_weights()])))
+    assert model.skips_clipped is (skip == "auto")
+whole, skips = results
+assert 0.0 < whole[0]["unclipped"][0] < 1.0, whole[0]
+assert set(whole[0]) == {"loss", "penalty", "unclipped", "curvature_norm", "val_loss"}
+for key in whole[0]:
+    np.testing.assert_allclose(skips[0][key], whole[0][key], rtol=1e-4, err_msg=key)
+np.testing.assert_allclose(skips[1], whole[1], atol=2e-5)
+""")
+
+
 def test_what_several_replicas_refuse():
     run_on_devices("""
 def refused(message, network=strategy, optimizer=strategy, accumulate=None, **arguments):

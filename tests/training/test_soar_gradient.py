@@ -66,13 +66,14 @@ def method(**arguments):
     return SOAR(**(defaults | arguments))
 
 
-def soar_terms(network, soar, data, jit_compile=None):
+def soar_terms(network, soar, data, jit_compile=None, skip=False):
     """The mean loss and penalty and their parameter gradients; `None`: eagerly."""
     weights = [w.value for w in network.trainable_weights]
 
     def compute(x, y, keys):
-        forward = Forward(network, xla=bool(jit_compile))
         with tf.GradientTape(persistent=True) as tape:
+            forward = Forward(network, xla=bool(jit_compile), tape=tape, skip_clipped=skip,
+                              needs_recorded_loss=skip)  # fmt: skip
             terms = soar.terms(forward, x, y, loss_fn=losses.cross_entropy, keys=keys)
             loss, penalty = tf.reduce_mean(terms.loss), tf.reduce_mean(terms.penalty)
         zero = tf.UnconnectedGradients.ZERO
@@ -300,18 +301,21 @@ def test_expansion_point_is_a_constant():
     assert_gradients(found, Oracle(double, soar, point, y, keys))
 
 
-def test_clipped_examples_have_no_penalty_gradient():
+@pytest.mark.parametrize("skip", [False, True], ids=["whole", "skips"])
+def test_clipped_examples_have_no_penalty_gradient(skip):
     single, double = pair(CASES["average_pooling"])
     data = x, y, keys = batch()
     factor = (np.prod(SHAPE) * EPSILON**2 + 1) / 2
     free = np.sort(soar_terms(single, method(), data)["each"] / factor)
-    clipped = soar_terms(single, method(norm_clip=0.9 * free[0]), data)
+    clipped = soar_terms(single, method(norm_clip=0.9 * free[0]), data, skip=skip)
     np.testing.assert_array_equal(clipped["flat"][1], 0.0)
     np.testing.assert_allclose(clipped["each"], factor * 0.9 * free[0], rtol=1e-6)
     # Between two examples' norms, the smaller ones alone have a gradient.
-    soar = method(norm_clip=(free[1] + free[2]) / 2)
-    found = soar_terms(single, soar, data)
-    assert_gradients(found, Oracle(double, soar, x, y, keys))
+    # So it is if none is clipped.
+    for clip in ((free[1] + free[2]) / 2, 2 * free[2]):
+        soar = method(norm_clip=clip)
+        found = soar_terms(single, soar, data, skip=skip)
+        assert_gradients(found, Oracle(double, soar, x, y, keys))
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])

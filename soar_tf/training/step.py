@@ -1,0 +1,92 @@
+"""What some examples of a batch add to a train step: the method's terms and their gradients."""
+
+import tensorflow as tf
+
+from soar_tf import methods
+from soar_tf.training.micro_batches import Part
+
+
+def part(network, method, loss_fn, rows, *, step, xla, skip, factor, batch):
+    """The `Part` of some examples in the step of a batch.
+
+    Args:
+        network: The network, whose trainable weights the gradients are taken with respect to.
+        method: The `soar_tf.methods.Method`, as it is in this step.
+        loss_fn: The per-example loss.
+        rows: `(x, y, sample_weight, keys)` of the examples; `sample_weight` may be `None`.
+        step: The training step, an integer scalar tensor.
+        xla: Whether XLA compiles the step.
+        skip: Whether the method skips passes that only clipped penalties need.
+        factor: What gradients are multiplied by: the optimizer's loss scale.
+        batch: Number of examples in the whole batch.
+    """
+    x, y, sample_weight, keys = rows
+    share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
+    clips = method.penalty_clipnorm is not None
+    with tf.GradientTape(persistent=clips or skip) as tape:
+        forward = methods.Forward(
+            network,
+            xla=xla,
+            step=step,
+            tape=tape,
+            skip_clipped=skip,
+            needs_recorded_loss=sample_weight is not None,
+        )
+        terms = method.terms(forward, x, y, loss_fn=loss_fn, keys=keys)
+        objective = share * _weighted_mean(terms.loss, sample_weight)
+        added = forward.added_losses(terms.logits)
+        regularization = None
+        if added:
+            added = share * tf.add_n(added)
+            objective += added
+            regularization = added * factor
+        penalty = mean_penalty = None
+        if terms.penalty is not None:
+            mean_penalty = share * tf.reduce_mean(terms.penalty)
+            penalty = share * terms.penalty_weight * _weighted_mean(terms.penalty, sample_weight)
+        total = objective if penalty is None else objective + penalty
+        scaled = [None if p is None else p * factor for p in (objective, penalty, total)]
+    known = None
+    if terms.loss_gradients is not None and sample_weight is None:
+        # The loss's gradient came with the input gradient: no second backward pass.
+        known = terms.loss_gradients, factor / tf.cast(batch, tf.float32)
+    gradients = _gradients(tape, forward.weights, scaled, known, regularization, clips, skip)
+    diagnostics = {k: share * tf.reduce_mean(terms.diagnostics[k]) for k in method.diagnostics}
+    return Part(objective, penalty, mean_penalty, diagnostics, terms.logits, *gradients)
+
+
+def _gradients(tape, weights, scaled, known, regularization, clips, skip):
+    """The gradient by each trainable weight, and the penalty's if it is clipped by itself.
+
+    `known`, if it is known already, is the gradient of the objective without `regularization`, up
+    to a factor, and that factor. Where examples are skipped, the objective is not recorded then.
+    """
+    objective, penalty, total = scaled
+    if penalty is None or not (clips or (skip and known is not None)):
+        return tape.gradient(total, weights), None
+    penalty_gradients = tape.gradient(penalty, weights)
+    if known is None:
+        gradients = tape.gradient(objective, weights)
+    else:
+        values, share = known
+        gradients = [None if g is None else tf.convert_to_tensor(g) * share for g in values]
+        if regularization is not None:
+            gradients = add(gradients, tape.gradient(regularization, weights))
+    if clips:
+        return gradients, penalty_gradients
+    return add(gradients, penalty_gradients), None
+
+
+def _weighted_mean(values, sample_weight):
+    """Sum of the weighted values over the number of examples, as Keras's losses reduce."""
+    if sample_weight is not None:
+        values *= tf.reshape(tf.cast(sample_weight, values.dtype), tf.shape(values))
+    return tf.reduce_mean(values)
+
+
+def add(first, second):
+    """Sums two lists of gradients, in which `None` stands for zero."""
+    return [
+        b if a is None else a if b is None else a + tf.convert_to_tensor(b)
+        for a, b in zip(first, second, strict=True)
+    ]
