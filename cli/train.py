@@ -148,6 +148,13 @@ from soar_tf.validation import PRECISIONS
 @click.option(
     "--augment/--no-augment", default=None, help="Random crops and flips. [default: by data set]"
 )
+@click.option(
+    "--cutout",
+    type=params.POSITIVE,
+    metavar="PIXELS",
+    help="Lay a grey square of this side over each training image, anew in every epoch. "
+    "[default: none]",
+)
 @click.option("--jit/--no-jit", default=None, help="Compile with XLA. [default: on a GPU only]")
 @click.option(
     "--precision",

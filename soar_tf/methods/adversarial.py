@@ -48,7 +48,8 @@ class Adversarial(Method):
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
+        x_adv = forward.search(
+            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
+        )
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

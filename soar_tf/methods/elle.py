@@ -53,8 +53,9 @@ class ELLE(Method):
         self.epsilon, self.start = self.attack.epsilon, start
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        x_adv = forward.search(
+            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        )
         penalty = self.nonlinearity(forward, x, y, loss_fn, keys)
         # The penalty is that of the inference network, before the loss's pass updates it.
         logits = forward.training(x_adv)

@@ -24,11 +24,14 @@ class Forward:
             gradient need. Its loss need not be recorded then, if it gives `Terms.loss_gradients`.
         needs_recorded_loss: Whether the loss must be recorded all the same, because the gradient of
             its plain sum is not the one that is wanted: with sample weights, and inside a sum.
+        points: Results of earlier searches with the same batch, which `search` gives again.
+        reuse: Whether it does: a bool, or a bool scalar tensor.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
         depends_on_training: Whether the training and the inference pass can differ. If not, one
             pass may serve for both.
+        searched: What `search` gave, in order.
 
     Example:
 
@@ -48,6 +51,8 @@ class Forward:
         tape=None,
         skip_clipped=False,
         needs_recorded_loss=False,
+        points=(),
+        reuse=True,
     ):
         self.network = network
         self._tape = tape
@@ -58,6 +63,8 @@ class Forward:
         self.weights = [weight.value for weight in network.trainable_weights]
         self.depends_on_training = bool(training_dependent_layers(network))
         self._passes = []
+        self._points, self._reuse = tuple(points), reuse
+        self.searched = []
 
     def _pass(self, x, training):
         logits = tf.cast(self.network(x, training=training), tf.float32)
@@ -105,6 +112,38 @@ class Forward:
         it may have to differentiate more than once.
         """
         return contextlib.nullcontext() if self._tape is None else self._tape.stop_recording()
+
+    def search(self, function):
+        """The result of a search, such as an attack, unrecorded.
+
+        A train step with adversarial weight perturbation computes a method's terms twice, and
+        searches the points that the method trains on once: the second time, they are given.
+
+        Args:
+            function: Callable without arguments that gives a tensor shaped like the batch `x`.
+
+        Returns:
+            What it gives, or gave before.
+
+        Example:
+
+        >>> import soar_tf
+        >>> import tensorflow as tf
+        >>> forward = soar_tf.methods.Forward(soar_tf.networks.mlp())
+        >>> forward.search(lambda: tf.zeros((2, 8, 8, 1))).shape
+        TensorShape([2, 8, 8, 1])
+        """
+        position = len(self.searched)
+        with self.unrecorded():
+            if position >= len(self._points):
+                result = function()
+            elif self._reuse is True:
+                result = self._points[position]
+            else:
+                known = self._points[position]
+                result = tf.ensure_shape(tf.cond(self._reuse, lambda: known, function), known.shape)
+        self.searched.append(result)
+        return result
 
     def inference(self, x):
         """Inference mode: what attacks see. A function of each example alone, without state."""

@@ -59,10 +59,13 @@ class GradAlign(Method):
 
         with forward.unrecorded():
             fixed = tf.stop_gradient(gradients.input_gradient(values, x)[1])
+
+        def point():
             if self.start == "zero":
-                x_adv, _ = self.attack.advance(x, x, fixed, ())
-            else:
-                x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+                return self.attack.advance(x, x, fixed, ())[0]
+            return self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+
+        x_adv = forward.search(point)
         own_keys = random.derive(keys, "alignment")
         moved = random_start(own_keys, x, self.epsilon, "linf", self.attack.bounds)
         _, free = gradients.input_gradient(values, moved)

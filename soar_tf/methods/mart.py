@@ -52,8 +52,9 @@ class MART(Method):
         self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        x_adv = forward.search(
+            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        )
         logits, logits_adv = forward.training_pair(x, x_adv)
         check_several_classes(logits)
         label = tf.one_hot(losses.class_indices(y, logits), logits.shape[-1])

@@ -40,7 +40,8 @@ class NFGSM(Method):
         self.epsilon = self.attack.epsilon
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        x_adv = forward.search(
+            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        )
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

@@ -61,8 +61,9 @@ class QUB(Method):
         self.train_settings = crafting.WATCHED if steps == 1 else {}
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        x_adv = forward.search(
+            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
+        )
         logits, logits_adv = forward.training_pair(x, x_adv)
         check_several_classes(logits)
         bound = losses.quadratic_bound(lambda z: loss_fn(y, z), logits, logits_adv)

@@ -152,8 +152,8 @@ class SOAR(Regularizer):
 
     def point(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
-        with forward.unrecorded():
-            return self.expansion_point(forward, x, y, climbed, random.derive(keys, "init"))
+        own_keys = random.derive(keys, "init")
+        return forward.search(lambda: self.expansion_point(forward, x, y, climbed, own_keys))
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
         bounded = inner.choose(self.penalty_loss, loss_fn)

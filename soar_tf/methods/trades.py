@@ -70,10 +70,11 @@ class TRADES(Method):
         logits = forward.training(x) if shared else forward.inference32(x)
         check_several_classes(logits)
         aims = tf.stop_gradient(logits)
-        with forward.unrecorded():
-            x_adv = self.attack.perturb(
+        x_adv = forward.search(
+            lambda: self.attack.perturb(
                 forward.inference32, x, aims, keys, loss_fn=losses.kl_divergence
             )
+        )
         if shared:
             logits_adv = forward.training(x_adv)
         else:

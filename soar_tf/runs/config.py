@@ -61,6 +61,7 @@ class TrainConfig:
         validation_images: Number of training images set apart for validation where the data set has
             no validation split; 0: none, so that all are trained on; `None`: a tenth.
         augment: Whether to crop and flip; `None` for the data set's habit.
+        cutout: Side in pixels of the grey square laid over each training image; `None`: none.
         jit: Whether to compile with XLA; `None` lets Keras choose.
         precision: What the network computes in while it trains: `"float32"`, `"mixed_bfloat16"` or
             `"mixed_float16"`; curvature and the saved network stay in float32.
@@ -102,6 +103,7 @@ class TrainConfig:
     limit: int | None = None
     validation_images: int | None = None
     augment: bool | None = None
+    cutout: int | None = None
     jit: bool | None = None
     precision: str = "float32"
     deterministic: bool = False
@@ -182,7 +184,7 @@ class TrainConfig:
         for name in ("pretrain_epochs", "seed", "validation_images"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
-        for name in ("limit", "micro_batch"):
+        for name in ("limit", "micro_batch", "cutout"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
         for name in ("learning_rate", "pretrain_learning_rate"):

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, registry
+from soar_tf.datasets import pipeline
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
@@ -67,6 +68,7 @@ class Experiment:
         )
         for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
+        pipeline.check_cutout(config.cutout, self.dataset.image_shape[:2])
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):

@@ -124,6 +124,7 @@ class Phase:
             epochs=self.epochs,
             initial_epoch=epoch,
             augment=dataset.augment if config.augment is None else config.augment,
+            cutout=config.cutout,
         )
 
     def _callbacks(self, folder, dataset, config, progress, selection):

@@ -19,6 +19,7 @@ class Part(typing.NamedTuple):
         gradients: Its share of the gradient by each weight, with `None` where there is none.
         penalty_gradients: Its share of the penalty's gradient if that is to be clipped by itself
             (and is then not in `gradients`), else `None`.
+        points: The points that the method searched, `[n, ...]` each, if they are asked for.
     """
 
     objective: tf.Tensor
@@ -28,6 +29,7 @@ class Part(typing.NamedTuple):
     logits: tf.Tensor
     gradients: list
     penalty_gradients: list | None
+    points: tuple = ()
 
 
 def accumulate(part_of, tensors, size):
@@ -81,38 +83,52 @@ def _loop(part_of, tensors, size, count, known_size):
 
     # The first part, before the loop, tells which values there are.
     first = part(0)
-    logits = tf.TensorArray(
-        first.logits.dtype, count, infer_shape=False, element_shape=first.logits.shape
-    )
+    arrays = [
+        tf.TensorArray(rows.dtype, count, infer_shape=False, element_shape=rows.shape).write(
+            0, rows
+        )
+        for rows in _by_example(first)
+    ]
     present = [value is not None for value in _flat(first)]
 
-    def body(k, sums, logits):
+    def body(k, sums, arrays):
         more = part(k)
         values = [value for value in _flat(more) if value is not None]
         sums = [a + b for a, b in zip(sums, values, strict=True)]
-        return k + 1, sums, logits.write(k, more.logits)
+        rows = zip(arrays, _by_example(more), strict=True)
+        return k + 1, sums, [array.write(k, tensor) for array, tensor in rows]
 
     sums = [tf.convert_to_tensor(value) for value in _flat(first) if value is not None]
-    state = (1, sums, logits.write(0, first.logits))
-    _, sums, logits = tf.while_loop(lambda k, *_: k < count, body, state, parallel_iterations=1)
+    state = (1, sums, arrays)
+    _, sums, arrays = tf.while_loop(lambda k, *_: k < count, body, state, parallel_iterations=1)
     values = iter(sums)
     whole = [next(values) if there else None for there in present]
-    return _pack(first, whole, logits.concat())
+    return _pack(first, whole, [array.concat() for array in arrays])
+
+
+def _by_example(part):
+    """What a part has a row of for each example; everything else is a share of a sum."""
+    return [part.logits, *part.points]
+
+
+def _without_rows(part):
+    return part._replace(logits=None, points=())
 
 
 def _flat(part):
-    return tf.nest.flatten(part._replace(logits=None))
+    return tf.nest.flatten(_without_rows(part))
 
 
-def _pack(like, values, logits):
-    packed = tf.nest.pack_sequence_as(like._replace(logits=None), values)
-    return packed._replace(logits=logits)
+def _pack(like, values, rows):
+    packed = tf.nest.pack_sequence_as(_without_rows(like), values)
+    return packed._replace(logits=rows[0], points=tuple(rows[1:]))
 
 
 def _sum(first, second):
     pairs = zip(_flat(first), _flat(second), strict=True)
     sums = [None if a is None else a + b for a, b in pairs]
-    return _pack(first, sums, tf.concat([first.logits, second.logits], axis=0))
+    rows = zip(_by_example(first), _by_example(second), strict=True)
+    return _pack(first, sums, [tf.concat(both, axis=0) for both in rows])
 
 
 def _rows(tensors, start, stop):

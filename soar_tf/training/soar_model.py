@@ -19,8 +19,8 @@ class SOARModel(RobustModel):
         epsilon: Radius of the threat model, in units of the pixel range.
         seed: Seed of all noise.
         **arguments: The other arguments of `soar_tf.methods.SOAR` (`lambda_`, `alpha`, `init`,
-            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), `micro_batch` and
-            `skip_clipped` (see `soar_tf.RobustModel`) and `name`.
+            `num_directions`, `norm_clip`, `penalty_clipnorm`, `preset`, ...), `micro_batch`,
+            `skip_clipped` and `awp` (see `soar_tf.RobustModel`) and `name`.
 
     Raises:
         InputError: For an argument out of range, a softmax head, or a layer without exact second
@@ -55,4 +55,4 @@ class SOARModel(RobustModel):
         return cls(**{**config, "network": network})
 
 
-_MODEL_ARGUMENTS = ("micro_batch", "skip_clipped", "name", "dtype", "trainable")
+_MODEL_ARGUMENTS = ("micro_batch", "skip_clipped", "awp", "name", "dtype", "trainable")

@@ -6,21 +6,37 @@ from soar_tf import methods
 from soar_tf.training.micro_batches import Part
 
 
-def part(network, method, loss_fn, rows, *, step, xla, skip, factor, batch):
+def part(
+    network,
+    method,
+    loss_fn,
+    rows,
+    *,
+    step,
+    xla,
+    skip,
+    factor,
+    batch,
+    reuse=True,
+    keep_points=False,
+):
     """The `Part` of some examples in the step of a batch.
 
     Args:
         network: The network, whose trainable weights the gradients are taken with respect to.
         method: The `soar_tf.methods.Method`, as it is in this step.
         loss_fn: The per-example loss.
-        rows: `(x, y, sample_weight, keys)` of the examples; `sample_weight` may be `None`.
+        rows: `(x, y, sample_weight, keys, *points)` of the examples; `sample_weight` may be
+            `None`. Points that were searched before take the place of the method's searches.
         step: The training step, an integer scalar tensor.
         xla: Whether XLA compiles the step.
         skip: Whether the method skips passes that only clipped penalties need.
         factor: What gradients are multiplied by: the optimizer's loss scale.
         batch: Number of examples in the whole batch.
+        reuse: Whether the given points are taken: a bool or a scalar tensor.
+        keep_points: Whether the `Part` holds the points that the method searched.
     """
-    x, y, sample_weight, keys = rows
+    x, y, sample_weight, keys, *points = rows
     share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
     clips = method.penalty_clipnorm is not None
     with tf.GradientTape(persistent=clips or skip) as tape:
@@ -31,6 +47,8 @@ def part(network, method, loss_fn, rows, *, step, xla, skip, factor, batch):
             tape=tape,
             skip_clipped=skip,
             needs_recorded_loss=sample_weight is not None,
+            points=points,
+            reuse=reuse,
         )
         terms = method.terms(forward, x, y, loss_fn=loss_fn, keys=keys)
         objective = share * _weighted_mean(terms.loss, sample_weight)
@@ -52,7 +70,8 @@ def part(network, method, loss_fn, rows, *, step, xla, skip, factor, batch):
         known = terms.loss_gradients, factor / tf.cast(batch, tf.float32)
     gradients = _gradients(tape, forward.weights, scaled, known, regularization, clips, skip)
     diagnostics = {k: share * tf.reduce_mean(terms.diagnostics[k]) for k in method.diagnostics}
-    return Part(objective, penalty, mean_penalty, diagnostics, terms.logits, *gradients)
+    points = tuple(forward.searched) if keep_points else ()
+    return Part(objective, penalty, mean_penalty, diagnostics, terms.logits, *gradients, points)
 
 
 def _gradients(tape, weights, scaled, known, regularization, clips, skip):

@@ -28,23 +28,26 @@ def same(first, second):
     )
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_resuming_yields_the_bits_of_the_uninterrupted_run(augment):
+AUGMENTATIONS = [{}, {"augment": True}, {"cutout": 3}, {"augment": True, "cutout": 2}]
+
+
+@pytest.mark.parametrize("options", AUGMENTATIONS)
+def test_resuming_yields_the_bits_of_the_uninterrupted_run(options):
     split = datasets.load("digits")["train"].take(100)
-    whole, steps = batches(split, seed=3, epochs=4, augment=augment)
+    whole, steps = batches(split, seed=3, epochs=4, **options)
     assert (len(whole), steps) == (4 * 6, 6)
-    assert same(whole, batches(split, seed=3, epochs=4, augment=augment)[0])
-    resumed, _ = batches(split, seed=3, epochs=4, initial_epoch=2, augment=augment)
+    assert same(whole, batches(split, seed=3, epochs=4, **options)[0])
+    resumed, _ = batches(split, seed=3, epochs=4, initial_epoch=2, **options)
     assert same(whole[2 * steps :], resumed)
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_epochs_and_seeds_differ(augment):
+@pytest.mark.parametrize("options", AUGMENTATIONS)
+def test_epochs_and_seeds_differ(options):
     split = datasets.load("digits")["train"].take(64)
-    whole, steps = batches(split, seed=3, epochs=2, augment=augment)
+    whole, steps = batches(split, seed=3, epochs=2, **options)
     assert not same(whole[:steps], whole[steps:])
-    assert not same(whole, batches(split, seed=4, epochs=2, augment=augment)[0])
-    assert not same(whole, batches(split, seed=3 + 2**40, epochs=2, augment=augment)[0])
+    assert not same(whole, batches(split, seed=4, epochs=2, **options)[0])
+    assert not same(whole, batches(split, seed=3 + 2**40, epochs=2, **options)[0])
 
 
 def test_each_epoch_visits_every_example_once_but_for_the_remainder():
@@ -163,6 +166,44 @@ def test_augmented_batch_holds_shifted_originals():
     assert set(x.sum((1, 2, 3))) == {64.0, 56.0, 49.0}
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 6])
+def test_cutout_is_a_square_about_its_centre_cut_by_the_border(side):
+    ramp = np.linspace(0, 1, 6 * 9 * 2, dtype=np.float32).reshape(1, 6, 9, 2)
+    places = np.array(list(np.ndindex(6, 9)), np.int32)
+    images = np.repeat(ramp, len(places), 0)
+    got = pipeline.cut_out(
+        np_to_tf(images), np_to_tf(places[:, 0]), np_to_tf(places[:, 1]), side
+    ).numpy()
+    for image, (row, column) in zip(got, places, strict=True):
+        expected = ramp[0].copy()
+        top, left = row - side // 2, column - side // 2
+        expected[max(top, 0) : top + side, max(left, 0) : left + side] = 0.5
+        np.testing.assert_array_equal(image, expected)
+
+
+def test_cutout_draws_every_pixel_and_belongs_to_the_example():
+    rows, columns = pipeline.draw_cutout(5, 2, np_to_tf(np.arange(8000)), (8, 5))
+    # Counts are binomial(8000, 1/8) and (8000, 1/5): standard deviations 29.6 and 35.8; 5 of them.
+    np.testing.assert_allclose(np.bincount(rows, minlength=8), 1000, atol=148)
+    np.testing.assert_allclose(np.bincount(columns, minlength=5), 1600, atol=179)
+    assert (int(np.max(rows)), int(np.max(columns))) == (7, 4)
+    assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.06
+    alone = pipeline.draw_cutout(5, 2, np_to_tf(np.array([7])), (8, 5))
+    assert (int(rows[7]), int(columns[7])) == (int(alone[0][0]), int(alone[1][0]))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_cutout_covers_a_square_of_a_cropped_image(kind):
+    white = np.full((64, 8, 8, 1), 255 if kind is np.uint8 else 1.0, kind)
+    split = datasets.Split(white, np.arange(64))
+    (x, _), *_ = batches(split, 64, seed=0, epochs=1, augment=True, cutout=3)[0]
+    grey = (x == 0.5).sum((1, 2, 3))
+    assert set(grey) == {4, 6, 9}  # in a corner, at a side, inside
+    assert x.min() == 0 and x.max() == 1
+    (plain, _), *_ = batches(split, 64, seed=0, epochs=1, augment=True)[0]
+    np.testing.assert_array_equal(np.where(x == 0.5, plain, x), plain)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -170,6 +211,8 @@ def test_augmented_batch_holds_shifted_originals():
         ({"seed": -1}, "`seed` must be >= 0. Received: -1"),
         ({"seed": 1.5}, "`seed` must be an integer. Received: 1.5"),
         ({"epochs": 1, "initial_epoch": 2}, "`epochs` must be >= 2. Received: 1"),
+        ({"cutout": 0}, "`cutout` must be >= 1. Received: 0"),
+        ({"cutout": 5}, "`cutout` must be at most 4 pixels for images of 4x4. Received: 5"),
     ],
 )
 def test_bad_arguments(options, message):

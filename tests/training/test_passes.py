@@ -29,25 +29,25 @@ def batch(count=BATCH):
     return x, np.arange(count) % 3
 
 
-def compiled(method, skip_clipped="auto", **arguments):
-    model = soar_tf.RobustModel(network(), method, skip_clipped=skip_clipped)
+def compiled(method, skip_clipped="auto", awp=None, **arguments):
+    model = soar_tf.RobustModel(network(), method, skip_clipped=skip_clipped, awp=awp)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **arguments)
     return model
 
 
-def passes(method, skip_clipped=False):
+def passes(method, skip_clipped=False, awp=None):
     """How many convolutions a step runs: (forward, by the input, by the kernel), a layer.
 
     Counted in the graph that TensorFlow executes: what no output or update needs is not there.
     Loops run as often as they say, and a pass over two batches as one counts twice.
     """
-    graph = graph_of(method, skip_clipped)
+    graph = graph_of(method, skip_clipped, awp)
     return tuple(_count(graph, graph.outputs + graph.control_outputs).tolist())
 
 
-def graph_of(method, skip_clipped):
+def graph_of(method, skip_clipped, awp=None):
     x, y = (tf.constant(part) for part in batch())
-    model = compiled(method, skip_clipped, jit_compile=False)
+    model = compiled(method, skip_clipped, awp, jit_compile=False)
     model.optimizer.build(model.trainable_variables)
     step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
     return step.get_concrete_function(x, y).graph
@@ -126,6 +126,22 @@ CASES = {
 def test_passes_of_a_step(case):
     name, arguments, expected = CASES[case]
     assert passes(methods.get(name, **arguments)) == expected
+
+
+# With weight perturbation: once more all but the attack.
+PERTURBED = {
+    "standard": ({}, (2 * 2, 2 * 1, 2 * 2)),
+    "adversarial": ({"steps": 3}, (2 * 3 + 2 * 2, 2 * 3 + 2 * 1, 2 * 2)),
+    "qub": ({}, (2 + 2 * 4, 2 + 2 * 2, 2 * 4)),
+    # The first pass over the images, which is the attack's too, counts for both.
+    "trades": ({"steps": 3}, (2 * 3 + 2 * 4, 2 * 3 + 2 * 2, 2 * 4)),
+}
+
+
+@pytest.mark.parametrize("name", PERTURBED)
+def test_passes_of_a_step_with_weight_perturbation(name):
+    arguments, expected = PERTURBED[name]
+    assert passes(methods.get(name, **arguments), awp=0.01) == expected
 
 
 # Of every example, without recording: one attack step (f, i), the loss and its gradients at x'
