@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import soar_tf
-from soar_tf.attacks import apgd, working_set
+from soar_tf.attacks import apgd, apgd_steps, working_set
 from soar_tf.ops import losses
 
 
@@ -48,12 +48,12 @@ def smooth():
 
 
 def test_checkpoints_at_100_steps_are_the_papers():
-    assert apgd.checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert apgd_steps.checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 20, 1000])
 def test_checkpoints_lie_within_any_number_of_steps(steps):
-    found = apgd.checkpoints(steps)
+    found = apgd_steps.checkpoints(steps)
     assert found == sorted(set(found)) and found[0] >= 1 and found[-1] <= steps
     windows = np.diff([0, *found])
     assert (np.diff(windows) <= 0).all() and windows[-1] >= max(6 * steps // 100, 1)
@@ -86,36 +86,38 @@ def test_the_step_is_halved_per_example():
     # One example per rule; the window has 4 steps, rho = .75, so 3 rises are too few.
     attack = apgd.APGD(epsilon=0.5, steps=20, bounds=(-9.0, 9.0))
     zeros = tf.zeros([4, 1])
-    rows = attack._first_rows(tf.range(4), zeros, tf.range(4), tf.range(4), zeros)
+    rows = attack._first_rows(tf.range(4), zeros, tf.range(4), tf.range(4), zeros, 0.5)
     rows = rows._replace(
-        rises=tf.constant([3.0, 4.0, 4.0, 4.0]),
-        checked_loss=tf.constant([1.0, 1.0, 2.0, 2.0]),
+        memory=rows.memory._replace(
+            rises=tf.constant([3.0, 4.0, 4.0, 4.0]),
+            checked_loss=tf.constant([1.0, 1.0, 2.0, 2.0]),
+            halved=tf.constant([False, False, False, True]),
+            last_loss=tf.constant([9.0, 9.0, 9.0, 9.0]),
+        ),
         best_loss=tf.constant([2.0, 2.0, 2.0, 2.0]),
-        halved=tf.constant([False, False, False, True]),
-        last_loss=tf.constant([9.0, 9.0, 9.0, 9.0]),
         best=tf.constant([[0.2], [0.2], [0.2], [0.2]]),
         best_gradient=-tf.ones([4, 1]),
     )
-    after = attack._advance(5, 4, rows, tf.ones([4]), tf.ones([4, 1]))
+    after = attack._advance(5, 4, rows, tf.ones([4]), tf.ones([4, 1]), 0.5)
     # Too few rises; fine; best loss stuck; stuck, but the step was halved last time.
-    np.testing.assert_array_equal(after.halved, [True, False, True, False])
-    np.testing.assert_allclose(after.step, [0.5, 1.0, 0.5, 1.0])
-    np.testing.assert_allclose(after.previous[:, 0], [0.2, 0.0, 0.2, 0.0])
+    np.testing.assert_array_equal(after.memory.halved, [True, False, True, False])
+    np.testing.assert_allclose(after.memory.step, [0.5, 1.0, 0.5, 1.0])
+    np.testing.assert_allclose(after.memory.previous[:, 0], [0.2, 0.0, 0.2, 0.0])
     # From the best point .2, along its gradient -1: z = -.3, then .2 - .75 * .5 + .25 * .2; from
     # the point 0 along 1: z = .5 (the ball), then .75 * .5.
     np.testing.assert_allclose(after.point[:, 0], [-0.125, 0.375, -0.125, 0.375], atol=1e-6)
-    np.testing.assert_array_equal(after.rises, np.zeros(4))
-    np.testing.assert_array_equal(after.checked_loss, np.full(4, 2.0))
+    np.testing.assert_array_equal(after.memory.rises, np.zeros(4))
+    np.testing.assert_array_equal(after.memory.checked_loss, np.full(4, 2.0))
 
 
 def test_between_checkpoints_rises_are_counted_over_the_previous_iterate():
     attack = apgd.APGD(epsilon=0.5, steps=20)
     zeros = tf.zeros([2, 1])
-    rows = attack._first_rows(tf.range(2), zeros, tf.range(2), tf.range(2), zeros)
+    rows = attack._first_rows(tf.range(2), zeros, tf.range(2), tf.range(2), zeros, 0.5)
     for k, values in enumerate([(5.0, 1.0), (3.0, 2.0), (4.0, 2.0)]):
-        rows = attack._advance(k, 0, rows, tf.constant(values), tf.ones([2, 1]))
+        rows = attack._advance(k, 0, rows, tf.constant(values), tf.ones([2, 1]), 0.5)
     # First: a fall, then a rise that stays below the best. Second: a rise, then a tie.
-    np.testing.assert_array_equal(rows.rises, [1.0, 1.0])
+    np.testing.assert_array_equal(rows.memory.rises, [1.0, 1.0])
     np.testing.assert_array_equal(rows.best_loss, [5.0, 2.0])
 
 

@@ -86,7 +86,7 @@ def of_attacks(names):
     """A test of these attacks. One made of others takes long: its stages are tested anyway."""
     slow = [pytest.mark.slow]
     return pytest.mark.parametrize(
-        "name", [pytest.param(n, marks=slow if hasattr(CASES[n], "stages") else []) for n in names]
+        "name", [pytest.param(n, marks=slow if "stages" in vars(CASES[n]) else []) for n in names]
     )
 
 
