@@ -6,8 +6,8 @@ from soar_tf import attacks as attacks_room
 from soar_tf import config as config_room
 from soar_tf import evaluation
 from soar_tf.errors import InputError
-from soar_tf.evaluation.curve import curve_radii
 from soar_tf.evaluation.state import fingerprint
+from soar_tf.experiments import curve as curve_section
 from soar_tf.experiments import masking as masking_section
 from soar_tf.experiments import models
 from soar_tf.experiments.manifest import environment
@@ -33,6 +33,7 @@ def evaluate_model(
     save_adversarial=False,
     curve=False,
     curve_attack="pgd20",
+    curve_minimum="fmn",
     curve_epsilons=(),
     masking=False,
     masking_source=None,
@@ -58,8 +59,9 @@ def evaluate_model(
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         save_adversarial: Whether all adversarial images are written into the report's folder.
         curve: Whether to measure accuracy against the radius, too.
-        curve_attack: The curve's attack.
-        curve_epsilons: Its radii; none takes multiples of `epsilon`.
+        curve_attack: The attack that is run at each of the curve's radii.
+        curve_minimum: The minimum-norm attack whose distances join in.
+        curve_epsilons: The radii; none takes multiples of `epsilon`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
         trust: Whether SavedModels may hold any operation.
@@ -74,7 +76,8 @@ def evaluate_model(
     attacks = tuple(dict.fromkeys(attacks))
     if epsilon is None and dataset is not None:
         epsilon = config_room.recipe(dataset)["epsilon"]
-    _check_attacks(attacks, curve and curve_attack, curve_epsilons, epsilon)
+    curves = (curve_attack, curve_minimum, curve_epsilons)
+    _check_attacks(attacks, curves if curve else None, epsilon)
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
@@ -101,16 +104,17 @@ def evaluate_model(
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
+    distances = None
     if curve:
-        attack = attacks_room.get(curve_attack, epsilon=epsilon)
-        report["curve"] = evaluation.accuracy_curve(
-            *subject, attack, curve_epsilons or None, name=curve_attack, **common
-        ).to_dict()
+        report["curve"], distances = curve_section.measure(subject, *curves, epsilon, **common)
     if masking:
         masking_section.add(report, model, source, examples, epsilon, batch_size, progress, found)
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
-    place.write(report, result, examples, data.class_names, everything=save_adversarial)
+    place.write(
+        report, result, examples, data.class_names, everything=save_adversarial,
+        distances=distances,
+    )  # fmt: skip
     return report
 
 
@@ -143,10 +147,10 @@ def _about(model, result, attacks, data, examples, batch_size):
     return about
 
 
-def _check_attacks(attacks, curve_attack, curve_epsilons, epsilon):
+def _check_attacks(attacks, curves, epsilon):
     """Refuses what cannot be attacked with before anything is loaded."""
     epsilon = 8 / 255 if epsilon is None else epsilon
     for name in attacks:
         attacks_room.get(name, epsilon=epsilon)
-    if curve_attack:
-        curve_radii(attacks_room.get(curve_attack, epsilon=epsilon), curve_epsilons or None)
+    if curves is not None:
+        curve_section.attacks(*curves, epsilon)

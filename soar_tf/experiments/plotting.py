@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from soar_tf import plots, zoo
+from soar_tf import plots, reports, zoo
 from soar_tf.errors import InputError
-from soar_tf.evaluation.intervals import wilson
 from soar_tf.experiments import report_files, run_directory
 from soar_tf.experiments import transfer as transfer_experiment
 from soar_tf.formatting import radius_text
@@ -54,8 +53,11 @@ def _figures(found):
     logs = {name: value for name, kind, value, _ in found if kind == "log"}
     if logs:
         yield "training-curves", plots.training_curves(logs)
-    curves = {name: _curve(value) for name, kind, value, _ in found if kind == "report"}
-    curves = {name: curve for name, curve in curves.items() if curve is not None}
+    curves = {
+        name: reports.drawn_curve(value)
+        for name, kind, value, _ in found
+        if kind == "report" and "curve" in value
+    }
     if curves:
         yield "accuracy-epsilon", plots.accuracy_epsilon(curves)
     for name, kind, value, path in found:
@@ -110,15 +112,6 @@ def _rows(path):
     if not any("loss" in row for row in numbers):
         raise InputError(f"`run` {path} is no log of a training run: it has no column loss.")
     return numbers
-
-
-def _curve(report):
-    if "curve" not in report:
-        return None
-    n, curve = report["n"], report["curve"]
-    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
-    low, high = zip(*ends, strict=True)
-    return curve | {"low": low, "high": high}
 
 
 def _grid(path):

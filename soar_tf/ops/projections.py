@@ -33,7 +33,7 @@ def project_ball(delta, epsilon, norm):
     """
     check_choice(norm, "norm", norms.NAMES)
     if norm == "linf":
-        if getattr(epsilon, "shape", None):
+        if len(getattr(epsilon, "shape", ())):
             epsilon = norms.per_example(epsilon, delta)
         return tf.clip_by_value(delta, -epsilon, epsilon)
     if norm == "l1":
