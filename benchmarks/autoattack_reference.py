@@ -26,7 +26,8 @@ import numpy as np
 from benchmarks import common
 
 COMPONENTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab-t", "square", "autoattack")
-EPSILON = {"linf": 8 / 255, "l2": 0.5}
+EPSILON = {"linf": 8 / 255, "l2": 0.5, "l1": 12.0}
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def parse(arguments=None):
@@ -37,7 +38,8 @@ def parse(arguments=None):
     parser.add_argument("--data-dir", help="prepared tensorflow-datasets with cifar10")
     parser.add_argument("--torch-python", required=True, help="Python with pyautoattack")
     parser.add_argument("--count", type=int, default=500, help="number of images")
-    parser.add_argument("--norms", nargs="+", choices=EPSILON, default=list(EPSILON))
+    parser.add_argument("--norms", nargs="+", choices=EPSILON, default=["linf", "l2"])
+    parser.add_argument("--epsilon", type=float, help="radius; default: 8/255, 0.5 and 12")
     parser.add_argument("--components", nargs="+", choices=COMPONENTS, default=COMPONENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="threads of either side")
@@ -66,13 +68,28 @@ def load_images(options):
 
 def run_ours(network, x, y, name, norm, options):
     """Runs one of our components."""
-    import soar_tf
 
-    attack = soar_tf.attacks.get(name, epsilon=EPSILON[norm], norm=norm)
+    attack = our_attack(name, norm, radius(options, norm))
     found = []
     times = common.timed(lambda: found.append(attack(network, x, y, seed=options.seed).numpy()))
-    check_threat_model(found[0] - x, found[0], norm)
+    check_threat_model(found[0] - x, found[0], norm, radius(options, norm))
     return record(correct_by(network, found[0], y), times)
+
+
+def our_attack(name, norm, epsilon):
+    """One component with the arguments that the reference gives it in this norm."""
+    import soar_tf
+
+    whole = soar_tf.attacks.get("autoattack", epsilon=epsilon, norm=norm)
+    if name == "apgd-dlr":  # no stage of the standard version: the reference's own restarts
+        restarts = 5 if norm == "l1" else 1
+        return soar_tf.attacks.get(name, epsilon=epsilon, norm=norm, restarts=restarts)
+    return dict([("autoattack", whole), *whole.stages()])[name]
+
+
+def radius(options, norm):
+    """The radius in this norm."""
+    return EPSILON[norm] if options.epsilon is None else options.epsilon
 
 
 def correct_by(network, images, y):
@@ -80,11 +97,10 @@ def correct_by(network, images, y):
     return np.argmax(network.predict_on_batch(images), axis=1) == y
 
 
-def check_threat_model(delta, found, norm):
+def check_threat_model(delta, found, norm, epsilon):
     """Refuses figures from points outside the ball or the box."""
-    flat = np.abs(delta).reshape(len(delta), -1)
-    size = flat.max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
-    if size.max() > EPSILON[norm] + 1e-5 or found.min() < 0 or found.max() > 1:
+    size = np.linalg.norm(delta.reshape(len(delta), -1), ORDERS[norm], axis=1)
+    if size.max() > epsilon * (1 + 1e-5) + 1e-5 or found.min() < 0 or found.max() > 1:
         raise AssertionError("A point lies outside the threat model.")
 
 
@@ -147,9 +163,12 @@ def run_reference(options):
     x = torch.tensor(arrays["x"]).permute(0, 3, 1, 2).contiguous()
     y = torch.tensor(arrays["y"])
     (norm,), (name,) = options.norms, options.components
-    spelled = {"linf": "Linf", "l2": "L2"}[norm]
     adversary = AutoAttack(
-        network, norm=spelled, eps=EPSILON[norm], seed=options.seed, version="standard"
+        network,
+        norm=norm.capitalize(),
+        eps=radius(options, norm),
+        seed=options.seed,
+        version="standard",
     )
     if name != "autoattack":
         adversary.attacks_to_run = [name]
@@ -169,6 +188,7 @@ def call_reference(options, folder, name, norm):
         "--run-reference", str(folder), "--network", "-", "--torch-python", "-",
         "--norms", norm, "--components", name,
         "--seed", str(options.seed), "--threads", str(options.threads),
+        "--epsilon", str(radius(options, norm)),
     ]  # fmt: skip
     subprocess.run(command, check=True, cwd=common.ROOT, stdout=sys.stderr)
     return json.loads((folder / "reference.json").read_text())
@@ -230,6 +250,8 @@ def main(arguments=None):
     tf.config.threading.set_intra_op_parallelism_threads(options.threads)
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     settings = {key: getattr(options, key) for key in ("count", "seed", "threads")}
+    if options.epsilon is not None:
+        settings["epsilon"] = options.epsilon
     figures = {"machine": common.machine(), "settings": settings, "networks": {}}
     path = pathlib.Path(options.json)
     if path.is_file():

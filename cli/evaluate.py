@@ -37,12 +37,21 @@ from soar_tf.runs import cluster as clusters
     "[default: none, no such check]",
 )
 @click.option(
-    "--curve", is_flag=True, help="Also measure accuracy against the radius of the perturbation."
+    "--curve",
+    is_flag=True,
+    help="Also measure accuracy against the radius of the perturbation, and each image's distance "
+    "to the nearest misclassified point.",
 )
 @click.option(
     "--curve-attack",
     metavar="NAME[:k=v,...]",
-    help="Attack of the curve; autoattack takes long. [default: pgd20]",
+    help="Attack that the curve runs at each radius; autoattack takes long. [default: pgd20]",
+)
+@click.option(
+    "--curve-minimum",
+    metavar="NAME[:k=v,...]",
+    help="Minimum-norm attack of the same norm, whose distances join the curve: fmn, or for l2 "
+    "ddn, cw, lbfgs, deepfool. [default: fmn]",
 )
 @click.option(
     "--curve-epsilon",
@@ -117,15 +126,16 @@ def evaluate(model, attacks, strategy, verbose, as_json, **options):
 
 
 def _check_options(options):
-    """Refuses options that would do nothing; the curve's attack gets its default."""
+    """Refuses options that would do nothing; the curve's attacks get their defaults."""
     if options["masking_source"] is not None and not options["masking"]:
         raise InputError("--masking-source needs --masking.")
-    for name in ("curve_attack", "curve_epsilons"):
+    for name in ("curve_attack", "curve_minimum", "curve_epsilons"):
         if options[name] and not options["curve"]:
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")
     if options["save_adversarial"] and not _is_folder(options["output"]):
         raise InputError("--save-adversarial needs --output DIR.")
     options["curve_attack"] = options["curve_attack"] or "pgd20"
+    options["curve_minimum"] = options["curve_minimum"] or "fmn"
 
 
 def _is_folder(output):
@@ -167,12 +177,20 @@ def _lines(report):
 
 
 def curve_table(curve):
-    """Accuracy against the radius as text."""
+    """Accuracy against the radius as text: the worst case, each attack, the median distance."""
+    columns = [(entry["attack"], entry["accuracy"]) for entry in curve.get("attacks", [])]
+    columns.insert(0, ("worst case" if columns else curve["attack"], curve["accuracy"]))
     rows = [
-        [radius_text(epsilon), percent(accuracy)]
-        for epsilon, accuracy in zip(curve["epsilons"], curve["accuracy"], strict=True)
+        [radius_text(epsilon), *(percent(accuracy[k]) for _, accuracy in columns)]
+        for k, epsilon in enumerate(curve["epsilons"])
     ]
-    return params.table(rows, [f"{curve['norm'].capitalize()} radius", curve["attack"]])
+    norm = curve["norm"].capitalize()
+    lines = [params.table(rows, [f"{norm} radius", *(name for name, _ in columns)])]
+    if "median_distance" in curve:
+        median = curve["median_distance"]
+        found = "none, less than half broke" if median is None else f"{norm} {radius_text(median)}"
+        lines.append(f"Median distance ({columns[-1][0]}): {found}.")
+    return "\n".join(lines)
 
 
 def masking_table(masking):

@@ -13,8 +13,10 @@ from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, as_logits_fn
 from soar_tf.attacks.autoattack import AutoAttack
 from soar_tf.attacks.carlini_wagner import CarliniWagner
+from soar_tf.attacks.ddn import DDN
 from soar_tf.attacks.deepfool import DeepFool
 from soar_tf.attacks.fab import FAB, FABT
+from soar_tf.attacks.fmn import FMN
 from soar_tf.attacks.lbfgs import LBFGS
 from soar_tf.attacks.mifgsm import MIFGSM
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
@@ -35,6 +37,8 @@ ALL_OBJECTS = {
     "fab-t": FABT,
     "square": Square,
     "deepfool": DeepFool,
+    "ddn": DDN,
+    "fmn": FMN,
     "cw": CarliniWagner,
     "lbfgs": LBFGS,
     "spatial": Spatial,
@@ -178,7 +182,8 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "FAB", "FABT", "FGSM", "LBFGS", "MIFGSM", "PGD",
+    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "DDN", "FAB", "FABT", "FGSM", "FMN", "LBFGS", "MIFGSM",
+    "PGD",
     "Attack", "AutoAttack", "CarliniWagner", "DeepFool", "GaussianNoise", "Spatial", "Square",
     "as_logits_fn", "available", "deserialize", "get", "serialize",
 ]  # fmt: skip

@@ -1,41 +1,19 @@
 """Auto-PGD: projected gradient ascent that sets its own step size (arXiv:2003.01690)."""
 
+import functools
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-from soar_tf.attacks import working_set
+from soar_tf.attacks import apgd_steps, working_set
 from soar_tf.attacks.attack import Attack, misclassified
-from soar_tf.ops import losses, norms, projections, random
+from soar_tf.errors import InputError
+from soar_tf.ops import losses, norms, random
 from soar_tf.validation import check_choice, check_integer, check_number
 
 _LOSSES = {"ce": losses.cross_entropy, "dlr": losses.dlr}
-
-
-def checkpoints(steps):
-    """The steps after which APGD reconsiders its step size (arXiv:2003.01690, section 3).
-
-    Args:
-        steps: Number of gradient steps N.
-
-    Returns:
-        List of ints. The first window is 0.22 N steps long, each next one 0.03 N shorter, down to
-        0.06 N.
-
-    Example:
-
-    >>> from soar_tf.attacks.apgd import checkpoints
-    >>> checkpoints(100)
-    [22, 41, 57, 70, 80, 87, 93, 99]
-    """
-    window = max(22 * steps // 100, 1)
-    found = [window]
-    while True:
-        window = max(window - max(3 * steps // 100, 1), max(6 * steps // 100, 1))
-        if found[-1] + window > steps:
-            return found
-        found.append(found[-1] + window)
+_RHO = 0.75
 
 
 class _Rows(typing.NamedTuple):
@@ -46,15 +24,10 @@ class _Rows(typing.NamedTuple):
     y: tf.Tensor
     target: tf.Tensor
     point: tf.Tensor
-    previous: tf.Tensor
-    step: tf.Tensor
     best: tf.Tensor
     best_gradient: tf.Tensor
     best_loss: tf.Tensor
-    last_loss: tf.Tensor
-    rises: tf.Tensor  # how many steps since the last checkpoint raised the loss
-    checked_loss: tf.Tensor  # best loss at the last checkpoint
-    halved: tf.Tensor  # whether the step was halved there
+    memory: tuple  # what the step rule remembers
 
 
 class APGD(Attack):
@@ -68,33 +41,44 @@ class APGD(Attack):
     loss, or if the best loss has not moved although the step was not halved last time. An example
     leaves the search at its first misclassified iterate; the others end at their best point.
 
+    In l1 (Croce and Hein 2021, arXiv:2103.01208) the steps are sparse and without momentum, the
+    projection onto ball and box is exact, and the search begins in balls of 3 and 2 times the
+    radius; see `soar_tf.attacks.apgd_steps.Sparse`. Only points within `epsilon` count.
+
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         loss: `"ce"` (cross-entropy) or `"dlr"` (difference of logits ratio).
         steps: Number of gradient steps.
         restarts: Number of random starts; later ones only work on examples not yet broken.
-        rho: Halve unless more than this share of a window's steps raised the loss.
+        rho: Halve unless more than this share of a window's steps raised the loss; l1 has no such
+            rule and takes only the default.
         eot_iter: Forward passes over which a gradient is averaged, for networks that are random.
         bounds: `(low, high)` of valid pixels.
+
+    Raises:
+        InputError: If an argument is out of range, or `rho` is set for l1.
 
     Example:
 
     >>> import soar_tf
     >>> soar_tf.attacks.get("apgd-dlr").loss
     'dlr'
+    >>> soar_tf.attacks.get("apgd-ce:norm=l1").epsilon
+    12.0
     """
 
+    norms = norms.NAMES
     loss_names = tuple(_LOSSES)
 
     def __init__(
         self,
-        epsilon=8 / 255,
+        epsilon=None,
         norm="linf",
         loss="ce",
         steps=100,
         restarts=1,
-        rho=0.75,
+        rho=_RHO,
         eot_iter=1,
         bounds=(0.0, 1.0),
     ):
@@ -103,7 +87,13 @@ class APGD(Attack):
         self.steps = check_integer(steps, "steps", minimum=1)
         self.restarts = check_integer(restarts, "restarts", minimum=1)
         self.rho = check_number(rho, "rho", minimum=0.0, maximum=1.0)
+        if norm == "l1" and self.rho != _RHO:
+            raise InputError(f"`rho` has no meaning for l1, which never halves. Received: {rho!r}.")
         self.eot_iter = check_integer(eot_iter, "eot_iter", minimum=1)
+
+    @functools.cached_property
+    def _rule(self):
+        return apgd_steps.RULES[self.norm](self)
 
     def search(self, logits_fn, x, y, keys):
         targets = self._targets(logits_fn, x, y)
@@ -134,44 +124,63 @@ class APGD(Attack):
         return _LOSSES[self.loss](y, logits)
 
     def start(self, x, keys):
-        """A random point of the sphere of radius `epsilon`, cut with the box."""
-        if self.norm == "linf":
-            noise = random.uniform(keys, x.shape[1:], -1.0, 1.0)
-        else:
-            noise = random.normal(keys, x.shape[1:])
-        size = norms.per_example(self.epsilon / norms.norm(noise, self.norm), x)
-        return tf.clip_by_value(x + size * noise, *self.bounds)
+        """The first point: on the sphere of radius `epsilon`, for l1 in a wider ball."""
+        return self._rule.start(x, keys)
 
     def _run(self, logits_fn, result, active, x, y, target, keys):
         """One start against one target; returns the rows still active and the results."""
-        rows = self._first_rows(active, x, y, target, self.start(x, keys))
-        windows = tf.constant(_windows(self.steps))
+        point = self.start(x, keys)
+        early = self._rule.early_steps(self.steps)
+        if early:
+            point = self._from_wider_balls(logits_fn, x, y, target, point, early)
+        elif self._rule.wider:
+            point = self._rule.project(point, x, self.epsilon)
+        rows = self._first_rows(active, x, y, target, point, self.epsilon)
+        steps = self.steps - early * len(self._rule.wider)
+        result, rows = self._climb(logits_fn, result, rows, self.epsilon, steps)
+        return self._finish(logits_fn, result, rows)
+
+    def _from_wider_balls(self, logits_fn, x, y, target, point, steps):
+        """Where the search in the ball starts: the best points of those in ever smaller balls."""
+        radii = tf.constant([*self._rule.wider, 1.0], x.dtype) * self.epsilon
+        index = tf.range(tf.shape(x)[0])
+
+        def body(j, point):
+            rows = self._first_rows(index, x, y, target, point, radii[j])
+            _, rows = self._climb(logits_fn, x, rows, radii[j], steps, counts=False)
+            loss = self._loss(y, target, logits_fn(rows.point))
+            best = choose(loss > rows.best_loss, rows.point, rows.best)
+            return j + 1, tf.ensure_shape(self._rule.project(best, x, radii[j + 1]), x.shape)
+
+        return tf.while_loop(
+            lambda j, _: j < len(self._rule.wider), body, (0, point), parallel_iterations=1
+        )[1]
+
+    def _climb(self, logits_fn, result, rows, radius, steps, counts=True):
+        """Steps within the ball of this radius; misclassified rows leave it if they count."""
+        windows = tf.constant(self._rule.windows(steps))
 
         def body(k, result, rows):
             logits, loss, gradient = self._evaluate(logits_fn, rows)
-            fooled = misclassified(rows.y, logits)
-            result, (rows, loss, gradient) = working_set.retire(
-                result, rows.index, rows.point, fooled, (rows, loss, gradient)
-            )
-            return k + 1, result, self._advance(k, windows[k], rows, loss, gradient)
+            if counts:
+                fooled = misclassified(rows.y, logits)
+                result, (rows, loss, gradient) = working_set.retire(
+                    result, rows.index, rows.point, fooled, (rows, loss, gradient)
+                )
+            return k + 1, result, self._advance(k, windows[k], rows, loss, gradient, radius)
 
-        _, result, rows = tf.while_loop(
-            lambda k, _, rows: (k < self.steps) & (tf.size(rows.index) > 0),
+        return tf.while_loop(
+            lambda k, _, rows: (k < steps) & (tf.size(rows.index) > 0),
             body,
             (0, result, rows),
             shape_invariants=(tf.TensorShape([]), result.shape, working_set.open_rows(rows)),
             parallel_iterations=1,
-        )
-        return self._finish(logits_fn, result, rows)
+        )[1:]
 
-    def _first_rows(self, active, x, y, target, point):
-        full = tf.zeros_like(point[:, *[0] * (len(x.shape) - 1)])
-        return _Rows(
-            index=active, x=x, y=y, target=target, point=point, previous=point,
-            step=full + 2.0 * self.epsilon, best=point, best_gradient=tf.zeros_like(point),
-            best_loss=full - np.inf, last_loss=full + np.inf, rises=full,
-            checked_loss=full - np.inf, halved=tf.ones_like(full, tf.bool),
-        )  # fmt: skip
+    def _first_rows(self, active, x, y, target, point, radius):
+        memory = self._rule.first(x, point, radius)
+        lowest = tf.zeros_like(point[:, *[0] * (len(x.shape) - 1)]) - np.inf
+        return _Rows(active, x, y, target, point, point, tf.zeros_like(point), lowest, memory)
 
     def _evaluate(self, logits_fn, rows):
         """Logits and loss at the rows' points, and the gradient averaged over `eot_iter` passes."""
@@ -194,59 +203,24 @@ class APGD(Attack):
         )
         return logits, loss, total / self.eot_iter
 
-    def _advance(self, k, window, rows, loss, gradient):
-        """Books the loss at the rows' points, halves steps at a checkpoint, makes the next step."""
-
-        def choose(condition, yes, no):
-            return tf.where(norms.per_example(condition, yes), yes, no)
-
+    def _advance(self, k, window, rows, loss, gradient, radius):
+        """Books the loss at the rows' points, looks back at a checkpoint, makes the next step."""
         improved = loss > rows.best_loss
-        rises = rows.rises + tf.cast(loss > rows.last_loss, loss.dtype)
         rows = rows._replace(
             best=choose(improved, rows.point, rows.best),
             best_gradient=choose(improved, gradient, rows.best_gradient),
             best_loss=tf.maximum(loss, rows.best_loss),
-            last_loss=loss,
-            rises=rises,
+            memory=self._rule.booked(rows.memory, loss),
         )
 
         def reconsider():
-            stuck = ~rows.halved & (rows.checked_loss >= rows.best_loss)
-            halve = (rises <= self.rho * tf.cast(window, loss.dtype)) | stuck
-            checked = rows._replace(
-                step=tf.where(halve, 0.5 * rows.step, rows.step),
-                point=choose(halve, rows.best, rows.point),
-                rises=tf.zeros_like(rises),
-                checked_loss=rows.best_loss,
-                halved=halve,
-            )
-            return checked, choose(halve, rows.best_gradient, gradient)
+            memory, back = self._rule.reconsider(window, rows, radius)
+            point = choose(back, rows.best, rows.point)
+            checked = rows._replace(memory=memory, point=point)
+            return checked, choose(back, rows.best_gradient, gradient)
 
         rows, gradient = tf.cond(window > 0, reconsider, lambda: (rows, gradient))
-        momentum = tf.where(k > 0, 0.25, 0.0)
-        return rows._replace(point=self._step(rows, gradient, momentum), previous=rows.point)
-
-    def _step(self, rows, gradient, momentum):
-        z = rows.point + self._ascent(gradient, rows.step)
-        z = projections.project(z, rows.x, self.epsilon, self.norm, self.bounds)
-        # z - m (z - x_k) + m (x_k - x_{k-1}), written with fewer passes over the images.
-        point = (1.0 - momentum) * z + momentum * (2.0 * rows.point - rows.previous)
-        return projections.project(point, rows.x, self.epsilon, self.norm, self.bounds)
-
-    def _ascent(self, gradient, step):
-        """The steepest move of length `step`."""
-        if self.norm == "linf":
-            return norms.per_example(step, gradient) * tf.sign(gradient)
-        square = tf.reduce_sum(tf.square(norms.flatten(gradient)), axis=1)
-        safe = square > 1e-30  # below, squares underflow; such rows are scaled first
-        move = norms.per_example(step * tf.math.rsqrt(tf.where(safe, square, 1.0)), gradient)
-
-        def scaled():
-            tiny = norms.steepest_direction(gradient, self.norm)
-            tiny *= norms.per_example(step, gradient)
-            return tf.where(norms.per_example(safe, gradient), move * gradient, tiny)
-
-        return tf.cond(tf.reduce_all(safe), lambda: move * gradient, scaled)
+        return self._rule.move(k, rows, gradient, radius)
 
     def _finish(self, logits_fn, result, rows):
         """Checks the last points, which need no gradient; the unbroken return their best point."""
@@ -263,12 +237,9 @@ class APGD(Attack):
         return tf.cond(tf.size(rows.index) > 0, check, lambda: (rows.index, result))
 
 
-def _windows(steps):
-    """For each step, the length of the window that ends there, or 0: int32 `[steps + 1]`."""
-    lengths = np.zeros(steps + 1, np.int32)
-    ends = checkpoints(steps)
-    lengths[ends] = np.diff([0, *ends])
-    return lengths
+def choose(condition, yes, no):
+    """Whole examples of one tensor or another, by a bool `[n]`."""
+    return tf.where(norms.per_example(condition, yes), yes, no)
 
 
 class APGDT(APGD):
@@ -278,8 +249,8 @@ class APGDT(APGD):
     classes, all the others.
 
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         targets: Number of target classes.
         steps: Number of gradient steps per target.
         restarts: Number of random starts per target.
@@ -297,9 +268,16 @@ class APGDT(APGD):
     loss_names = ("dlr-t",)
 
     def __init__(
-        self, epsilon=8 / 255, norm="linf", targets=9, steps=100, restarts=1, rho=0.75, eot_iter=1,
+        self,
+        epsilon=None,
+        norm="linf",
+        targets=9,
+        steps=100,
+        restarts=1,
+        rho=_RHO,
+        eot_iter=1,
         bounds=(0.0, 1.0),
-    ):  # fmt: skip
+    ):
         super().__init__(epsilon, norm, "dlr-t", steps, restarts, rho, eot_iter, bounds)
         self.targets = check_integer(targets, "targets", minimum=1)
 

@@ -10,6 +10,9 @@ from soar_tf.registry import Configurable
 from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_choice, check_epsilon, check_integer
 
+# 12 is the radius that l1 results on CIFAR-10 are given for.
+DEFAULT_EPSILON = {"l1": 12.0}
+
 
 class Attack(Configurable):
     """An adversary within a threat model: a ball of radius `epsilon`, cut with the pixel box.
@@ -23,9 +26,10 @@ class Attack(Configurable):
     Calling the attack runs `search`, compiled.
 
     Args:
-        epsilon: Radius in units of the pixel range, e.g. `8 / 255` or `"8/255"`.
-        norm: `"linf"` or `"l2"`. (Transformations have the norm and epsilon `None`: only the box
-            bounds them.)
+        epsilon: Radius in units of the pixel range, e.g. `8 / 255` or `"8/255"`; `None` takes 12
+            for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`, as far as the attack knows it. (Transformations have the
+            norm and epsilon `None`: only the box bounds them.)
         bounds: `(low, high)` of valid pixels.
 
     Raises:
@@ -33,9 +37,12 @@ class Attack(Configurable):
     """
 
     norms = ("linf", "l2")
+    # Whether it looks for the nearest misclassified point, whatever the radius.
+    minimum_norm = False
 
     def __init__(self, epsilon=8 / 255, norm="linf", bounds=(0.0, 1.0)):
         self.norm = check_choice(norm, "norm", self.norms)
+        epsilon = DEFAULT_EPSILON.get(norm, 8 / 255) if epsilon is None else epsilon
         self.epsilon = check_epsilon(epsilon, norm=norm)
         self.bounds = tuple(float(bound) for bound in bounds)
 
@@ -206,3 +213,13 @@ def random_start(keys, x, epsilon, norm, bounds):
     """A uniform point of each example's ball, cut with the box."""
     noise = projections.random_in_ball(keys, x.shape[1:], epsilon, norm)
     return tf.clip_by_value(x + noise, *bounds)
+
+
+def random_on_sphere(keys, x, radius, norm, bounds):
+    """A random point at distance `radius` from each example, cut with the box."""
+    if norm == "linf":
+        noise = random.uniform(keys, x.shape[1:], -1.0, 1.0)
+    else:
+        noise = random.normal(keys, x.shape[1:])
+    size = norms.per_example(radius / norms.norm(noise, norm), x)
+    return tf.clip_by_value(x + size * noise, *bounds)

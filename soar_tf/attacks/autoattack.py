@@ -6,6 +6,7 @@ from soar_tf.attacks.apgd import APGD, APGDT
 from soar_tf.attacks.attack import Attack, gather, misclassified, search_finite
 from soar_tf.attacks.fab import FAB, FABT
 from soar_tf.attacks.square import Square
+from soar_tf.ops import norms
 from soar_tf.validation import check_choice
 
 # The stages of each version, in the order of the authors' code.
@@ -29,19 +30,25 @@ VERSIONS = {
         ("apgd-dlr", APGD, {"loss": "dlr", "eot_iter": 20}),
     ),
 }
+# What the authors' code changes for a norm (arXiv:2103.01208): {(version, stage): arguments}.
+_BY_NORM = {
+    "l1": {("standard", "apgd-ce"): {"restarts": 5}, ("standard", "apgd-t"): {"targets": 5}}
+}
 
 
 class AutoAttack(Attack):
     """AutoAttack (Croce and Hein 2020, arXiv:2003.01690); each stage sees only the survivors.
 
     `standard` is exactly apgd-ce (100 steps, 1 start), apgd-t (targeted DLR, 9 targets, 100
-    steps), fab-t (9 targets, 100 steps), square (5000 queries). `plus` adds restarts, apgd-dlr and
-    the untargeted fab. `rand`, for networks whose forward pass is random, averages gradients over
-    20 passes. With C < 10 classes the targeted attacks aim at all C - 1 others.
+    steps), fab-t (9 targets, 100 steps), square (5000 queries); in l1 (arXiv:2103.01208) apgd-ce
+    has 5 starts and apgd-t 5 targets. `plus` adds restarts, apgd-dlr and the untargeted fab.
+    `rand`, for networks whose forward pass is random, averages gradients over 20 passes. The
+    authors define those two for linf and l2; here they take the same arguments in l1. With C < 10
+    classes the targeted attacks aim at all C - 1 others.
 
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         version: `"standard"`, `"plus"` or `"rand"`.
         bounds: `(low, high)` of valid pixels.
 
@@ -50,9 +57,13 @@ class AutoAttack(Attack):
     >>> import soar_tf
     >>> [name for name, _ in soar_tf.attacks.get("autoattack").stages()]
     ['apgd-ce', 'apgd-t', 'fab-t', 'square']
+    >>> soar_tf.attacks.get("autoattack:norm=l1").epsilon
+    12.0
     """
 
-    def __init__(self, epsilon=8 / 255, norm="linf", version="standard", bounds=(0.0, 1.0)):
+    norms = norms.NAMES
+
+    def __init__(self, epsilon=None, norm="linf", version="standard", bounds=(0.0, 1.0)):
         super().__init__(epsilon, norm, bounds)
         self.version = check_choice(version, "version", VERSIONS)
 
@@ -66,7 +77,11 @@ class AutoAttack(Attack):
             List of `(name, Attack)`.
         """
         common = {"epsilon": self.epsilon, "norm": self.norm, "bounds": self.bounds}
-        return [(name, cls(**common, **own)) for name, cls, own in VERSIONS[self.version]]
+        changes = _BY_NORM.get(self.norm, {})
+        return [
+            (name, cls(**(common | own | changes.get((self.version, name), {}))))
+            for name, cls, own in VERSIONS[self.version]
+        ]
 
     def search(self, logits_fn, x, y, keys):
         result, active = x, tf.range(tf.shape(x)[0])

@@ -35,6 +35,7 @@ class Bisection(Attack):
     """
 
     norms = ("l2",)
+    minimum_norm = True
 
     def __init__(self, epsilon, norm, steps, search_steps, initial_c, target, early_stop, bounds):
         super().__init__(epsilon, norm, bounds)

@@ -53,6 +53,7 @@ class DeepFool(Attack):
     """
 
     norms = ("l2",)
+    minimum_norm = True
 
     def __init__(
         self,

@@ -5,12 +5,12 @@ import typing
 import tensorflow as tf
 
 from soar_tf.attacks import working_set
-from soar_tf.attacks.attack import Attack, misclassified
+from soar_tf.attacks.attack import Attack, misclassified, random_on_sphere
 from soar_tf.ops import losses, norms, random
 from soar_tf.ops.hyperplane import project_onto_hyperplane
 from soar_tf.validation import check_integer, check_number
 
-_DUAL = {"linf": "l1", "l2": "l2"}
+_DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
 
 class _Rows(typing.NamedTuple):
@@ -35,8 +35,8 @@ class FAB(Attack):
     one, and those without one come back unchanged.
 
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of steps.
         restarts: Number of starts: the first at the image, later ones at a random point at half
             the radius.
@@ -52,9 +52,11 @@ class FAB(Attack):
     'l2'
     """
 
+    norms = norms.NAMES
+
     def __init__(
         self,
-        epsilon=8 / 255,
+        epsilon=None,
         norm="linf",
         steps=100,
         restarts=1,
@@ -99,13 +101,7 @@ class FAB(Attack):
         return working_set.ranked_targets(y, logits, logits.shape[-1] - 1)[:, None, :]
 
     def _random_start(self, x, keys):
-        shape = x.shape[1:]
-        if self.norm == "linf":
-            noise = random.uniform(keys, shape, -1.0, 1.0)
-        else:
-            noise = random.normal(keys, shape)
-        size = norms.per_example(0.5 * self.epsilon / norms.norm(noise, self.norm), x)
-        return tf.clip_by_value(x + size * noise, *self.bounds)
+        return random_on_sphere(keys, x, 0.5 * self.epsilon, self.norm, self.bounds)
 
     def _run(self, logits_fn, result, rows):
         """One start of the search; returns the rows still active and the results."""
@@ -184,8 +180,8 @@ class FABT(FAB):
     with fewer classes, all the others. See `FAB`.
 
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         targets: Number of target classes.
         steps: Number of steps per target.
         restarts: Number of starts per target.
@@ -203,7 +199,7 @@ class FABT(FAB):
 
     def __init__(
         self,
-        epsilon=8 / 255,
+        epsilon=None,
         norm="linf",
         targets=9,
         steps=100,

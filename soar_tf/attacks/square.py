@@ -27,14 +27,15 @@ class Square(Attack):
 
     Each query proposes to change a square window, at a random place and of a size that shrinks
     with the number of queries, and keeps the change if the margin falls. For linf all pixels of
-    the window move to `x + epsilon` or `x - epsilon`, one sign a channel; for l2 the perturbation
-    of a second window moves into the first. Exactly one forward pass a query, and no gradient.
+    the window move to `x + epsilon` or `x - epsilon`, one sign a channel; for l2 and l1 the
+    perturbation of a second window moves into the first. Exactly one forward pass a query, and no
+    gradient.
 
     Images are `[B, H, W, C]`; inputs of lower rank are taken as images with one row or channel.
 
     Args:
-        epsilon: Radius in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         queries: Number of proposals after the random start.
         p_init: Share of the image that the first proposals change.
         restarts: Number of random starts; later ones only work on examples not yet broken.
@@ -47,9 +48,11 @@ class Square(Attack):
     5000
     """
 
+    norms = norms.NAMES
+
     def __init__(
         self,
-        epsilon=8 / 255,
+        epsilon=None,
         norm="linf",
         queries=5000,
         p_init=0.8,

@@ -6,7 +6,7 @@ All randomness comes in as uniform numbers, so that proposals are pure functions
 import numpy as np
 import tensorflow as tf
 
-from soar_tf.ops import norms, random
+from soar_tf.ops import norms, projections, random
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
@@ -47,28 +47,33 @@ def window_sides(height, width, p_init, smallest=1, odd=False):
     return [side + 1 - side % 2 if odd else side for side in sides]
 
 
-def bump(side):
-    """The l2 update: a positive and a negative half, each falling off from its centre.
+def bump(side, norm="l2"):
+    """The l2 and l1 update: a positive and a negative half, each falling off from its centre.
 
     Args:
         side: Side of the window in pixels.
+        norm: `"l2"` or `"l1"`, whose bumps are sharper.
 
     Returns:
-        float32 array `[side, side]` of l2 norm 1.
+        float32 array `[side, side]` of norm 1.
     """
     if side == 1:
         return np.ones((1, 1), np.float32)
-    halves = (_pyramid(side // 2, side), -_pyramid(side - side // 2, side))
-    return (np.concatenate(halves) / 2**0.5).astype(np.float32)
+    halves = (_pyramid(side // 2, side, norm), -_pyramid(side - side // 2, side, norm))
+    return (np.concatenate(halves) / (2**0.5 if norm == "l2" else 2)).astype(np.float32)
 
 
-def _pyramid(height, width):
-    """Falls off with the (Chebyshev) distance d from the centre as the sum of 1/k^2 from d + 1."""
+def _pyramid(height, width, norm):
+    """Falls off with the (Chebyshev) distance d from the centre as the sum of 1/k^p from d + 1.
+
+    p is 2 for l2 and 4 for l1.
+    """
     rows = np.abs(np.arange(height) - height // 2)[:, None]
     columns = np.abs(np.arange(width) - width // 2)[None, :]
-    terms = 1.0 / np.arange(1, max(height // 2, width // 2) + 2) ** 2
+    power, order = (2, 2) if norm == "l2" else (4, 1)
+    terms = 1.0 / np.arange(1, max(height // 2, width // 2) + 2) ** power
     values = np.cumsum(terms[::-1])[::-1][np.maximum(rows, columns)]
-    return values / np.linalg.norm(values)
+    return values / np.linalg.norm(values.ravel(), order)
 
 
 class LinfProposals:
@@ -111,13 +116,17 @@ class LinfProposals:
         return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], moved, best)
 
 
-class L2Proposals:
-    """Two windows, of which the first takes over the norm of the second.
+class BumpProposals:
+    """Two windows, of which the first takes over the perturbation of the second.
+
+    A subclass says what is conserved: how a move is measured and brought back into the ball.
 
     Args:
         attack: The `Square` attack.
         shape: `(height, width, channels)` of the images.
     """
+
+    norm: str
 
     def __init__(self, attack, shape):
         self.epsilon, self.bounds = attack.epsilon, attack.bounds
@@ -127,17 +136,17 @@ class L2Proposals:
         self.sides = [min(side, shortest) for side in sides]
         self.bumps = np.zeros((len(sides), self.sides[0], self.sides[0]), np.float32)
         for table, side in zip(self.bumps, self.sides, strict=True):
-            table[:side, :side] = bump(side)
+            table[:side, :side] = bump(side, self.norm)
         self.numbers = 5 + self.channels
 
     def start(self, x, keys):
-        """A grid of bumps with random signs and orientations, scaled to norm `epsilon`."""
+        """A grid of bumps with random signs and orientations, brought into the ball."""
         side = max(min(self.height, self.width) // 5, 1)
         tiles = (self.height // side, self.width // side)
         noise = random.uniform(random.derive(keys, "start"), (*tiles, 1 + self.channels))
         noise = tf.repeat(tf.repeat(noise, side, axis=1), side, axis=2)
-        upright = tf.tile(bump(side), tiles)[None, :, :, None]
-        lying = tf.tile(bump(side).T, tiles)[None, :, :, None]
+        upright = tf.tile(bump(side, self.norm), tiles)[None, :, :, None]
+        lying = tf.tile(bump(side, self.norm).T, tiles)[None, :, :, None]
         delta = tf.where(noise[..., :1] < 0.5, upright, lying) * _sign(noise[..., 1:])
         rest = (self.height - side * tiles[0], self.width - side * tiles[1])
         paddings = [(left // 2, left - left // 2) for left in rest]
@@ -154,15 +163,13 @@ class L2Proposals:
         second = _inside(row2, side)[:, :, None] & _inside(column2, side)[:, None, :]
         first, second = first[..., None], second[..., None]
         delta = best - x
-        square = tf.square(delta)
-        free = tf.maximum(self.epsilon**2 - _total(square, [1, 2, 3]), 0.0) / self.channels
-        size = tf.sqrt(free + _total(tf.where(first | second, square, 0.0), [1, 2]))
+        size = self._size(delta, first | second)
         old = tf.where(first, delta, 0.0)
-        old = old / (1e-12 + tf.sqrt(_total(tf.where(first, square, 0.0), [1, 2])))
+        old = old / self._measure(old)
         sign = tf.reshape(_sign(noise[:, 5:]), [-1, 1, 1, self.channels])
         new = old + sign * self._bump(row, column, noise[:, 4], stage)[..., None]
         new = tf.where(first, new, 0.0)
-        new *= size / (1e-12 + tf.sqrt(_total(tf.square(new), [1, 2])))
+        new *= size / self._measure(new)
         return self._within(x, tf.where(first, new, tf.where(second, 0.0, delta)))
 
     def _bump(self, row, column, noise, stage):
@@ -174,12 +181,60 @@ class L2Proposals:
         index = tf.where(upright, row * largest + column, column * largest + row)
         return tf.gather(tf.reshape(tf.constant(self.bumps)[stage], [-1]), index)
 
+    def _size(self, delta, windows):
+        """The size that the first window's move gets in each channel, `[n, 1, 1, C]`."""
+        raise NotImplementedError
+
+    def _measure(self, move):
+        """The size of a move in each channel, never 0, `[n, 1, 1, C]`."""
+        raise NotImplementedError
+
+    def _within(self, x, delta):
+        """The point `x + delta`, brought into the ball and the box."""
+        raise NotImplementedError
+
+
+class L2Proposals(BumpProposals):
+    """Moves of l2 norm `epsilon`; see `BumpProposals`."""
+
+    norm = "l2"
+
+    def _size(self, delta, windows):
+        square = tf.square(delta)
+        free = tf.maximum(self.epsilon**2 - _total(square, [1, 2, 3]), 0.0) / self.channels
+        return tf.sqrt(free + _total(tf.where(windows, square, 0.0), [1, 2]))
+
+    def _measure(self, move):
+        return 1e-12 + tf.sqrt(_total(tf.square(move), [1, 2]))
+
     def _within(self, x, delta):
         scaled = self.epsilon * norms.normalize_l2(delta)
         return tf.clip_by_value(x + scaled, *self.bounds)
 
 
-PROPOSALS = {"linf": LinfProposals, "l2": L2Proposals}
+class L1Proposals(BumpProposals):
+    """Moves in the l1 ball, by exact projection; see `BumpProposals`.
+
+    Each channel of the first window gets what the whole image has left, so that a proposal is too
+    large by the number of channels and the projection makes it sparse, as in the code of Croce and
+    Hein 2021, arXiv:2103.01208.
+    """
+
+    norm = "l1"
+
+    def _size(self, delta, windows):
+        size = tf.abs(delta)
+        free = tf.maximum(self.epsilon - _total(size, [1, 2, 3]), 0.0)
+        return free + self.channels * _total(tf.where(windows, size, 0.0), [1, 2])
+
+    def _measure(self, move):
+        return 1e-12 + _total(tf.abs(move), [1, 2])
+
+    def _within(self, x, delta):
+        return projections.project_l1_box(x + delta, x, self.epsilon, self.bounds)
+
+
+PROPOSALS = {"linf": LinfProposals, "l2": L2Proposals, "l1": L1Proposals}
 
 
 def _offsets(noise, length, side):

@@ -1,6 +1,7 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
-from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve
+from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve, curve_from_distances
+from soar_tf.evaluation.distances import MinimumNorms, minimum_norms
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
 from soar_tf.evaluation.loss_surface import LossSurface, loss_surface
 from soar_tf.evaluation.masking import MaskingReport, masking_report
@@ -13,6 +14,7 @@ from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
     "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
-    "LossSurface", "MaskingReport", "PerExample", "Progress", "State", "TransferMatrix",
-    "accuracy_curve", "evaluate", "loss_surface", "masking_report", "transfer_matrix",
+    "LossSurface", "MaskingReport", "MinimumNorms", "PerExample", "Progress", "State",
+    "TransferMatrix", "accuracy_curve", "curve_from_distances", "evaluate", "loss_surface",
+    "masking_report", "minimum_norms", "transfer_matrix",
 ]  # fmt: skip

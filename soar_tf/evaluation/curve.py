@@ -5,15 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from soar_tf.attacks import as_logits_fn
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
-from soar_tf.evaluation.evaluator import bind
-from soar_tf.evaluation.parts import Part, Session, search_graph
-from soar_tf.evaluation.progress import Counted, Meter
-from soar_tf.evaluation.state import State
-from soar_tf.validation import check_epsilon, check_integer, check_pixels
+from soar_tf.evaluation.measurement import Measurement
+from soar_tf.validation import check_epsilon
 
 # Default radii, in multiples of the threat model's: from hardly visible to where all should break.
 MULTIPLES = (0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
@@ -30,6 +26,9 @@ class AccuracyCurve:
         norm: Norm of its threat model.
         epsilons: Radii in units of the pixel range, ascending; the first is 0, no attack.
         accuracy: Share of the examples that withstood the attack at this radius and all smaller.
+        broken_at: float `[N]`, the smallest radius at which each example broke: 0 if it is
+            misclassified already, infinity if it withstood all. Never below the distance to the
+            nearest misclassified point, so that it can be compared with `minimum_norms`.
     """
 
     n: int
@@ -38,11 +37,18 @@ class AccuracyCurve:
     norm: str
     epsilons: tuple
     accuracy: tuple
+    broken_at: np.ndarray = dataclasses.field(repr=False, compare=False)
 
     def to_dict(self):
         """The figures, JSON-serializable."""
-        figures = dataclasses.asdict(self)
-        return figures | {"epsilons": list(self.epsilons), "accuracy": list(self.accuracy)}
+        return {
+            "n": self.n,
+            "seed": self.seed,
+            "attack": self.attack,
+            "norm": self.norm,
+            "epsilons": list(self.epsilons),
+            "accuracy": list(self.accuracy),
+        }
 
 
 def accuracy_curve(
@@ -96,34 +102,52 @@ def accuracy_curve(
     name = name or robustness.attack_name(attack)
     attack = get_attack(attack)
     radii = curve_radii(attack, epsilons)
-    seed = check_integer(seed, "seed", minimum=0)
-    batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    x, y = np.asarray(x, np.float32), np.asarray(y)
-    check_pixels(x, "x")
-    logits_fn = as_logits_fn(network)
-    predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
-    logits = predict(x)
-    robustness.check_logits(logits)
-    robustness.check_labels(y, len(x), logits.shape[1])
-    state = state if isinstance(state, State) else State(state)
-    if state.path is not None:
-        bind(state, network, x, y, logits, seed)
-    meter = None if progress is None else Meter(progress)
-    counted = Counted(logits_fn)
-    session = Session(x, y, predict, seed, batch_size, state, meter=meter, run=counted.run)
-    parts = [
-        _parts(name, attack, radius, logits_fn if meter is None else counted, x.shape[1:])
-        for radius in radii
-    ]
-    robust = robustness.correct(logits, y)
-    accuracy = [float(robust.mean())]
-    with counted.by(meter):
-        for number, own in enumerate(parts):
+    measured = Measurement.begin(
+        network, x, y, seed=seed, batch_size=batch_size, progress=progress, state=state
+    )
+    session, robust = measured.session, measured.correct
+    parts = [_parts(measured, name, attack, radius) for radius in radii]
+    broken_at = np.where(robust, np.inf, 0.0)
+    with measured.running():
+        for number, (radius, own) in enumerate(zip(radii, parts, strict=True)):
             later = [part for others in parts[number + 1 :] for part in others]
-            robust = session.withstood(own, robust, later=sum(map(session.budget, later)))
-            accuracy.append(float(robust.mean()))
-    state.save(always=True)
-    return AccuracyCurve(len(x), seed, name, attack.norm, (0.0, *radii), tuple(accuracy))
+            left = session.withstood(own, robust, later=sum(map(session.budget, later)))
+            broken_at[robust & ~left] = radius
+            robust = left
+    epsilons = (0.0, *radii)
+    accuracy = curve_from_distances(broken_at, epsilons)
+    return AccuracyCurve(
+        len(session.y), session.seed, name, attack.norm, epsilons, accuracy, broken_at
+    )
+
+
+def curve_from_distances(distances, epsilons):
+    """Accuracy against the radius, from each example's distance.
+
+    Args:
+        distances: float `[N]`, the distance at which each example breaks, see `minimum_norms` and
+            `AccuracyCurve.broken_at`; 0 for misclassified ones, infinity where nothing was found.
+            The pointwise minimum of several gives the worst case of all.
+        epsilons: Radii in the same units.
+
+    Returns:
+        Tuple of the shares of the examples that lie further away than each radius: those that
+        withstand it.
+
+    Raises:
+        InputError: For no distances, or one that is NaN or negative.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from soar_tf.evaluation import curve_from_distances
+    >>> curve_from_distances(np.array([0.0, 0.02, 0.05, np.inf]), [0.0, 0.02, 0.1])
+    (0.75, 0.5, 0.25)
+    """
+    distances = np.asarray(distances, np.float64)
+    if distances.size == 0 or not (distances >= 0).all():
+        raise InputError("`distances` must hold at least one number, all 0 or larger, none NaN.")
+    return tuple(float((distances > epsilon).mean()) for epsilon in epsilons)
 
 
 def curve_radii(attack, epsilons=None):
@@ -139,10 +163,9 @@ def curve_radii(attack, epsilons=None):
     return radii
 
 
-def _parts(name, attack, radius, logits_fn, shape):
+def _parts(measured, name, attack, radius):
     scaled = type(attack).from_config({**attack.get_config(), "epsilon": radius})
     label = f"{name} at {radius:.4g}"
     return [
-        Part(f"curve {scaled!r} {stage}", label, label, own, search_graph(own, logits_fn, shape))
-        for stage, own in scaled.stages()
+        measured.part(f"curve {scaled!r} {stage}", label, own) for stage, own in scaled.stages()
     ]

@@ -14,6 +14,7 @@ from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
 from soar_tf.evaluation.state import State, fingerprint
 from soar_tf.models import loading
+from soar_tf.ops import norms
 from soar_tf.validation import check_integer, check_pixels
 
 # A resumed evaluation's outputs may differ from the stored ones by rounding, relative to the range.
@@ -274,12 +275,9 @@ def _examples(session, parts, logits, clean):
     names = [MISCLASSIFIED, *(part.label for own in parts for part in own)]
     first = np.where(clean, -1, 0)
     nothing = np.full(len(clean), np.nan, np.float32)
-    found = {
-        "prediction": np.where(clean, -1, prediction),
-        "linf": np.where(clean, nothing, np.float32(0)),
-        "l2": np.where(clean, nothing, np.float32(0)),
-        "loss": np.where(clean, nothing, loss),
-    }
+    found = {name: np.where(clean, nothing, np.float32(0)) for name in norms.NAMES}
+    found["prediction"] = np.where(clean, -1, prediction)
+    found["loss"] = np.where(clean, nothing, loss)
     for number, part in enumerate((part for own in parts for part in own), 1):
         table = session.table(part)
         rows = table["broken"] & (first < 0)
@@ -287,6 +285,11 @@ def _examples(session, parts, logits, clean):
         for name, values in found.items():
             values[rows] = table[name][rows]
     return Examples(
-        session.y, prediction, np.array([*names, ""])[first], found["prediction"], found["linf"],
-        found["l2"], loss, found["loss"],
-    )  # fmt: skip
+        label=session.y,
+        clean_prediction=prediction,
+        broken_by=np.array([*names, ""])[first],
+        adversarial_prediction=found["prediction"],
+        clean_loss=loss,
+        adversarial_loss=found["loss"],
+        **{name: found[name] for name in norms.NAMES},
+    )

@@ -120,7 +120,7 @@ class Session:
         table["prediction"] = logits.argmax(axis=1)
         table["loss"] = robustness.cross_entropy(logits, y)
         change = tf.constant(x_adv - x)
-        for norm in ("linf", "l2"):
+        for norm in norms.NAMES:
             table[norm] = norms.norm(change, norm).numpy()
         if self.uint8:
             rounded = np.round(x_adv * 255) / np.float32(255)

@@ -63,6 +63,8 @@ class Examples:
         adversarial_prediction: int, the class predicted for that attack's image.
         linf: Largest change of a pixel, in units of the pixel range.
         l2: Euclidean length of the change, in the same units.
+        l1: Sum of the changes of all pixels, in the same units; NaN if the change was found under
+            a version that did not keep it.
         clean_loss: Cross-entropy without an attack, in nats.
         adversarial_loss: Cross-entropy of that attack's image, in nats.
     """
@@ -73,6 +75,7 @@ class Examples:
     adversarial_prediction: np.ndarray
     linf: np.ndarray
     l2: np.ndarray
+    l1: np.ndarray
     clean_loss: np.ndarray
     adversarial_loss: np.ndarray
 

@@ -27,7 +27,7 @@ _MAGIC = b"soar-tf evaluation state 1 "
 _WRITING_SHARE = 0.05
 _ROW = np.dtype([
     ("done", "?"), ("broken", "?"), ("broken_uint8", "?"), ("prediction", "<i4"),
-    ("loss", "<f4"), ("linf", "<f4"), ("l2", "<f4"),
+    ("loss", "<f4"), ("linf", "<f4"), ("l2", "<f4"), ("l1", "<f4"),
 ])  # fmt: skip
 
 
@@ -110,10 +110,7 @@ class State:
     def table(self, key, count):
         """The structured array `[count]` of one part: `done`, `broken`, `prediction` and so on."""
         if key not in self._tables:
-            table = np.zeros(count, _ROW)
-            for name in ("loss", "linf", "l2"):
-                table[name] = np.nan
-            self._tables[key] = table
+            self._tables[key] = _empty(count)
         return self._tables[key]
 
     def set_section(self, name, value):
@@ -191,11 +188,27 @@ class State:
         self._identity, self.seconds = about["identity"], about["seconds"]
         self.sections = about["sections"]
         for number, key in enumerate(about["tables"]):
-            self._tables[key] = arrays[f"table{number}"].astype(_ROW)
+            self._tables[key] = _adopted(arrays[f"table{number}"])
         self._outputs = arrays.get("outputs")
         if "kept_rows" in arrays:
             rows = arrays["kept_rows"].tolist()
             self.kept = dict(zip(rows, arrays["kept_images"], strict=True))
+
+
+def _empty(count):
+    table = np.zeros(count, _ROW)
+    for name in _ROW.names:
+        if _ROW[name].kind == "f":
+            table[name] = np.nan
+    return table
+
+
+def _adopted(stored):
+    """A table from a file; columns that it does not have yet are unknown."""
+    table = _empty(len(stored))
+    for name in stored.dtype.names:
+        table[name] = stored[name]
+    return table
 
 
 def fingerprint(*arrays):

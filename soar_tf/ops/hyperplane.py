@@ -14,13 +14,15 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
     Every coordinate moves in the direction that helps, by $\min(\lambda, r_i)$ (linf) or
     $\min(\lambda |w_i|, r_i)$ (l2) with $r_i$ the room that the box leaves. What is gained is
     concave and piecewise linear in $\lambda$, so Newton's method, started at 0, climbs to the
-    solution from below and meets it exactly after a few steps: no sorting.
+    solution from below and meets it exactly after a few steps: no sorting. For l1 a unit of
+    length buys $|w_i|$, so the coordinates move one after the other, the steepest first, each as
+    far as its room allows, until the hyperplane is reached.
 
     Args:
         x: float tensor `[B, ...]` inside `bounds`.
         normal: float tensor `[B, ...]`, w.
         gap: float tensor `[B]`, c.
-        norm: `"linf"` or `"l2"`, the norm to minimise.
+        norm: `"linf"`, `"l2"` or `"l1"`, the norm to minimise.
         bounds: `(low, high)` of the pixel range.
 
     Returns:
@@ -38,7 +40,7 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
     >>> project_onto_hyperplane(x, w, tf.constant([0.5]), "linf", (0.0, 1.0)).numpy().round(3)
     array([[0.4, 0.1]], dtype=float32)
     """
-    check_choice(norm, "norm", ("linf", "l2"))
+    check_choice(norm, "norm", norms.NAMES)
     low, high = bounds
     shape = tf.shape(x)
     # Scaling w (and c with it) leaves the hyperplane as it is, and keeps w^2 from underflowing.
@@ -49,6 +51,9 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
     flat = norms.flatten(x)
     room = tf.where(direction > 0, high - flat, flat - low)
     weight = tf.abs(normal)
+    if norm == "l1":
+        move = _steepest_first(weight, room, tf.abs(gap))
+        return tf.reshape(direction * move, shape)
     # The multiplier up to which a coordinate is free, and its gain per unit of the multiplier.
     limit = room if norm == "linf" else tf.math.divide_no_nan(room, weight)
     rate = weight if norm == "linf" else tf.square(weight)
@@ -56,6 +61,17 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
     free = multiplier if norm == "linf" else multiplier * weight
     move = tf.where(multiplier < limit, free, room)
     return tf.reshape(tf.where(weight > 0, direction * move, 0.0), shape)
+
+
+def _steepest_first(weight, room, gain):
+    """Moves of least sum with sum(weight * move) = gain and 0 <= move <= room."""
+    order = tf.argsort(weight, axis=1, direction="DESCENDING", stable=True)
+    weight, room = (tf.gather(values, order, batch_dims=1) for values in (weight, room))
+    reached = tf.cumsum(weight * room, axis=1, exclusive=True)
+    missing = tf.maximum(gain[:, None] - reached, 0.0)
+    move = tf.minimum(tf.math.divide_no_nan(missing, weight), room)
+    rows = tf.repeat(tf.range(tf.shape(order)[0])[:, None], tf.shape(order)[1], axis=1)
+    return tf.scatter_nd(tf.stack([rows, order], axis=2), move, tf.shape(order))
 
 
 def _solve(limit, rate, gain):

@@ -130,3 +130,34 @@ def sparse_direction(gradient, share):
     chosen = tf.scatter_nd(tf.stack([rows, places], axis=2), moved, tf.shape(flat))
     count = tf.maximum(tf.reduce_sum(moved, axis=1, keepdims=True), 1.0)
     return tf.reshape(chosen * tf.sign(flat) / count, tf.shape(gradient))
+
+
+def top_direction(gradient, counts):
+    """A direction of l1 norm 1 over each example's coordinates with the steepest slopes, equally.
+
+    Like `sparse_direction`, with a number of coordinates per example; slopes that tie with the
+    last one move, too (Croce and Hein 2021, arXiv:2103.01208).
+
+    Args:
+        gradient: float tensor `[B, ...]`.
+        counts: int tensor `[B]`, from 1 to the number of coordinates.
+
+    Returns:
+        float tensor `[B, ...]`; coordinates without a slope stay.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import norms
+    >>> gradient = tf.constant([[3.0, -2.0, 1.0], [3.0, -2.0, 1.0]])
+    >>> norms.top_direction(gradient, tf.constant([1, 2])).numpy().tolist()
+    [[1.0, 0.0, 0.0], [0.5, -0.5, 0.0]]
+    """
+    flat = flatten(gradient)
+    size = tf.abs(flat)
+    most = tf.maximum(tf.reduce_max(counts), 1)  # without rows the maximum is negative
+    steepest = tf.math.top_k(size, most).values
+    least = tf.gather(steepest, counts - 1, axis=1, batch_dims=1)
+    signs = tf.where(size >= least[:, None], tf.sign(flat), 0.0)
+    count = tf.reduce_sum(tf.abs(signs), axis=1, keepdims=True)
+    return tf.reshape(tf.math.divide_no_nan(signs, count), tf.shape(gradient))

@@ -2,6 +2,6 @@
 
 from soar_tf.reports import cards
 from soar_tf.reports.examples import write_csv, write_npz
-from soar_tf.reports.pages import figures, html, markdown
+from soar_tf.reports.pages import drawn_curve, figures, html, markdown
 
-__all__ = ["cards", "figures", "html", "markdown", "write_csv", "write_npz"]
+__all__ = ["cards", "drawn_curve", "figures", "html", "markdown", "write_csv", "write_npz"]

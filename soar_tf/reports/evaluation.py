@@ -5,8 +5,8 @@ import sys
 from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
-from soar_tf.evaluation.curve import curve_radii
 from soar_tf.evaluation.state import fingerprint
+from soar_tf.reports import curve as curve_section
 from soar_tf.reports import masking as masking_section
 from soar_tf.reports.output import GALLERY, ReportPlace
 from soar_tf.reports.summary import check_attacks, note
@@ -33,6 +33,7 @@ def evaluate_model(
     save_adversarial=False,
     curve=False,
     curve_attack="pgd20",
+    curve_minimum="fmn",
     curve_epsilons=(),
     masking=False,
     masking_source=None,
@@ -61,8 +62,9 @@ def evaluate_model(
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         save_adversarial: Whether all adversarial images are written into the report's folder.
         curve: Whether to measure accuracy against the radius, too.
-        curve_attack: The curve's attack.
-        curve_epsilons: Its radii; none takes multiples of `epsilon`.
+        curve_attack: The attack that is run at each of the curve's radii.
+        curve_minimum: The minimum-norm attack whose distances join in.
+        curve_epsilons: The radii; none takes multiples of `epsilon`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
         trust: Whether SavedModels may hold any operation.
@@ -76,8 +78,9 @@ def evaluate_model(
     """
     attacks = tuple(dict.fromkeys(attacks))
     given = check_attacks(attacks, norm, epsilon)
+    curves = (curve_attack, curve_minimum, curve_epsilons)
     if curve:
-        curve_radii(get_attack(curve_attack, **given), curve_epsilons or None)
+        curve_section.attacks(*curves, **given)
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
@@ -104,16 +107,17 @@ def evaluate_model(
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
+    distances = None
     if curve:
-        attack = get_attack(curve_attack, norm=threat.norm, epsilon=threat.epsilon)
-        report["curve"] = evaluation.accuracy_curve(
-            *subject, attack, curve_epsilons or None, name=curve_attack, **common
-        ).to_dict()
+        report["curve"], distances = curve_section.measure(subject, *curves, threat, **common)
     if masking:
         masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
-    place.write(report, result, examples, data.class_names, everything=save_adversarial)
+    place.write(
+        report, result, examples, data.class_names, everything=save_adversarial,
+        distances=distances,
+    )  # fmt: skip
     return report
 
 

@@ -66,7 +66,7 @@ class ReportPlace:
                 self.folder.rmdir()
             raise
 
-    def write(self, report, result, examples, class_names, *, everything):
+    def write(self, report, result, examples, class_names, *, everything, distances=None):
         """Writes the report.
 
         Args:
@@ -75,12 +75,16 @@ class ReportPlace:
             examples: The `soar_tf.datasets.Split`.
             class_names: Names of the classes, or `None`.
             everything: Whether to write all adversarial images.
+            distances: The curve's `MinimumNorms`, for the table; or `None`.
         """
         if self.file is not None:
             files.write_json(self.file, report)
         if self.folder is None:
             return
         columns = result.examples.columns()
+        if distances is not None:
+            found = distances.distances
+            columns[f"distance_{distances.norm}"] = np.where(np.isfinite(found), found, np.nan)
         reports.write_npz(self.folder / TABLE, columns)
         reports.write_csv(self.folder / CSV, columns)
         if everything:

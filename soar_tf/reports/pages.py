@@ -13,6 +13,12 @@ from soar_tf.plots.adversarial_examples import magnified
 
 _SMALLEST_SIDE = 96  # pixels of a picture in the page
 
+
+def curve_attacks(curve):
+    """The names of a curve's attacks; earlier reports have one."""
+    return " and ".join(entry["attack"] for entry in curve.get("attacks", [curve]))
+
+
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("soar_tf.reports"),
     autoescape=jinja2.select_autoescape(["html.j2"]),
@@ -28,7 +34,9 @@ _ENVIRONMENT.filters |= {
     "number": lambda value: value if isinstance(value, str) else f"{value:.4g}",
     "cell": lambda value: str(value).replace("|", "\\|").replace("\n", " "),
 }
-_ENVIRONMENT.globals |= {"threat": threat_text}
+
+
+_ENVIRONMENT.globals |= {"threat": threat_text, "curve_attacks": curve_attacks}
 
 
 def render(template, **values):
@@ -74,16 +82,24 @@ def figures(report):
     """The report's plots, `(title, Figure)`; none without matplotlib."""
     if "curve" not in report or not plots.available():
         return []
-    curve, n = report["curve"], report["n"]
-    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
-    low, high = zip(*ends, strict=True)
-    name = f"{report['dataset']} ({report['split']}, n = {n})"
+    curve = report["curve"]
+    name = f"{report['dataset']} ({report['split']}, n = {report['n']})"
     same = [a["epsilon"] for a in report["attacks"] if a["norm"] == curve["norm"]]
     points = {}
     if len(set(same)) == 1 and len(same) == len(report["attacks"]):
         points["worst case over all attacks"] = (same[0], report["worst_case_accuracy"])
-    figure = plots.accuracy_epsilon({name: curve | {"low": low, "high": high}}, points=points)
+    figure = plots.accuracy_epsilon({name: drawn_curve(report)}, points=points)
     return [("Accuracy against the radius", figure)]
+
+
+def drawn_curve(report):
+    """A report's curve as it is drawn: as finely as it is known, with its 95 % band."""
+    curve, n = report["curve"], report["n"]
+    curve = curve | curve.get("fine", {})
+    curve["attack"] = curve_attacks(curve)
+    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
+    low, high = zip(*ends, strict=True)
+    return curve | {"low": low, "high": high}
 
 
 def data_uri(png):

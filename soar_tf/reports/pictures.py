@@ -7,13 +7,13 @@ from pathlib import Path
 
 from soar_tf import files, plots
 from soar_tf.errors import InputError
-from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import radius_text
 from soar_tf.models import zoo
 from soar_tf.models.untrusted.archives import open_zip, read_array
 from soar_tf.plots.figures import new_figure
 from soar_tf.reports import transfer as transfer_experiment
 from soar_tf.reports.output import ADVERSARIAL, JSON, check_folder
+from soar_tf.reports.pages import drawn_curve
 from soar_tf.runs import run_directory
 
 _GRID = 8  # images in a grid
@@ -57,8 +57,11 @@ def _figures(found):
     logs = {name: value for name, kind, value, _ in found if kind == "log"}
     if logs:
         yield "training-curves", plots.training_curves(logs)
-    curves = {name: _curve(value) for name, kind, value, _ in found if kind == "report"}
-    curves = {name: curve for name, curve in curves.items() if curve is not None}
+    curves = {
+        name: drawn_curve(value)
+        for name, kind, value, _ in found
+        if kind == "report" and "curve" in value
+    }
     if curves:
         yield "accuracy-epsilon", plots.accuracy_epsilon(curves)
     for name, kind, value, path in found:
@@ -112,15 +115,6 @@ def _rows(path):
     if not any("loss" in row for row in numbers):
         raise InputError(f"`run` {path} is no log of a training run: it has no column loss.")
     return numbers
-
-
-def _curve(report):
-    if "curve" not in report:
-        return None
-    n, curve = report["n"], report["curve"]
-    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
-    low, high = zip(*ends, strict=True)
-    return curve | {"low": low, "high": high}
 
 
 def _grid(path):

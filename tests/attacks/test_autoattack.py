@@ -16,7 +16,9 @@ SHORT = {
 PARTS = ("apgd-ce:steps=9", "apgd-dlr:steps=9", "apgd-t:steps=5", "fab:steps=4", "fab-t:steps=4",
          "square:queries=60")  # fmt: skip
 CASES = [(part, "linf") for part in PARTS] + [(part, "l2") for part in PARTS[::2] + PARTS[5:]]
-EPSILON = {"linf": 0.06, "l2": 0.4}
+CASES += [(part, "l1") for part in (PARTS[0], *PARTS[2:3], *PARTS[4:])]
+EPSILON = {"linf": 0.06, "l2": 0.4, "l1": 1.0}
+ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 
 
 def network(classes=5, shape=(6, 4, 1)):
@@ -44,7 +46,7 @@ def test_contract(part, norm):
     attack = soar_tf.attacks.get(part, norm=norm, epsilon=EPSILON[norm])
     found = attack(net, x, y, seed=3).numpy()
     delta = (found - x).reshape(8, -1)
-    size = np.abs(delta).max(axis=1) if norm == "linf" else np.linalg.norm(delta, axis=1)
+    size = np.linalg.norm(delta, ORDERS[norm], axis=1)
     assert size.max() <= EPSILON[norm] + 1e-6 and found.min() >= 0 and found.max() <= 1
     np.testing.assert_array_equal(found[2], x[2])
     broken = np.argmax(net(found), axis=1) != y
@@ -95,6 +97,23 @@ def test_standard_is_exactly_the_four_attacks():
     assert {attack.epsilon for _, attack in stages} == {4 / 255}
 
 
+def test_l1_has_five_starts_and_five_targets():
+    attack = soar_tf.attacks.get("autoattack:norm=l1")
+    assert (attack.norm, attack.epsilon) == ("l1", 12.0)
+    stages = attack.stages()
+    assert [name for name, _ in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    ce, targeted, fab, square = (stage for _, stage in stages)
+    assert (ce.loss, ce.steps, ce.restarts) == ("ce", 100, 5)
+    assert (targeted.targets, targeted.steps, targeted.restarts) == (5, 100, 1)
+    assert (fab.targets, fab.steps, fab.restarts) == (9, 100, 1)
+    assert (square.queries, square.p_init, square.restarts) == (5000, 0.8, 1)
+    assert {(stage.norm, stage.epsilon) for _, stage in stages} == {("l1", 12.0)}
+    # Radii meant for linf attacks are not taken; those for l1 are.
+    assert soar_tf.attacks.get("autoattack:norm=l1", epsilon=8 / 255).epsilon == 12.0
+    assert soar_tf.attacks.get("autoattack:norm=l1,epsilon=3").epsilon == 3.0
+    assert soar_tf.attacks.AutoAttack(epsilon=5.0, norm="l1").stages()[0][1].epsilon == 5.0
+
+
 def test_other_versions():
     plus = soar_tf.attacks.get("autoattack:version=plus").stages()
     assert [(name, attack.restarts) for name, attack in plus] == [
@@ -106,11 +125,12 @@ def test_other_versions():
         soar_tf.attacks.AutoAttack(version="standart")
 
 
-def test_whole_and_stage_by_stage_agree(monkeypatch):
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.04), ("l1", 0.6)])
+def test_whole_and_stage_by_stage_agree(monkeypatch, norm, epsilon):
     monkeypatch.setattr(autoattack, "VERSIONS", SHORT)
     net = network()
     x, y = images(net, 12)
-    attack = soar_tf.attacks.AutoAttack(epsilon=0.04)
+    attack = soar_tf.attacks.AutoAttack(epsilon=epsilon, norm=norm)
     whole = attack(net, x, y, seed=9).numpy()
     by_stage, active = x.copy(), np.arange(12)
     for _, stage in attack.stages():

@@ -105,8 +105,65 @@ def test_an_l2_proposal_moves_the_second_windows_mass_into_the_first():
     np.testing.assert_allclose(np.linalg.norm(moved[:3, :3]), (18 / 81) ** 0.5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm):
+def test_l1_bumps_by_hand():
+    # Upper half 1x3: 1 + 1/16 in the middle, 1/16 beside it; each half has norm 1/2.
+    upper = np.array([1 / 16, 17 / 16, 1 / 16])
+    bump = square_windows.bump(3, "l1")
+    np.testing.assert_allclose(bump[0], upper / upper.sum() / 2, rtol=1e-6)
+    assert (bump[1:] < 0).all()
+    np.testing.assert_allclose(np.abs(square_windows.bump(6, "l1")).sum(), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (12, 7, 1), (3, 3, 1), (2, 5, 1)])
+def test_l1_proposals_fill_the_ball_within_the_box(shape):
+    attack = Square(epsilon=0.9, norm="l1")
+    x = images(5, shape)
+    proposals = square_windows.L1Proposals(attack, shape)
+    keys = random.example_keys(0, tf.range(5))
+    point = proposals.start(x, keys)
+    for stage in range(10):
+        noise = random.uniform(random.derive(keys, stage), (proposals.numbers,))
+        point = proposals.propose(point, x, noise, stage)
+        found = point.numpy()
+        assert found.min() >= 0.0 and found.max() <= 1.0
+        size = np.abs(found - x).reshape(5, -1).sum(axis=1)
+        assert (size <= 0.9 * (1 + 1e-5)).all() and size.max() > 0.89
+
+
+def test_an_l1_proposal_moves_the_second_windows_mass_into_the_first():
+    # One channel and norm epsilon: the first window gets the mass of both, nothing else changes,
+    # and nothing has to be projected.
+    attack = Square(epsilon=1.0, norm="l1", p_init=0.1, bounds=(-9.0, 9.0))
+    x = np.zeros((1, 9, 9, 1), "float32")
+    proposals = square_windows.L1Proposals(attack, (9, 9, 1))
+    best = np.full((1, 9, 9, 1), 1 / 81, "float32")
+    noise = tf.constant([[0.01, 0.01, 0.99, 0.99, 0.3, 0.3]])
+    moved = proposals.propose(best, x, noise, 0).numpy()[0, :, :, 0]
+    assert (moved[6:, 6:] == 0).all()
+    untouched = np.ones((9, 9), bool)
+    untouched[:3, :3] = untouched[6:, 6:] = False
+    np.testing.assert_allclose(moved[untouched], 1 / 81, rtol=1e-4)
+    np.testing.assert_allclose(np.abs(moved[:3, :3]).sum(), 18 / 81, rtol=1e-4)
+    # What the window held, scaled to norm 1, plus the bump with its sign.
+    expected = 1 / 9 - square_windows.bump(3, "l1")
+    shape = moved[:3, :3] / np.abs(moved[:3, :3]).sum()
+    np.testing.assert_allclose(shape, expected / np.abs(expected).sum(), atol=1e-5)
+
+
+def test_l1_channels_share_one_image():
+    # Each of the 3 channels of the window gets what is free plus 3 times what the windows hold.
+    attack = Square(epsilon=1.0, norm="l1", bounds=(-9.0, 9.0))
+    proposals = square_windows.L1Proposals(attack, (5, 5, 3))
+    delta = np.zeros((1, 5, 5, 3), "float32")
+    delta[0, 0, 0], delta[0, 4, 4] = [0.1, 0.2, 0.0], [0.3, 0.0, 0.1]
+    windows = np.zeros((1, 5, 5, 1), bool)
+    windows[0, :3, :3] = True
+    size = proposals._size(tf.constant(delta), tf.constant(windows)).numpy().ravel()
+    np.testing.assert_allclose(size, [0.3 + 0.3, 0.3 + 0.6, 0.3], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 0.2), ("l1", 0.6)])
+def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm, epsilon):
     log = []
 
     def unbreakable(x):
@@ -116,7 +173,7 @@ def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm):
             return tf.identity(logits)
 
     x, y = images(3), np.zeros(3, "int64")
-    found = Square(epsilon=0.2, norm=norm, queries=80)(unbreakable, x, y, seed=5)
+    found = Square(epsilon=epsilon, norm=norm, queries=80)(unbreakable, x, y, seed=5)
     assert len(log) == 1 + 1 + 80  # the clean pass, the start, the queries
     margins = np.stack([-losses.margin(y, tf.constant(logits)) for logits in log[1:]])
     reached = -losses.margin(y, unbreakable(found)).numpy()

@@ -95,6 +95,30 @@ def test_the_curve_falls_and_agrees_with_the_attack(report):
     assert accuracy[0] == found["clean_accuracy"] and accuracy == sorted(accuracy, reverse=True)
     # FGSM broke at most this many at 0.2; with the smaller radii, perhaps more.
     assert accuracy[3] <= found["attacks"][0]["robust_accuracy"]
+    sampled, nearest = found["curve"]["attacks"]
+    assert (sampled["attack"], nearest["attack"]) == ("fgsm", "fmn")
+    for alone in (sampled["accuracy"], nearest["accuracy"]):
+        assert all(both <= one for both, one in zip(accuracy, alone, strict=True))
+    fine = found["curve"]["fine"]
+    at = [fine["accuracy"][fine["epsilons"].index(epsilon)] for epsilon in epsilons]
+    assert at == accuracy and fine["accuracy"] == sorted(fine["accuracy"], reverse=True)
+
+
+def test_the_table_holds_the_distances(report):
+    folder, _, result = report
+    found = json.loads((folder / "report.json").read_text())
+    with np.load(folder / "examples.npz") as table:
+        distance, clean = table["distance_linf"], table["clean_correct"]
+    assert (distance[~clean] == 0).all() and (distance[clean] > 0).all()
+    curve = found["curve"]
+    for epsilon, accuracy in zip(curve["epsilons"], curve["attacks"][1]["accuracy"], strict=True):
+        assert np.mean(~(distance <= epsilon)) == accuracy
+    assert np.median(distance) == curve["median_distance"]
+    page, text = (folder / "report.md").read_text(), result.stdout
+    assert "\n| fmn |" in page and "\n| worst case |" in page and "Median distance" in page
+    assert "Median distance (fmn): Linf" in text
+    row = next(line for line in text.splitlines() if line.startswith("51/255 "))
+    assert len(row.split("%")) == 4  # worst case, fgsm, fmn
 
 
 def test_the_page_needs_nothing_from_the_network_and_shows_what_broke(report):
@@ -134,7 +158,11 @@ def test_refusals_write_nothing(tiny_run, tmp_path, run_cli):
         assert sentence in result.stderr and result.stdout == "" and not folder.exists()
 
     check("--curve-attack needs --curve", "--curve-attack", "fgsm")
+    check("--curve-minimum needs --curve", "--curve-minimum", "fmn")
     check("--curve-epsilon needs --curve", "--curve-epsilon", "8/255")
+    check("must look for the nearest point: deepfool, ddn, fmn, cw, lbfgs. Received: PGD",
+          "--curve", "--curve-minimum", "pgd20")  # fmt: skip
+    check("is for l2, but the curve's attack 'pgd20' for linf", "--curve", "--curve-minimum", "ddn")
     check("--save-adversarial needs --output DIR", "--save-adversarial", "--output", "r.json")
     check("must have a radius", "--curve", "--curve-attack", "spatial", "--output", folder)
     check("must name a file", "--dataset", "npz:none.npz", "--output", folder)

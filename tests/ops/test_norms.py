@@ -90,3 +90,14 @@ def test_per_example_broadcasts():
 def test_unknown_norm(function):
     with pytest.raises(InputError, match=r"Unknown `norm` 'l3'.*Allowed: l1, l2, linf"):
         function(tf.zeros([1, 2]), "l3")
+
+
+def test_the_top_direction_moves_as_many_coordinates_as_asked():
+    gradient = np.array([[4.0, -3.0, 0.0, 1.0], [1.0, 1.0, -1.0, 0.5], [0.0] * 4, [0.0, 2, 0, 0]])
+    counts = tf.constant([2, 1, 3, 4])
+    found = norms.top_direction(tf.constant(gradient), counts).numpy()
+    # Ties with the last one move, too; slopes of 0 never do.
+    expected = [[1 / 2, -1 / 2, 0, 0], [1 / 3, 1 / 3, -1 / 3, 0], [0] * 4, [0, 1, 0, 0]]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    empty = norms.top_direction(tf.zeros([0, 4]), tf.zeros([0], tf.int32))
+    assert empty.shape == (0, 4)

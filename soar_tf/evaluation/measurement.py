@@ -1,0 +1,67 @@
+"""What the measurements beside `evaluate` begin with: checked data and a session."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from soar_tf.attacks import as_logits_fn
+from soar_tf.evaluation import robustness
+from soar_tf.evaluation.evaluator import bind
+from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation.progress import Counted, Meter
+from soar_tf.evaluation.state import State
+from soar_tf.validation import check_integer, check_pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """A network and data that fit each other, ready to be attacked.
+
+    Attributes:
+        session: The `Session` that runs parts.
+        correct: bool `[N]`, whether each example is classified correctly.
+    """
+
+    session: Session
+    correct: np.ndarray
+    _logits_fn: Callable
+    _counted: Counted
+
+    @classmethod
+    def begin(cls, network, x, y, *, seed, batch_size, progress, state):
+        """Checks everything; see `soar_tf.evaluate` for the arguments.
+
+        Raises:
+            InputError: For data, outputs or a state that do not fit.
+        """
+        seed = check_integer(seed, "seed", minimum=0)
+        batch_size = check_integer(batch_size, "batch_size", minimum=1)
+        x, y = np.asarray(x, np.float32), np.asarray(y)
+        check_pixels(x, "x")
+        logits_fn = as_logits_fn(network)
+        predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
+        logits = predict(x)
+        robustness.check_logits(logits)
+        robustness.check_labels(y, len(x), logits.shape[1])
+        state = state if isinstance(state, State) else State(state)
+        if state.path is not None:
+            bind(state, network, x, y, logits, seed)
+        meter = None if progress is None else Meter(progress)
+        counted = Counted(logits_fn)
+        session = Session(x, y, predict, seed, batch_size, state, meter=meter, run=counted.run)
+        return cls(session, robustness.correct(logits, y), logits_fn, counted)
+
+    def part(self, key, label, attack):
+        """An attack as a `Part`: `key` in the state, `label` in progress and errors."""
+        logits_fn = self._logits_fn if self.session.meter is None else self._counted
+        graph = search_graph(attack, logits_fn, self.session.x.shape[1:])
+        return Part(key, label, label, attack, graph)
+
+    @contextlib.contextmanager
+    def running(self):
+        """Context in which parts run; the state is written at its end."""
+        with self._counted.by(self.session.meter):
+            yield
+        self.session.state.save(always=True)
