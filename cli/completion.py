@@ -14,11 +14,16 @@ from soar_tf.models import zoo
 
 SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_SOAR_TF_COMPLETE"
+# Registries that are elsewhere than in the package of their name.
+_REGISTRIES = {
+    "networks": "models/networks.py",
+    "export_formats": "models/exports/__init__.py",
+}
 
 
 @functools.cache
 def registered(room: str) -> tuple[str, ...]:
-    """The registered names of a room: methods, attacks, datasets or networks.
+    """The registered names of a room: methods, attacks, datasets, networks or export_formats.
 
     They are read from the registry's source, since importing it would load TensorFlow, and a shell
     must not wait seconds for a Tab.
@@ -34,7 +39,7 @@ def registered(room: str) -> tuple[str, ...]:
 
         return (*datasets.NAMES, *(name for name in datasets.describe() if ":" in name))
     folder = Path(soar_tf.__file__).parent
-    path = "models/networks.py" if room == "networks" else f"{room}/__init__.py"
+    path = _REGISTRIES.get(room, f"{room}/__init__.py")
     source = (folder / path).read_text("utf-8")
     names: list[str] = []
     for node in ast.parse(source).body:

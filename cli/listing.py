@@ -11,11 +11,13 @@ from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
 from soar_tf.formatting import percent, radius_text
 
-_ROOMS = ("methods", "attacks", "datasets", "networks", "presets", "zoo")
+_ROOMS = ("methods", "attacks", "datasets", "networks", "formats", "presets", "zoo")
 _REFERENCES = ("methods", "attacks", "networks")
+# Registries that are elsewhere than in the package of their name.
+_MODULES = {"formats": "soar_tf.models.exports"}
 
 
-@click.command("list", short_help="List methods, attacks, data sets, networks, presets or the zoo.")
+@click.command("list", short_help="List methods, attacks, data sets, networks, formats and more.")
 @click.argument("kind", type=click.Choice(_ROOMS))
 @params.json_option
 @click.option("--markdown", is_flag=True, help="Print a reference in Markdown, with the docs.")
@@ -92,7 +94,7 @@ def _setting(value):
 
 def _room(kind):
     load_tensorflow()
-    return importlib.import_module(f"soar_tf.{kind}")
+    return importlib.import_module(_MODULES.get(kind, f"soar_tf.{kind}"))
 
 
 def _objects(kind):

@@ -18,7 +18,7 @@ _EXPORTS = {
     "datasets": "soar_tf.datasets",
     "evaluate": "soar_tf.evaluation",
     "evaluation": "soar_tf.evaluation",
-    "export": "soar_tf.models.saved_model",
+    "export": "soar_tf.models.exports",
     "methods": "soar_tf.methods",
     "networks": "soar_tf.models.networks",
     "ops": "soar_tf.ops",

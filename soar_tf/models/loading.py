@@ -1,4 +1,4 @@
-"""Reading model files back, `.keras` files, SavedModels and the zoo's, as logits functions."""
+"""Reading model files back as logits functions: Keras's, TensorFlow's, shipped ones, the zoo's."""
 
 import dataclasses
 import os
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from soar_tf.errors import InputError
-from soar_tf.models import zoo
+from soar_tf.models import artefacts, zoo
 from soar_tf.models.untrusted import keras_files, saved_models
 
 
@@ -21,6 +21,8 @@ class LoadedModel:
         num_classes: Number of classes.
         network: The `keras.Model`, or `None` for a SavedModel.
         config: The configuration of a run or a zoo network as a dictionary, `{}` otherwise.
+        artefact: The `soar_tf.models.artefacts.Artefact` of a LiteRT or ONNX file, which has no
+            gradients; `None` for others.
     """
 
     name: str
@@ -29,6 +31,7 @@ class LoadedModel:
     num_classes: int
     network: object = None
     config: dict = dataclasses.field(default_factory=dict)
+    artefact: object = None
 
 
 def load(path, argument="model", *, trust=False):
@@ -38,7 +41,8 @@ def load(path, argument="model", *, trust=False):
     `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
-        path: A `.keras` file, a SavedModel folder, `zoo:NAME` or a zoo network's folder.
+        path: A `.keras` file, a SavedModel folder, a `.tflite` or `.onnx` file, `zoo:NAME` or a zoo
+            network's folder.
         argument: The argument's name, for the errors.
         trust: Whether a SavedModel may hold any operation, such as one that writes files.
 
@@ -54,7 +58,7 @@ def load(path, argument="model", *, trust=False):
     >>> import soar_tf, tempfile
     >>> from soar_tf.models import loading
     >>> folder = tempfile.mkdtemp() + "/saved_model"
-    >>> soar_tf.export(soar_tf.networks.mlp(), folder)
+    >>> exported = soar_tf.export(soar_tf.networks.mlp(), folder)
     >>> loading.load(folder).num_classes
     10
     """
@@ -69,6 +73,8 @@ def load(path, argument="model", *, trust=False):
         return _load_saved_model(path, argument)
     if path.is_file() and path.suffix == ".keras":
         return from_network(load_network(path, argument), path, argument)
+    if path.suffix in artefacts.SUFFIXES:
+        return artefacts.load(path, argument)
     return None
 
 
@@ -168,8 +174,8 @@ def as_network(network, argument="network", *, trust=False):
     loaded = load(network, argument, trust=trust)
     if loaded is None:
         raise InputError(
-            f"`{argument}` must be a SavedModel folder, a .keras file or zoo:NAME. "
-            f"Received: {network}."
+            f"`{argument}` must be a SavedModel folder, a .keras, .tflite or .onnx file, or "
+            f"zoo:NAME. Received: {network}."
         )
     return loaded.network or loaded.logits_fn
 

@@ -28,7 +28,8 @@ def export(network, folder):
     >>> import keras, soar_tf, tempfile
     >>> network = soar_tf.networks.mlp()
     >>> folder = tempfile.mkdtemp() + "/saved_model"
-    >>> soar_tf.export(network, folder)
+    >>> from soar_tf.models import saved_model
+    >>> saved_model.export(network, folder)
     >>> import tensorflow as tf
     >>> loaded = tf.saved_model.load(folder)
     >>> loaded.serve(tf.zeros((1, 8, 8, 1))).shape
@@ -43,7 +44,7 @@ def export(network, folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Keras prints the signatures; stdout belongs to results.
         with contextlib.redirect_stdout(io.StringIO()):
-            _write(network, str(temporary))
+            write(network, temporary)
         if folder.exists():
             folder.rmdir()
         files.sync_tree(temporary)
@@ -55,13 +56,24 @@ def export(network, folder):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(network, folder):
-    """Writes the SavedModel that Keras writes, with each weight once.
+def write(network, folder):
+    """Writes the SavedModel that Keras writes, with each weight once; not atomically.
 
     `Model.export` tracks the layers' variables beside those that the function uses, which are the
     same ones, but not to TensorFlow: it stores both. A subclassed model, whose inputs only Keras
     knows, is left to it.
+
+    Args:
+        network: A built `keras.Model`.
+        folder: Where to write; it must not exist or be empty.
+
+    Example:
+
+    >>> import soar_tf, tempfile
+    >>> from soar_tf.models import saved_model
+    >>> saved_model.write(soar_tf.networks.mlp(), tempfile.mkdtemp())
     """
+    folder = str(folder)
     if not (inputs := getattr(network, "inputs", None)):
         network.export(folder, verbose=False)
         return

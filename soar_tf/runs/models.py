@@ -18,10 +18,12 @@ __all__ = [
     "dataset_for",
     "examples_for",
     "load",
+    "load_for_export",
     "load_network",
     "network_path",
     "threat_model",
     "trained_for",
+    "validation_images",
 ]
 
 
@@ -32,7 +34,8 @@ def load(path, *, trust=False):
     `.keras` files are read in Keras's safe mode, which refuses code.
 
     Args:
-        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
+        path: A run directory, a `.keras`, `.tflite` or `.onnx` file, a SavedModel folder or
+            `zoo:NAME`.
         trust: Whether a SavedModel may hold any operation.
 
     Returns:
@@ -46,7 +49,8 @@ def load(path, *, trust=False):
     if (loaded := loading.load(path, trust=trust)) is not None:
         return loaded
     raise InputError(
-        "`model` must be a run directory, a .keras file, a SavedModel folder or zoo:NAME. "
+        "`model` must be a run directory, a .keras, .tflite or .onnx file, a SavedModel folder or "
+        "zoo:NAME. "
         f"Received: {path}."
     )
 
@@ -174,6 +178,53 @@ def dataset_for(models, dataset, *, data_dir, image_size, split):
     for name, model in models.items():
         check_fits(model, data.image_shape, data.num_classes, name)
     return data
+
+
+def load_for_export(path):
+    """Loads a model whose Keras network is needed.
+
+    Args:
+        path: A run directory, a `.keras` file or `zoo:NAME`.
+
+    Returns:
+        A `LoadedModel` with a `network`.
+
+    Raises:
+        InputError: If it is none of these.
+    """
+    network_path(path, "model")
+    loaded = load(path)
+    if loaded.network is None:
+        raise InputError(
+            f"`model` must be a run directory, a .keras file or zoo:NAME. Received: {path}."
+        )
+    return loaded
+
+
+def validation_images(path, model, count, *, dataset=None, data_dir=None, image_size=None):
+    """The first validation images of a model's data.
+
+    Args:
+        path: What the model was loaded from.
+        model: The `LoadedModel`.
+        count: Number of images.
+        dataset: Data set's name; `None` takes that of a run or a zoo network.
+        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
+        image_size: `[height, width]`, or `None`.
+
+    Returns:
+        float32 `[count, H, W, C]` in [0, 1], fewer where there are fewer.
+
+    Raises:
+        InputError: If no data set is known, it cannot be loaded, or it does not fit the model.
+    """
+    dataset = dataset or model.config.get("dataset")
+    if dataset is None:
+        raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
+    return examples_for(
+        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split="validation",
+        limit=count,
+    ).float_images()  # fmt: skip
 
 
 def network_path(path, argument="init_from"):

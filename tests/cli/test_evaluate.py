@@ -2,8 +2,6 @@
 
 import json
 
-import keras
-import numpy as np
 import pytest
 
 
@@ -42,16 +40,6 @@ def test_the_figures_do_not_depend_on_the_batch_size(tiny_run, run_cli):
     second = run_cli(*arguments, "--batch-size", "7").json
     for name in ("clean_accuracy", "worst_case_accuracy"):
         assert first[name] == second[name]
-
-
-def test_export_writes_a_saved_model(tiny_run, tmp_path, run_cli, digits):
-    result = run_cli("export", tiny_run / "model.keras", tmp_path / "out")
-    assert result.stdout == f"{tmp_path / 'out'}\n"
-    layer = keras.layers.TFSMLayer(str(tmp_path / "out"), call_endpoint="serving_default")
-    x = digits["test"].take(4).float_images()
-    (outputs,) = layer(x).values() if isinstance(layer(x), dict) else (layer(x),)
-    network = keras.saving.load_model(tiny_run / "model.keras")
-    np.testing.assert_allclose(outputs, network.predict(x, verbose=0), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["methods", "attacks", "datasets", "networks"])

@@ -81,4 +81,5 @@ def test_figures_are_never_cut():
 
 def test_export_in_json(run_cli, tiny_run, tmp_path):
     result = run_cli("export", tiny_run, tmp_path / "out", "--json")
-    assert result.json == {"saved_model": str(tmp_path / "out")}
+    assert result.json["path"] == str(tmp_path / "out")
+    assert (result.json["format"], result.json["same_top_class"]) == ("saved_model", 1.0)
