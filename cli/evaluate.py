@@ -62,6 +62,13 @@ from soar_tf.runs import cluster as clusters
     "3/2, 2 and 4 times the attack's]",
 )
 @click.option(
+    "--source",
+    type=Model(),
+    metavar="MODEL",
+    help="For a .tflite or .onnx file: the model that it was exported from, whose gradients the "
+    "attacks use. [default: the run directory that the file is in or beside]",
+)
+@click.option(
     "--uint8",
     is_flag=True,
     help="Also classify the adversarial images rounded to 8 bits: how many still fool?",
@@ -95,7 +102,7 @@ from soar_tf.runs import cluster as clusters
 @params.verbose_option
 @params.json_option
 def evaluate(model, attacks, strategy, verbose, as_json, **options):
-    """Attack MODEL: a run directory, a .keras file, a SavedModel folder or zoo:NAME.
+    """Attack MODEL: a run directory, a .keras, .tflite or .onnx file, a SavedModel or zoo:NAME.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
     did not break; the worst case counts, per image, every attack. Each figure is an upper bound:
@@ -171,6 +178,8 @@ def _lines(report):
                      "8 bits.".format(**report["uint8"]))  # fmt: skip
     if "curve" in report:
         lines += ["", curve_table(report["curve"]), ""]
+    if "shipped" in report:
+        lines += ["", shipped_table(report), ""]
     if "masking" in report:
         lines += ["", masking_table(report["masking"]), ""]
     return [*lines, report["note"]]
@@ -193,13 +202,38 @@ def curve_table(curve):
     return "\n".join(lines)
 
 
+def shipped_table(report):
+    """A file without gradients and its source, side by side, and what can be said."""
+    shipped = report["shipped"]
+    pairs = {"clean": (report["clean_accuracy"], shipped["source_clean_accuracy"])}
+    pairs["missing gradients taken for zeros"] = (shipped["naive_accuracy"], None)
+    for attack in report["attacks"]:
+        source = shipped["source_accuracy"][attack["name"]]
+        pairs[attack["name"]] = (attack["robust_accuracy"], source)
+    worst = report["worst_case_accuracy"], shipped["source_worst_case_accuracy"]
+    pairs["worst case"] = worst
+    rows = [
+        [name, *("" if share is None else percent(share) for share in shares)]
+        for name, shares in pairs.items()
+    ]
+    header = ["attack", "this file", str(shipped["source"])]
+    checks = checks_table(shipped["checks"])
+    about = f"{shipped['runtime']}, {shipped['bytes'] / 1000:.1f} kB."
+    return "\n".join([about, params.table(rows, header), "", checks])
+
+
 def masking_table(masking):
     """The masking checks as text: name, verdict and figure, then a sentence each."""
+    return f"{checks_table(masking['checks'])}\nGradient masking: {masking['verdict']}."
+
+
+def checks_table(checks):
+    """Checks as text, one per line."""
     rows = [
         [check["name"], check["verdict"], percent(check["figure"]), check["sentence"]]
-        for check in masking["checks"]
+        for check in checks
     ]
     lines = params.table([row[:3] for row in rows], ["check", "verdict", "figure"]).splitlines()
     sentences = [f"  {row[3]}" for row in rows]
     body = [line + sentence for line, sentence in zip(lines[2:], sentences, strict=True)]
-    return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}."])
+    return "\n".join([*lines[:2], *body])

@@ -51,8 +51,9 @@ from soar_tf.formatting import percent, threat_text
 def transfer(sources, targets, verbose, as_json, **options):
     """Attack each --target with adversarial examples crafted against each --source.
 
-    A MODEL is a run directory, a .keras file, a SavedModel folder or zoo:NAME. Beside the figures
-    stands the target's own white-box figure, by the same attack: where transfer breaks more than
+    A MODEL is a run directory, a .keras file, a SavedModel folder or zoo:NAME; as a target also a
+    .tflite or .onnx file, which has no white-box figure. Beside the figures stands the target's own
+    white-box figure, by the same attack: where transfer breaks more than
     white-box, the target's gradients mislead the attack.
 
     Example: soar-tf transfer --source runs/standard --target runs/soar --output transfer

@@ -2,8 +2,8 @@
 
 
 def percent(share):
-    """A share as a percentage with one decimal."""
-    return f"{100 * share:.1f} %"
+    """A share as a percentage with one decimal; `-` for one that is not known (`None`)."""
+    return "-" if share is None else f"{100 * share:.1f} %"
 
 
 def radius_text(value):

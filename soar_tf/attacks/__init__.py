@@ -21,6 +21,7 @@ from soar_tf.attacks.lbfgs import LBFGS
 from soar_tf.attacks.mifgsm import MIFGSM
 from soar_tf.attacks.pgd import BIM, FGSM, PGD
 from soar_tf.attacks.square import Square
+from soar_tf.attacks.transferred import Transferred
 from soar_tf.attacks.transforms import GaussianNoise, Spatial
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted import keras_configs
@@ -185,5 +186,5 @@ __all__ = [
     "ALL_OBJECTS", "APGD", "APGDT", "BIM", "DDN", "FAB", "FABT", "FGSM", "FMN", "LBFGS", "MIFGSM",
     "PGD",
     "Attack", "AutoAttack", "CarliniWagner", "DeepFool", "GaussianNoise", "Spatial", "Square",
-    "as_logits_fn", "available", "deserialize", "get", "serialize",
+    "Transferred", "as_logits_fn", "available", "deserialize", "get", "serialize",
 ]  # fmt: skip

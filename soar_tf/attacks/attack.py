@@ -39,6 +39,8 @@ class Attack(Configurable):
     norms = ("linf", "l2")
     # Whether it looks for the nearest misclassified point, whatever the radius.
     minimum_norm = False
+    # False for attacks that only look at logits, and so work on files that have no gradients.
+    needs_gradients = True
 
     def __init__(self, epsilon=8 / 255, norm="linf", bounds=(0.0, 1.0)):
         self.norm = check_choice(norm, "norm", self.norms)

@@ -49,6 +49,7 @@ class Square(Attack):
     """
 
     norms = norms.NAMES
+    needs_gradients = False
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class Transformation(Attack):
     """
 
     norms = (None,)
+    needs_gradients = False
 
     def __init__(self, samples=1, bounds=(0.0, 1.0)):
         self.norm = self.epsilon = None

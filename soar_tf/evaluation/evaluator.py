@@ -124,6 +124,7 @@ class Evaluator:
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
         network = loading.as_network(network)
+        robustness.check_gradients(network, self.attacks)
         self._network = network
         self._logits_fn = as_logits_fn(network)
         self._counted = Counted(self._logits_fn)

@@ -166,6 +166,7 @@ def weight(attack):
 
 def budget(attack, classes):
     """What an unbroken example costs an attack, roughly, in forward passes."""
+    attack = getattr(attack, "crafted_by", attack)
     passes = getattr(attack, "steps", None) or getattr(attack, "queries", None)
     passes = passes or getattr(attack, "samples", 1)
     for name in ("restarts", "eot_iter", "search_steps"):

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.errors import InputError
+from soar_tf.models import artefacts
 from soar_tf.ops import norms
 from soar_tf.training import replicas
 
@@ -68,6 +69,18 @@ def check_logits(logits, allow_non_finite=False):
 def look_like_probabilities(logits):
     """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
     return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
+
+
+def check_gradients(network, attacks):
+    """Refuses attacks, given as pairs of name and `Attack`, that a file cannot be attacked with."""
+    if artefacts.has_gradients(network):
+        return
+    for name, attack in attacks:
+        if any(part.needs_gradients for _, part in attack.stages()):
+            raise InputError(
+                f"`attacks` must not need gradients, which the file does not have. Received: "
+                f"{name!r}; give soar_tf.attacks.Transferred(attack, source)."
+            )
 
 
 def check_labels(y, count, classes):

@@ -12,6 +12,7 @@ from soar_tf.attacks.attack import Attack, attack_survivors
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Progress
+from soar_tf.models import artefacts
 from soar_tf.ops import norms, random
 from soar_tf.validation import check_integer, check_pixels
 
@@ -37,7 +38,8 @@ class TransferMatrix:
         targets: Names, the matrix's columns.
         source_clean_accuracy: `[S]`, each source's accuracy without an attack.
         clean_accuracy: `[T]`, each target's accuracy without an attack.
-        white_box: `[T]`, each target's accuracy on examples crafted against itself.
+        white_box: `[T]`, each target's accuracy on examples crafted against itself; NaN for a
+            target without gradients, such as a LiteRT file.
         accuracy: `[S, T]`, each target's accuracy on each source's examples.
     """
 
@@ -80,7 +82,10 @@ class TransferMatrix:
             "targets": list(self.targets),
             "source_clean_accuracy": _by_name(self.sources, self.source_clean_accuracy),
             "clean_accuracy": _by_name(self.targets, self.clean_accuracy),
-            "white_box": _by_name(self.targets, self.white_box),
+            "white_box": {
+                name: None if np.isnan(share) else share
+                for name, share in _by_name(self.targets, self.white_box).items()
+            },
             "accuracy": dict(zip(self.sources, by_target, strict=True)),
             "masked": [list(pair) for pair in self.masked()],
         }
@@ -113,7 +118,7 @@ def transfer_matrix(
     Args:
         sources: Mapping from names to networks to craft against: Keras models giving logits, or
             callables `[B, ...] -> [B, C]` that can be differentiated.
-        targets: Mapping from names to networks to attack.
+        targets: Mapping from names to networks to attack; these need no gradients.
         x: float32 `[N, ...]`, pixels in [0, 1].
         y: int `[N]`, labels.
         attack: An attack, or a name such as `"pgd20"`, see `soar_tf.attacks.get`.
@@ -125,8 +130,8 @@ def transfer_matrix(
         A `TransferMatrix`.
 
     Raises:
-        InputError: For no sources or targets, networks of different shapes or classes, images or
-            labels that do not fit.
+        InputError: For no sources or targets, a source without gradients, networks of different
+            shapes or classes, images or labels that do not fit.
 
     Example:
 
@@ -143,13 +148,16 @@ def transfer_matrix(
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     name, attack = robustness.attack_name(attack), get_attack(attack)
+    _check_gradients(sources)
     players = _players(sources, targets, x, y, batch_size)
     crafters, judges = list(sources.values()), list(targets.values())
     figures = {}
     for network, player in players.items():
         judged = list({id(judge): players[id(judge)] for judge in judges}.values())
         if network not in map(id, crafters):
-            judged = [player]  # for its own white-box figure
+            if not artefacts.has_gradients(player.network):
+                continue
+            judged = [player]  # for its own white-box accuracy
         robust = _attack_from(player, judged, attack, name, x, y, seed, batch_size, progress)
         for judge, withstood in zip(judged, robust, strict=True):
             figures[network, id(judge.network)] = withstood.mean()
@@ -158,7 +166,7 @@ def transfer_matrix(
         tuple(sources), tuple(targets),
         np.array([players[id(network)].clean.mean() for network in crafters]),
         np.array([players[id(network)].clean.mean() for network in judges]),
-        np.array([figures[id(network), id(network)] for network in judges]),
+        np.array([figures.get((id(network), id(network)), np.nan) for network in judges]),
         np.array([[figures[id(one), id(two)] for two in judges] for one in crafters]),
     )  # fmt: skip
 
@@ -190,6 +198,12 @@ def craft_graph(attack, logits_fn, shape):
     signature = robustness.batch_signature(shape)
     # A concrete function: TensorFlow would warn of retracing where many networks take their turn.
     return tf.function(craft, input_signature=signature, autograph=False).get_concrete_function()
+
+
+def _check_gradients(sources):
+    for name, network in sources.items() if isinstance(sources, Mapping) else ():
+        if not artefacts.has_gradients(network):
+            raise InputError(f"Sources must have gradients to craft with. Received: {name}.")
 
 
 @dataclasses.dataclass(frozen=True)

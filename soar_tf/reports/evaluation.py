@@ -1,5 +1,6 @@
 """`soar-tf evaluate`: attacks on a stored model, and the report."""
 
+import dataclasses
 import sys
 
 from soar_tf import evaluation
@@ -8,6 +9,7 @@ from soar_tf.errors import InputError
 from soar_tf.evaluation.state import fingerprint
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports import masking as masking_section
+from soar_tf.reports import shipped
 from soar_tf.reports.output import GALLERY, ReportPlace
 from soar_tf.reports.summary import check_attacks, note
 from soar_tf.runs import models
@@ -37,13 +39,15 @@ def evaluate_model(
     curve_epsilons=(),
     masking=False,
     masking_source=None,
+    source=None,
     trust=False,
     progress=None,
 ):
     """Attacks a model and, if asked to, writes the report.
 
     Args:
-        path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`.
+        path: A run directory, a `.keras`, `.tflite` or `.onnx` file, a SavedModel folder or
+            `zoo:NAME`.
         dataset: Data set's name; `None` takes that of a run or a zoo network.
         attacks: Attacks as strings.
         data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
@@ -67,6 +71,8 @@ def evaluate_model(
         curve_epsilons: The radii; none takes multiples of `epsilon`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
+        source: For a `.tflite` or `.onnx` file, the model that it was exported from; `None` takes
+            the run directory that it is in or that is beside it.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
 
@@ -84,34 +90,37 @@ def evaluate_model(
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
-    model = models.load(path, trust=trust)
+    model, parent = _load(path, source, trust, masking or curve)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
     threat = models.threat_model([model], dataset, norm, epsilon)
-    built = [get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks]
+    asked = {name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks}
+    built = asked if parent is None else shipped.attacks(asked, parent, threat)
     data = models.dataset_for(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
     examples = data[split] if limit is None else data[split].take(limit)
-    source = None
     if masking:
-        source = masking_section.load_source(masking_source, model, trust=trust)
+        masking_source = masking_section.load_source(masking_source, model, trust=trust)
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
         subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
-        result = evaluation.evaluate(
-            *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
-            keep=len(examples) if save_adversarial else GALLERY, **common,
-        )  # fmt: skip
+        keep = len(examples) if save_adversarial else GALLERY
+        result = evaluation.evaluate(*subject, built, uint8=uint8, keep=keep, **common)
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
     distances = None
     if curve:
         report["curve"], distances = curve_section.measure(subject, *curves, threat, **common)
     if masking:
-        masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
+        masking_section.add(
+            report, model, masking_source, examples, threat, batch_size, progress, found
+        )
+    if parent is not None:
+        shipped.add(report, model, parent, built | asked, result, examples, threat, place.state,
+                    seed=seed, batch_size=batch_size, progress=progress)  # fmt: skip
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
     place.write(
@@ -121,11 +130,27 @@ def evaluate_model(
     return report
 
 
+def _load(path, source, trust, needs_gradients):
+    """The model, and for a file without gradients the one that lends its own, else `None`."""
+    model = models.load(path, trust=trust)
+    if model.artefact is None:
+        if source is not None:
+            raise InputError(f"`source` is for .tflite and .onnx files. Received: {path}.")
+        return model, None
+    if needs_gradients:
+        raise InputError(
+            f"`masking` and `curve` need gradients, which {path} does not have; the report says "
+            "what can be said without them."
+        )
+    parent = shipped.load_source(path, model, source, trust=trust)
+    return dataclasses.replace(model, config=parent.config), parent
+
+
 def _about(model, result, attacks, data, examples, batch_size):
     """What the report says beside the figures."""
     about = {"attacks": [
         entry.to_dict() | {"config": attack.get_config()}
-        for entry, attack in zip(result.attacks, attacks, strict=True)
+        for entry, attack in zip(result.attacks, attacks.values(), strict=True)
     ]}  # fmt: skip
     if result.uint8_worst_case_accuracy is not None:
         clean, floats, rounded = (

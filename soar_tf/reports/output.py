@@ -14,7 +14,8 @@ from soar_tf.formatting import radius_text
 JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 TABLE, CSV = "examples.npz", "examples.csv"
 ADVERSARIAL, PICTURE, STATE = "adversarial.npz", "accuracy-epsilon.png", "evaluation.state"
-_NAMES = (JSON, MARKDOWN, HTML, TABLE, CSV, ADVERSARIAL, PICTURE, STATE)
+SOURCE_STATE = f"source-{STATE}"  # see `soar_tf.reports.shipped`
+_NAMES = (JSON, MARKDOWN, HTML, TABLE, CSV, ADVERSARIAL, PICTURE, STATE, SOURCE_STATE)
 GALLERY = 12  # images that broke, in the page
 
 

@@ -1,12 +1,13 @@
 """`soar-tf transfer`: the source x target matrix from stored models, and its files."""
 
+import math
 import sys
 from pathlib import Path
 
 from soar_tf import evaluation, files, plots
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
-from soar_tf.formatting import threat_text
+from soar_tf.formatting import percent, threat_text
 from soar_tf.reports.output import check_folder
 from soar_tf.reports.summary import check_attacks
 from soar_tf.runs import models
@@ -45,7 +46,8 @@ def transfer_models(
 
     Args:
         sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME` to craft against.
-        targets: The same, to attack.
+        targets: The same, to attack; `.tflite` and `.onnx` files, too, which have no white-box
+            accuracy.
         dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
         attack: The attack as a string.
         data_dir, image_size, split, limit, norm, epsilon, batch_size, seed: As for
@@ -137,9 +139,8 @@ def heat_map(report):
     """The report's matrix as a figure: targets down, white-box and sources across."""
     header, rows = table(report)
     title = f"accuracy in %, {report['attack']}, {report['n']} images"
-    return plots.transfer_heat_map(
-        [row[0] for row in rows], header[2:], [row[2:] for row in rows], title=title
-    )
+    shares = [[math.nan if share is None else share for share in row[2:]] for row in rows]
+    return plots.transfer_heat_map([row[0] for row in rows], header[2:], shares, title=title)
 
 
 def _markdown(report):
@@ -151,9 +152,7 @@ def _markdown(report):
         "|" + " --- |" + " ---: |" * (len(header) - 1),
     ]
     for name, *shares in rows:
-        lines.append(
-            "| " + " | ".join([name, *(f"{100 * share:.1f} %" for share in shares)]) + " |"
-        )
+        lines.append("| " + " | ".join([name, *map(percent, shares)]) + " |")
     radius = (
         "" if report["epsilon"] is None else f", {threat_text(report['norm'], report['epsilon'])}"
     )
