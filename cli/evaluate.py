@@ -99,9 +99,16 @@ from soar_tf.runs import cluster as clusters
     help="mirrored: spread the images over all GPUs; the result does not depend on it. [default: "
     "one device]",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["robustbench"]),
+    help="Print, and write with --output, the form of RobustBench's model entries. [default: text; "
+    "see --json]",
+)
 @params.verbose_option
 @params.json_option
-def evaluate(model, attacks, strategy, verbose, as_json, **options):
+def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
     """Attack MODEL: a run directory, a .keras, .tflite or .onnx file, a SavedModel or zoo:NAME.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
@@ -110,22 +117,30 @@ def evaluate(model, attacks, strategy, verbose, as_json, **options):
 
     Example: soar-tf evaluate runs/digits --attack pgd20 --attack autoattack --output reports/digits
     """
+    attacks = attacks or ("fgsm", "pgd20")
     _check_options(options)
+    if form and as_json:
+        raise InputError("--format and --json are two forms of one output; give one of them.")
     load_tensorflow()
     from soar_tf.reports import evaluation as experiment
+    from soar_tf.reports import robustbench
     from soar_tf.training import strategies
 
+    if form:
+        robustbench.check_attacks(attacks)
     try:
         with strategies.scope(strategies.make(clusters.Cluster(strategy))):
             report = experiment.evaluate_model(
-                model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
+                model, attacks=attacks, progress=drawer(verbose), **options
             )
     except KeyboardInterrupt:
         if options["state"] is None and not _is_folder(options["output"]):
             raise
         raise RunError("interrupted; the same command goes on after the last batch.") from None
-    if as_json:
-        click.echo(json.dumps(report, indent=2))
+    if form and options["output"] is not None:
+        robustbench.write(report, Path(options["output"]))
+    if form or as_json:
+        click.echo(json.dumps(robustbench.entry(report) if form else report, indent=2))
         return
     click.echo("\n".join(_lines(report)))
     if _is_folder(options["output"]):

@@ -9,6 +9,7 @@ from soar_tf.cli.completion import completion
 from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
+from soar_tf.cli.import_weights import import_weights
 from soar_tf.cli.listing import list_names
 from soar_tf.cli.plot import plot
 from soar_tf.cli.reproduce import reproduce
@@ -53,6 +54,7 @@ def main():
 
 
 for _command in (
-    train, evaluate, transfer, plot, reproduce, export, list_names, doctor, completion,
+    train, evaluate, transfer, plot, reproduce, export, import_weights, list_names, doctor,
+    completion,
 ):  # fmt: skip
     main.add_command(_command)

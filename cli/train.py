@@ -54,7 +54,7 @@ from soar_tf.validation import PRECISIONS
     "--network",
     type=Registered("networks"),
     metavar="NAME|FILE",
-    help="Network: cnn4, cnn2, mlp, resnet18, preact_resnet18, or a .keras file. "
+    help="Network: cnn4, cnn2, mlp, resnet18, preact_resnet18, wide_resnet, or a .keras file. "
     "[default: by data set]",
 )
 @click.option(

@@ -50,8 +50,13 @@ def normalized(input_shape, minimum, normalization="fixed"):
             f"`input_shape` must be (height, width, channels) of at least {minimum}x{minimum} "
             f"pixels for this network. Received: {shape}."
         )
-    check_choice(normalization, "normalization", NORMALIZATIONS)
     inputs = keras.Input(shape, name="pixels")
+    if isinstance(normalization, (tuple, list)):
+        mean, std = normalization
+        scale = [1 / value for value in std]
+        offset = [-m / s for m, s in zip(mean, std, strict=True)]
+        return inputs, layers.Rescaling(scale, offset, name="normalize")(inputs)
+    check_choice(normalization, "normalization", NORMALIZATIONS)
     if normalization == "per_image":
         return inputs, standardize(inputs)
     # (x - 0.5) / 0.25: natural images come out with about zero mean and unit variance.

@@ -8,7 +8,7 @@ from soar_tf import registry
 from soar_tf.errors import unknown
 from soar_tf.models.heads import check_gives_logits, softmax_head, to_logits
 from soar_tf.models.network_parts import normalized, scaled, standardize, with_logits
-from soar_tf.models.residual_networks import preact_resnet18, resnet18
+from soar_tf.models.residual_networks import preact_resnet18, resnet18, wide_resnet
 from soar_tf.validation import check_choice, check_integer
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "softmax_head",
     "standardize",
     "to_logits",
+    "wide_resnet",
 ]
 
 
@@ -127,6 +128,7 @@ ALL_OBJECTS = {
     "mlp": mlp,
     "resnet18": resnet18,
     "preact_resnet18": preact_resnet18,
+    "wide_resnet": wide_resnet,
 }
 
 
@@ -134,9 +136,10 @@ def get(name, *, input_shape, num_classes, **arguments):
     """Builds a registered network.
 
     Args:
-        name: `"cnn4"`, `"cnn2"`, `"mlp"`, `"resnet18"`, `"preact_resnet18"`, or the name of an
-            installed plugin (entry point group `soar_tf.networks`): a function of `input_shape`,
-            `num_classes` and further arguments that returns a `keras.Model` giving logits.
+        name: `"cnn4"`, `"cnn2"`, `"mlp"`, `"resnet18"`, `"preact_resnet18"`, `"wide_resnet"`, or
+            the name of an installed plugin (entry point group `soar_tf.networks`): a function of
+            `input_shape`, `num_classes` and further arguments that returns a `keras.Model` giving
+            logits.
         input_shape: `(height, width, channels)` of the images.
         num_classes: Number of classes.
         **arguments: The network's further arguments, such as `width`; numbers may be strings.

@@ -162,6 +162,7 @@ def _about(model, result, attacks, data, examples, batch_size):
         )  # fmt: skip
         about["uint8"] = {"found": clean - floats, "still_fool": clean - rounded}
     about["batch_size"] = batch_size
+    about["architecture"] = model.config.get("network") or getattr(model.network, "name", None)
     about["note"] = note([attack.name for attack in result.attacks])
     about["reliability"] = "not checked"
     # What ties the report to a network, whatever its file is called.
