@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import attacks, datasets, methods
+from soar_tf import accelerators, attacks, datasets, methods
 from soar_tf.errors import InputError
 from soar_tf.models import networks
 from soar_tf.ops import gradients, losses
@@ -64,6 +64,36 @@ def examine(data_dir=None, workdir="."):
     yield _datasets(data_dir)
     for name, test in SELF_TEST.items():
         yield _tested(name, test)
+    yield from _accelerators()
+
+
+def _accelerators():
+    """The self-test on every accelerator, and a step of SOAR in every mode of training."""
+    devices = accelerators.found()
+    if not devices:
+        yield Finding("accelerators", "ok", "none: what a GPU would compute was not tested")
+        return
+    reference = accelerators.weight_change("/device:CPU:0", accelerators.MODES[0])
+    for device in devices:
+        short = device.rpartition("device:")[2]
+        for name, test in SELF_TEST.items():
+            with accelerators.tf32(False), tf.device(device):
+                yield _tested(f"{name}, {short}", test)
+        for mode in accelerators.MODES:
+            yield _in_mode(device, short, mode, reference)
+
+
+def _in_mode(device, short, mode, reference):
+    """A mode's finding; it names the trap that the device meets."""
+    name = f"{mode.name}, {short}"
+    try:
+        error = accelerators.compare(device, mode, reference)
+    except Exception as error:  # whatever a driver raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return Finding(name, "problem", reason, mode.trap)
+    found = f"a step of SOAR is off by {error:.0e}, allowed is {mode.tolerance:.0e}"
+    good = error <= mode.tolerance  # NaN is not
+    return Finding(name, "ok" if good else "problem", found, "" if good else mode.trap)
 
 
 def _versions():

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "soar_tf"
 LEAVES = ("_lazy", "errors", "files", "formatting", "registry", "threat_model", "validation")
 ORDER = (
     *("ops", "theory", "models", "second_order", "datasets", "attacks", "methods", "training"),
-    *("evaluation", "callbacks", "plots", "runs", "reports", "paper", "doctor", "cli"),
+    *("evaluation", "callbacks", "plots", "runs", "reports", "paper", "accelerators", "doctor"),
+    "cli",
 )
 
 
