@@ -16,6 +16,13 @@ WITH_PYTHON = [name for name in DOCUMENTS if snippets.snippets(name, ["python"])
 WITH_COMMANDS = [name for name in DOCUMENTS if snippets.commands(name)]
 
 
+def _skip_without_runtimes(name):
+    if any(code in (ROOT / name).read_text() for code in ('"litert"', "int8")):
+        pytest.importorskip("ai_edge_litert")
+    if "digits.onnx" in (ROOT / name).read_text():
+        pytest.importorskip("tf2onnx")
+
+
 def _marked(names, slow):
     return [pytest.param(name, marks=pytest.mark.slow) if slow(name) else name for name in names]
 
@@ -24,6 +31,7 @@ def _marked(names, slow):
 @pytest.mark.parametrize("name", _marked(WITH_PYTHON, "docs/guides/own_model.md".__eq__))
 def test_python_snippets_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    _skip_without_runtimes(name)
     for snippet in snippets.snippets(name, ["python"]):
         exec(compile(snippet, name, "exec"), {"__name__": "snippet"})
 
@@ -33,6 +41,7 @@ def test_python_snippets_run(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_commands_run(name, tmp_path, monkeypatch, run_cli, tiny_run):
     monkeypatch.chdir(tmp_path)
+    _skip_without_runtimes(name)
     commands = snippets.commands(name)
     if any({"cifar10", "--data-dir"} & set(command) for command in commands):
         snippets.write_cifar10(tmp_path / "tfds")
