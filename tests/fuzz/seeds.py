@@ -81,6 +81,33 @@ def _write():
     _write_archives()
     _write_saved_model()
     _write_evaluation_state()
+    _write_shipped()
+
+
+def _write_shipped():
+    import struct
+    import sys
+
+    import numpy as np
+
+    import soar_tf
+
+    network = soar_tf.networks.mlp(input_shape=(2, 2, 1), num_classes=2, width=0.02)
+    for parser, format, suffix in (("litert", "litert", "tflite"), ("onnx", "onnx", "onnx")):
+        (CORPUS / parser).mkdir(exist_ok=True)
+        path = CORPUS / parser / f"mlp.{suffix}"
+        path.unlink(missing_ok=True)
+        soar_tf.export(network, path, format)
+    sys.path.insert(0, str(CORPUS.parents[1] / "models"))
+    import torch_writer
+
+    (CORPUS / "torch").mkdir(exist_ok=True)
+    arrays = {"conv1.weight": np.ones((2, 1, 1, 1), "float32"), "step": np.array(3)}
+    torch_writer.save(CORPUS / "torch" / "small.pt", {"epoch": 1, "state_dict": arrays})
+    (CORPUS / "safetensors").mkdir(exist_ok=True)
+    header = b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    content = struct.pack("<Q", len(header)) + header + b"\0" * 8
+    (CORPUS / "safetensors" / "small.safetensors").write_bytes(content)
 
 
 def _write_archives():

@@ -14,7 +14,13 @@ from soar_tf.cli import params
 from soar_tf.errors import InputError, RunError
 from soar_tf.evaluation import State
 from soar_tf.models import loading, zoo
-from soar_tf.models.untrusted import keras_configs, saved_models
+from soar_tf.models.untrusted import (
+    keras_configs,
+    litert_files,
+    onnx_files,
+    saved_models,
+    torch_files,
+)
 from soar_tf.runs import checkpoints, cluster, config
 from soar_tf.validation import parse_number
 
@@ -82,12 +88,18 @@ PARSERS = {
     "tf_config": lambda content: cluster.read("multi-worker", tf_config=text_of(content)),
     "schedule": lambda content: methods.last_value(text_of(content)),
     "card": in_file(zoo.CARD, lambda path: zoo.figures(zoo.read_card(path.parent))),
+    "litert": in_file("m.tflite", lambda path: litert_files.read(path, "x")),
+    "onnx": in_file("m.onnx", lambda path: onnx_files.read(path, "x")),
+    "torch": in_file("m.pt", lambda path: torch_files.read(path, "x")),
+    "safetensors": in_file("m.safetensors", lambda path: torch_files.read(path, "x")),
     "evaluation_state": in_file("evaluation.state", State),
 }
 
 
 def parse(parser, content):
     """Runs a parser; anything but a value or a sentence fails the test."""
+    if parser == "onnx":
+        pytest.importorskip("onnx")
     try:
         PARSERS[parser](content)
     except (InputError, RunError) as error:

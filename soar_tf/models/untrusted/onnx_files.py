@@ -39,15 +39,14 @@ def read(path, name):
     from google.protobuf.message import DecodeError
 
     content = files.read_bytes(path, name, MAX_BYTES)
-    model = onnx.ModelProto()
     try:
-        model.ParseFromString(content)
-    except DecodeError:
+        model = onnx.ModelProto.FromString(content)
+        if not model.graph.node:
+            raise InputError(f"{name} is not an ONNX file: it holds no operators.")
+        for message in _messages(model):
+            _check(message, name, onnx)
+    except (DecodeError, UnicodeDecodeError):  # texts are decoded when they are looked at
         raise InputError(f"{name} is not an ONNX file, or it is damaged.") from None
-    if not model.graph.node:
-        raise InputError(f"{name} is not an ONNX file: it holds no operators.")
-    for message in _messages(model):
-        _check(message, name, onnx)
     return content
 
 
