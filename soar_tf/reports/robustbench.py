@@ -8,7 +8,7 @@ NAME = "robustbench.json"
 
 
 def check_attacks(attacks):
-    """Refuses an evaluation without exactly one AutoAttack, whose figure an entry is about.
+    """Refuses an evaluation without exactly one AutoAttack, which an entry is about.
 
     Args:
         attacks: The attacks as strings.

@@ -1,6 +1,6 @@
 """`soar-tf evaluate m.tflite`: the attacks on a file without gradients, and its report's section.
 
-The figure comes from a random search on the file itself and from its source's gradients; the source
+The accuracy is what a random search on the file itself and its source's gradients leave; the source
 is the network that the file was made of. What the masking checks ask about gradients cannot be
 asked here, so the section says what can be said without them.
 """
@@ -92,7 +92,7 @@ def attacks(named, source, threat):
 
 
 def add(report, model, source, named, result, examples, threat, place_state, **options):
-    """Adds the section to a report: the source's figures, and what can be said.
+    """Adds the section to a report: the source's accuracies, and what can be said.
 
     Args:
         report: `evaluate_model`'s report, changed in place.
@@ -155,9 +155,9 @@ def _checks(shipped, result):
         ),
         _check(
             "lead over the source", lead, lead > _LEAD_WARN,
-            "By how much the file survives more than its source: rounding in the attacker's way "
-            "rather than robustness. Count on the source's "
-            f"{percent(shipped['source_worst_case_accuracy'])}.",
+            "The file's worst case minus its source's. What is above 0 is rounding in the way of "
+            "the attacks rather than robustness: count on the source's "
+            f"{percent(shipped['source_worst_case_accuracy'])} then.",
         ),
         _check(
             "missing gradients", gap, False,

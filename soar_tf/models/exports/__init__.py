@@ -128,7 +128,9 @@ def check(path, format, quantize=None):
     """Refuses what `export` would refuse for these arguments, before a network is loaded.
 
     Args:
-        path, format, quantize: See `export`.
+        path: Where to write.
+        format: The format's registered name.
+        quantize: `None`, `"float16"` or `"int8"`.
 
     Returns:
         The `Format`.
