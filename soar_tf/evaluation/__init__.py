@@ -6,15 +6,17 @@ from soar_tf.evaluation.evaluator import Evaluator, evaluate
 from soar_tf.evaluation.loss_surface import LossSurface, loss_surface
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
+from soar_tf.evaluation.merging import merge
 from soar_tf.evaluation.per_example import PerExample
 from soar_tf.evaluation.progress import Progress
 from soar_tf.evaluation.results import AttackResult, Evaluation, Examples
+from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
     "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
-    "LossSurface", "MaskingReport", "MinimumNorms", "PerExample", "Progress", "State",
+    "LossSurface", "MaskingReport", "MinimumNorms", "PerExample", "Progress", "Shard", "State",
     "TransferMatrix", "accuracy_curve", "curve_from_distances", "evaluate", "loss_surface",
-    "masking_report", "minimum_norms", "transfer_matrix",
+    "masking_report", "merge", "minimum_norms", "transfer_matrix",
 ]  # fmt: skip

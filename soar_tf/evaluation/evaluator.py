@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from soar_tf.attacks import as_logits_fn
 from soar_tf.attacks import get as get_attack
-from soar_tf.evaluation import robustness
+from soar_tf.evaluation import outcomes, robustness
 from soar_tf.evaluation.parts import Part, Session, search_graph
 from soar_tf.evaluation.progress import Counted, Meter
-from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
+from soar_tf.evaluation.results import Evaluation
+from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State, fingerprint
 from soar_tf.models import loading
-from soar_tf.ops import norms
 from soar_tf.validation import check_integer, check_pixels
 
 # A resumed evaluation's outputs may differ from the stored ones by rounding, relative to the range.
@@ -33,6 +33,7 @@ def evaluate(
     state=None,
     uint8: bool = False,
     keep: int = 0,
+    shard=None,
 ) -> Evaluation:
     """Measures a network's accuracy under attacks.
 
@@ -54,9 +55,11 @@ def evaluate(
             where it was stopped, and ends with the same bits. Or a `State`.
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial images to keep, those found first.
+        shard: A text such as `"3/8"` attacks the third of eight shards of the images alone, see
+            `soar_tf.evaluation.Shard`; `soar_tf.evaluation.merge` puts the results together.
 
     Returns:
-        An `Evaluation`.
+        An `Evaluation`, of the shard's images if there is one.
 
     Raises:
         InputError: For no examples, pixels or labels out of range, outputs that are no logits, a
@@ -75,7 +78,7 @@ def evaluate(
     evaluator = Evaluator(
         network, attacks, seed=seed, batch_size=batch_size, uint8=uint8, keep=keep
     )
-    return evaluator(x, y, progress=progress, state=state)
+    return evaluator(x, y, progress=progress, state=state, shard=shard)
 
 
 class Evaluator:
@@ -129,19 +132,23 @@ class Evaluator:
         self._counted = Counted(self._logits_fn)
         self._graphs = {}
 
-    def __call__(self, x, y, *, progress=None, state=None):
+    def __call__(self, x, y, *, progress=None, state=None, shard=None):
         """Attacks; see `evaluate` for the arguments and what comes back."""
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
         predict = self._predictor(x.shape[1:])
+        if shard is not None:
+            shard = self._bound(shard, x, y)
+            x, y = x[shard.positions()], y[shard.positions()]
         logits = predict(x)
         robustness.check_logits(logits, self.allow_non_finite)
         robustness.check_labels(y, len(x), logits.shape[1])
         state = state if isinstance(state, State) else State(state)
-        self._bind(state, x, y, logits)
+        self._bind(state, x, y, logits, shard)
         session = Session(
             x, y, predict, self.seed, self.batch_size, state, self.uint8, self.keep,
             None if progress is None else Meter(progress), self._counted.run,
+            None if shard is None else shard.positions(),
         )  # fmt: skip
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)
@@ -152,7 +159,14 @@ class Evaluator:
                 )
                 session.withstood(own, clean, later=later)
         state.save(always=True)
-        return self._evaluation(session, parts, clean, logits)
+        return self._evaluation(session, parts, clean, logits, shard)
+
+    def _bound(self, shard, x, y):
+        """The shard, with what tells it from shards of other evaluations."""
+        robustness.check_label_count(y, len(x))
+        attacks = [f"{name}: {attack!r}" for name, attack in self.attacks]
+        own = {"rounding to uint8": self.uint8, "images kept": self.keep}
+        return Shard.parse(shard).bind(self._network, x, y, seed=self.seed, attacks=attacks, **own)
 
     def check(self, x, y):
         """Refuses data that do not fit the network, after a look at one image."""
@@ -182,34 +196,35 @@ class Evaluator:
             ]
         return self._graphs[shape, counted]
 
-    def _bind(self, state, x, y, logits):
+    def _bind(self, state, x, y, logits, shard):
         if state.path is None:
             return
-        bind(state, self._network, x, y, logits, self.seed)
+        bind(state, self._network, x, y, logits, self.seed, shard)
         state.match(
             attacks=[f"{name}: {attack!r}" for name, attack in self.attacks],
             rounding_to_uint8=self.uint8,
             images_kept=self.keep,
         )
 
-    def _evaluation(self, session, parts, clean, logits):
+    def _evaluation(self, session, parts, clean, logits, shard):
         """The outcome of all parts, put together."""
         results = [
-            _result(session, name, attack, own, clean)
+            outcomes.attack_result(session, name, attack, own, clean)
             for (name, attack), own in zip(self.attacks, parts, strict=True)
         ]
         worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
         rounded = None
         if self.uint8:
             every = [part for own in parts for part in own]
-            rounded = float((clean & ~_broken_when_rounded(session, every)).mean())
+            rounded = float((clean & ~outcomes.broken_when_rounded(session, every)).mean())
         return Evaluation(
             len(clean), float(clean.mean()), results, float(worst.mean()), self.seed, clean,
-            _examples(session, parts, logits, clean), dict(session.state.kept), rounded,
+            outcomes.examples(session, parts, logits, clean), dict(session.state.kept), rounded,
+            shard,
         )  # fmt: skip
 
 
-def bind(state, network, x, y, logits, seed):
+def bind(state, network, x, y, logits, seed, shard=None):
     """Binds a state to a network, its images and labels, and a seed; refuses one of others."""
     weights = network.get_weights() if hasattr(network, "get_weights") else None
     state.match(
@@ -221,6 +236,7 @@ def bind(state, network, x, y, logits, seed):
         labels=fingerprint(y.astype(np.int64)),
         network=fingerprint(*weights) if weights else "a function",
         seed=seed,
+        shard="none" if shard is None else str(shard),
     )
     state.match_outputs(logits, _SAME_OUTPUTS)
 
@@ -238,58 +254,3 @@ def _parts_of(number, name, attack, logits_fn, shape):
         )
         for k, (stage, own) in enumerate(stages, 1)
     ]
-
-
-def _result(session, name, attack, parts, clean):
-    """One attack's outcome from its parts' tables."""
-    robust, stages = clean.copy(), []
-    for part in parts:
-        robust = robust & ~session.table(part)["broken"]
-        seconds = session.state.seconds.get(part.key, 0.0)
-        stages.append({
-            "name": part.label.rpartition("/")[2],
-            "robust_accuracy": float(robust.mean()),
-            "seconds": round(seconds, 3),
-        })  # fmt: skip
-    seconds = sum(stage["seconds"] for stage in stages)
-    rounded = None
-    if session.uint8:
-        rounded = float((clean & ~_broken_when_rounded(session, parts)).mean())
-    return AttackResult(
-        name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
-        round(len(clean) / seconds, 2) if seconds else 0.0, robust,
-        tuple(stages) if len(stages) > 1 else (), rounded,
-    )  # fmt: skip
-
-
-def _broken_when_rounded(session, parts):
-    """bool `[N]`, whether an image that some part found still fools after rounding."""
-    tables = [session.table(part) for part in parts]
-    return np.logical_or.reduce([t["broken"] & t["broken_uint8"] for t in tables])
-
-
-def _examples(session, parts, logits, clean):
-    """What happened to each example: the first part that broke it."""
-    loss = robustness.cross_entropy(logits, session.y)
-    prediction = logits.argmax(axis=1)
-    names = [MISCLASSIFIED, *(part.label for own in parts for part in own)]
-    first = np.where(clean, -1, 0)
-    nothing = np.full(len(clean), np.nan, np.float32)
-    found = {name: np.where(clean, nothing, np.float32(0)) for name in norms.NAMES}
-    found["prediction"] = np.where(clean, -1, prediction)
-    found["loss"] = np.where(clean, nothing, loss)
-    for number, part in enumerate((part for own in parts for part in own), 1):
-        table = session.table(part)
-        rows = table["broken"] & (first < 0)
-        first[rows] = number
-        for name, values in found.items():
-            values[rows] = table[name][rows]
-    return Examples(
-        label=session.y,
-        clean_prediction=prediction,
-        broken_by=np.array([*names, ""])[first],
-        adversarial_prediction=found["prediction"],
-        clean_loss=loss,
-        adversarial_loss=found["loss"],
-        **{name: found[name] for name in norms.NAMES},
-    )

@@ -72,13 +72,18 @@ def look_like_probabilities(logits):
 
 def check_labels(y, count, classes):
     """Refuses labels that are no `count` integers from 0 to `classes - 1`."""
-    if y.shape != (count,) or y.dtype.kind not in "iu":
-        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
+    check_label_count(y, count)
     if y.min() < 0 or y.max() >= classes:
         raise InputError(
             f"`y` must hold labels from 0 to {classes - 1}, the network's classes. "
             f"Received labels from {y.min()} to {y.max()}."
         )
+
+
+def check_label_count(y, count):
+    """Refuses labels that are no `count` integers."""
+    if y.shape != (count,) or y.dtype.kind not in "iu":
+        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
 
 
 def check_threat_model(attack, name, x_adv, x):
