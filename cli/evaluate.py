@@ -87,6 +87,12 @@ from soar_tf.runs import cluster as clusters
     "stopped. [default: evaluation.state in the folder of --output]",
 )
 @click.option(
+    "--shard",
+    metavar="K/N",
+    help="Attack the K-th of N shards of the images; soar-tf merge puts the reports of all N "
+    "processes or machines together. [default: all images]",
+)
+@click.option(
     "--strategy",
     type=click.Choice(["mirrored"]),
     help="mirrored: spread the images over all GPUs; the result does not depend on it. [default: "
@@ -114,14 +120,14 @@ def evaluate(model, attacks, strategy, verbose, as_json, **options):
                 model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
             )
     except KeyboardInterrupt:
-        if options["state"] is None and not _is_folder(options["output"]):
+        if options["state"] is None and not is_folder(options["output"]):
             raise
         raise RunError("interrupted; the same command goes on after the last batch.") from None
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return
-    click.echo("\n".join(_lines(report)))
-    if _is_folder(options["output"]):
+    click.echo("\n".join(report_lines(report)))
+    if is_folder(options["output"]):
         click.echo(f"Report: {Path(options['output']) / 'report.html'}")
 
 
@@ -132,17 +138,19 @@ def _check_options(options):
     for name in ("curve_attack", "curve_minimum", "curve_epsilons"):
         if options[name] and not options["curve"]:
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")
-    if options["save_adversarial"] and not _is_folder(options["output"]):
+    if options["save_adversarial"] and not is_folder(options["output"]):
         raise InputError("--save-adversarial needs --output DIR.")
+    if options["shard"] and not is_folder(options["output"]):
+        raise InputError("--shard needs --output DIR, which soar-tf merge reads.")
     options["curve_attack"] = options["curve_attack"] or "pgd20"
     options["curve_minimum"] = options["curve_minimum"] or "fmn"
 
 
-def _is_folder(output):
+def is_folder(output):
     return output is not None and not output.endswith(".json")
 
 
-def _lines(report):
+def report_lines(report):
     """The report as lines of text."""
     rounded = "uint8_worst_case_accuracy" in report
     rows = [["clean", "", percent(report["clean_accuracy"]), "", "", ""]]

@@ -10,6 +10,7 @@ from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.listing import list_names
+from soar_tf.cli.merge import merge
 from soar_tf.cli.plot import plot
 from soar_tf.cli.reproduce import reproduce
 from soar_tf.cli.startup import second_signal_ends_at_once, stop_on_sigterm
@@ -53,6 +54,15 @@ def main():
 
 
 for _command in (
-    train, evaluate, transfer, plot, reproduce, export, list_names, doctor, completion,
-):  # fmt: skip
+    train,
+    evaluate,
+    merge,
+    transfer,
+    plot,
+    reproduce,
+    export,
+    list_names,
+    doctor,
+    completion,
+):
     main.add_command(_command)

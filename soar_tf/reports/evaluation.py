@@ -8,6 +8,7 @@ from soar_tf.errors import InputError
 from soar_tf.evaluation.state import fingerprint
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports import masking as masking_section
+from soar_tf.reports import shards as shards_section
 from soar_tf.reports.output import GALLERY, ReportPlace
 from soar_tf.reports.summary import check_attacks, note
 from soar_tf.runs import models
@@ -38,6 +39,7 @@ def evaluate_model(
     masking=False,
     masking_source=None,
     trust=False,
+    shard=None,
     progress=None,
 ):
     """Attacks a model and, if asked to, writes the report.
@@ -68,6 +70,8 @@ def evaluate_model(
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
         trust: Whether SavedModels may hold any operation.
+        shard: Which shard of the images to attack, such as `"3/8"`; `None` for all. Its report is
+            for `soar_tf.reports.shards.merge`.
         progress: See `soar_tf.evaluate`.
 
     Returns:
@@ -84,6 +88,8 @@ def evaluate_model(
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
+    if shard is not None:
+        shard = _checked_shard(shard, place, masking)
     model = models.load(path, trust=trust)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
@@ -100,6 +106,7 @@ def evaluate_model(
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
+        common["shard"] = shard
         subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
         result = evaluation.evaluate(
             *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
@@ -107,18 +114,35 @@ def evaluate_model(
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
-    distances = None
+    measured = None
     if curve:
-        report["curve"], distances = curve_section.measure(subject, *curves, threat, **common)
+        measured = curve_section.measure(subject, *curves, threat, **common)
+        report["curve"] = curve_section.section(*measured)
     if masking:
         masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
+    if shard is not None:
+        shards_section.add(report, result.shard, data.class_names, save_adversarial)
+
+    def images(positions):
+        return examples.select(positions).float_images()
+
     place.write(
-        report, result, examples, data.class_names, everything=save_adversarial,
-        distances=distances,
-    )  # fmt: skip
+        report, result, images, data.class_names, everything=save_adversarial, curve=measured
+    )
     return report
+
+
+def _checked_shard(shard, place, masking):
+    shard = evaluation.Shard.parse(shard)
+    if place.folder is None:
+        raise InputError("`shard` needs an `output` folder, which soar-tf merge reads.")
+    if masking:
+        raise InputError(
+            "`masking` judges all images together and cannot be merged; run it without `shard`."
+        )
+    return shard
 
 
 def _about(model, result, attacks, data, examples, batch_size):
@@ -128,14 +152,7 @@ def _about(model, result, attacks, data, examples, batch_size):
         for entry, attack in zip(result.attacks, attacks, strict=True)
     ]}  # fmt: skip
     if result.uint8_worst_case_accuracy is not None:
-        clean, floats, rounded = (
-            round(share * result.n)
-            for share in (
-                result.clean_accuracy, result.worst_case_accuracy,
-                result.uint8_worst_case_accuracy,
-            )
-        )  # fmt: skip
-        about["uint8"] = {"found": clean - floats, "still_fool": clean - rounded}
+        about["uint8"] = shards_section.uint8_counts(result)
     about["batch_size"] = batch_size
     about["note"] = note([attack.name for attack in result.attacks])
     about["reliability"] = "not checked"
