@@ -5,6 +5,7 @@ import sys
 import click
 
 import soar_tf
+from soar_tf.cli.compare import compare
 from soar_tf.cli.completion import completion
 from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
@@ -57,6 +58,7 @@ for _command in (
     train,
     evaluate,
     merge,
+    compare,
     transfer,
     plot,
     reproduce,

@@ -1,5 +1,6 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
+from soar_tf.evaluation.comparison import Comparison, compare
 from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms, minimum_norms
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
@@ -15,8 +16,28 @@ from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
-    "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
-    "LossSurface", "MaskingReport", "MinimumNorms", "PerExample", "Progress", "Shard", "State",
-    "TransferMatrix", "accuracy_curve", "curve_from_distances", "evaluate", "loss_surface",
-    "masking_report", "merge", "minimum_norms", "transfer_matrix",
-]  # fmt: skip
+    "AccuracyCurve",
+    "AttackResult",
+    "Check",
+    "Comparison",
+    "Evaluation",
+    "Evaluator",
+    "Examples",
+    "LossSurface",
+    "MaskingReport",
+    "MinimumNorms",
+    "PerExample",
+    "Progress",
+    "Shard",
+    "State",
+    "TransferMatrix",
+    "accuracy_curve",
+    "compare",
+    "curve_from_distances",
+    "evaluate",
+    "loss_surface",
+    "masking_report",
+    "merge",
+    "minimum_norms",
+    "transfer_matrix",
+]

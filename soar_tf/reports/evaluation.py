@@ -154,7 +154,7 @@ def _about(model, result, attacks, data, examples, batch_size):
     if result.uint8_worst_case_accuracy is not None:
         about["uint8"] = shards_section.uint8_counts(result)
     about["batch_size"] = batch_size
-    about["note"] = note([attack.name for attack in result.attacks])
+    about["note"] = note([attack.name for attack in result.attacks], result.n, result.interval)
     about["reliability"] = "not checked"
     # What ties the report to a network, whatever its file is called.
     weights = model.network.get_weights() if model.network is not None else []

@@ -85,7 +85,7 @@ def merge(sources, output):
     ]
     if result.uint8_worst_case_accuracy is not None:
         report["uint8"] = uint8_counts(result)
-    report["note"] = note([attack.name for attack in result.attacks])
+    report["note"] = note([attack.name for attack in result.attacks], result.n, result.interval)
     report["environment"] = environment()
     report["shards"] = [
         {"shard": str(own.shard), "environment": old["environment"]}
