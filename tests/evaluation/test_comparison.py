@@ -72,7 +72,7 @@ def test_every_image_is_counted_once():
 
 @pytest.fixture(scope="module")
 def results():
-    """Two networks on the same 24 images; the second one is the first one with noise on its weights."""
+    """Two networks on the same 24 images: one, and the same with noise on its weights."""
     keras.utils.set_random_seed(1)
     network = keras.Sequential(
         [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
