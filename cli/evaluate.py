@@ -62,6 +62,12 @@ from soar_tf.runs import cluster as clusters
     "3/2, 2 and 4 times the attack's]",
 )
 @click.option(
+    "--corruptions",
+    is_flag=True,
+    help="Also measure accuracy under noise, blur, contrast, JPEG and other corruptions "
+    "at five severities, computed here by published recipes.",
+)
+@click.option(
     "--uint8",
     is_flag=True,
     help="Also classify the adversarial images rounded to 8 bits: how many still fool?",
@@ -179,6 +185,8 @@ def report_lines(report):
                      "8 bits.".format(**report["uint8"]))  # fmt: skip
     if "curve" in report:
         lines += ["", curve_table(report["curve"]), ""]
+    if "corruptions" in report:
+        lines += ["", corruption_table(report["corruptions"]), ""]
     if "masking" in report:
         lines += ["", masking_table(report["masking"]), ""]
     return [*lines, report["note"]]
@@ -199,6 +207,17 @@ def curve_table(curve):
         found = "none, less than half broke" if median is None else f"{norm} {radius_text(median)}"
         lines.append(f"Median distance ({columns[-1][0]}): {found}.")
     return "\n".join(lines)
+
+
+def corruption_table(corruptions):
+    """Accuracies on corrupted images as text, one row per corruption."""
+    rows = [
+        [name, *(percent(share) for share in shares)]
+        for name, shares in (*corruptions["accuracy"].items(), ("mean", corruptions["by_severity"]))
+    ]
+    header = ["corruption, severity", "1", "2", "3", "4", "5"]
+    mean = f"Mean accuracy on corrupted images: {percent(corruptions['mean'])}."
+    return "\n".join([params.table(rows, header), mean, corruptions["note"]])
 
 
 def masking_table(masking):

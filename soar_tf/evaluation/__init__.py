@@ -1,6 +1,7 @@
 """Evaluation: accuracy under attack, always with the pointwise worst case."""
 
 from soar_tf.evaluation.comparison import Comparison, compare
+from soar_tf.evaluation.corruptions import CorruptionAccuracies, corruption_accuracies
 from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms, minimum_norms
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
@@ -20,6 +21,7 @@ __all__ = [
     "AttackResult",
     "Check",
     "Comparison",
+    "CorruptionAccuracies",
     "Evaluation",
     "Evaluator",
     "Examples",
@@ -33,6 +35,7 @@ __all__ = [
     "TransferMatrix",
     "accuracy_curve",
     "compare",
+    "corruption_accuracies",
     "curve_from_distances",
     "evaluate",
     "loss_surface",

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from soar_tf.errors import InputError
+from soar_tf.evaluation.corruptions import CorruptionAccuracies
 from soar_tf.evaluation.curve import AccuracyCurve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
@@ -21,7 +22,8 @@ def merge(shards, names=None):
     one that another `batch_size` makes. With `batch_size=1` there is none.
 
     Args:
-        shards: All shards in any order: `Evaluation`s, or `AccuracyCurve`s, or `MinimumNorms`.
+        shards: All shards in any order: `Evaluation`s, or `AccuracyCurve`s, or `MinimumNorms`, or
+            `CorruptionAccuracies`.
         names: What each is called in errors. Default: as its shard, `"3/8"`.
 
     Returns:
@@ -50,12 +52,14 @@ def merge(shards, names=None):
         return _curve(shards, order)
     if kind is MinimumNorms:
         return _distances(shards, order)
+    if kind is CorruptionAccuracies:
+        return _corruptions(shards)
     return _evaluation(shards, order)
 
 
 def _order(shards, names):
     """Where each image of the whole set is in the joined shards; refuses what is no whole set."""
-    kinds = (Evaluation, AccuracyCurve, MinimumNorms)
+    kinds = (Evaluation, AccuracyCurve, MinimumNorms, CorruptionAccuracies)
     if not shards or any(not isinstance(shard, kinds) for shard in shards):
         raise InputError("`shards` must hold results of evaluations, at least one.")
     unnamed = [f"shard {number}" for number in range(1, len(shards) + 1)]
@@ -88,7 +92,9 @@ def _check_same(first_name, first, name, result):
 
     def about(found):
         attack = {}
-        if not isinstance(found, Evaluation):
+        if isinstance(found, CorruptionAccuracies):
+            attack = {"corruptions": list(found.accuracy)}
+        elif not isinstance(found, Evaluation):
             attack = {"attack": found.attack, "norm": found.norm}
         if isinstance(found, AccuracyCurve):
             attack["radii"] = list(found.epsilons)
@@ -175,6 +181,17 @@ def _distances(shards, order):
     distances = _joined([found.distances for found in shards], order)
     first = shards[0]
     return MinimumNorms(len(order), first.seed, first.attack, first.norm, distances)
+
+
+def _corruptions(shards):
+    def shares(name):
+        severities = zip(*(found.accuracy[name] for found in shards), strict=True)
+        return tuple(_share(same, shards) for same in severities)
+
+    first = shards[0]
+    clean = _share([found.clean_accuracy for found in shards], shards)
+    accuracy = {name: shares(name) for name in first.accuracy}
+    return CorruptionAccuracies(sum(found.n for found in shards), first.seed, clean, accuracy)
 
 
 def _joined(arrays, order):

@@ -6,6 +6,7 @@ from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
 from soar_tf.evaluation.state import fingerprint
+from soar_tf.reports import corruptions as corruptions_section
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports import masking as masking_section
 from soar_tf.reports import shards as shards_section
@@ -36,6 +37,7 @@ def evaluate_model(
     curve_attack="pgd20",
     curve_minimum="fmn",
     curve_epsilons=(),
+    corruptions=False,
     masking=False,
     masking_source=None,
     trust=False,
@@ -67,6 +69,7 @@ def evaluate_model(
         curve_attack: The attack that is run at each of the curve's radii.
         curve_minimum: The minimum-norm attack whose distances join in.
         curve_epsilons: The radii; none takes multiples of `epsilon`.
+        corruptions: Whether to measure accuracy on corrupted images, too.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
         trust: Whether SavedModels may hold any operation.
@@ -100,6 +103,8 @@ def evaluate_model(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
     examples = data[split] if limit is None else data[split].take(limit)
+    if corruptions:
+        corruptions_section.names(model.input_shape)
     source = None
     if masking:
         source = masking_section.load_source(masking_source, model, trust=trust)
@@ -118,6 +123,9 @@ def evaluate_model(
     if curve:
         measured = curve_section.measure(subject, *curves, threat, **common)
         report["curve"] = curve_section.section(*measured)
+    if corruptions:
+        corrupted = evaluation.corruption_accuracies(*subject, **common)
+        report["corruptions"] = corruptions_section.section(corrupted)
     if masking:
         masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
     if found.resumed and not found.advanced:

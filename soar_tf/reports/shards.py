@@ -9,6 +9,7 @@ from soar_tf import evaluation, files
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Shard
 from soar_tf.models.untrusted.archives import open_zip, read_array
+from soar_tf.reports import corruptions as corruptions_section
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports.output import JSON, SHARD, TABLE, ReportPlace
 from soar_tf.reports.summary import note
@@ -75,7 +76,7 @@ def merge(sources, output):
     place = ReportPlace(output)
     names = [f"`report` {source}" for source in sources]
     loaded = [_load(source) for source in sources]
-    reports, results, curves, kept = zip(*loaded, strict=True)
+    reports, results, curves, corrupted, kept = zip(*loaded, strict=True)
     result = evaluation.merge(results, names)
     first = reports[0]
     report = {key: value for key, value in first.items() if key != "shard"} | result.to_dict()
@@ -95,6 +96,8 @@ def merge(sources, output):
     if curves[0] is not None:
         curve = tuple(evaluation.merge(same, names) for same in zip(*curves, strict=True))
         report["curve"] = curve_section.section(*curve)
+    if corrupted[0] is not None:
+        report["corruptions"] = corruptions_section.section(evaluation.merge(corrupted, names))
     clean = {position: image for own in kept for position, image in own.items()}
     shape = next(iter(kept[0].values())).shape if kept[0] else ()
     with place.made():
@@ -118,7 +121,7 @@ def _stacked(images, shape):
 
 
 def _load(source):
-    """A shard's report, `Evaluation`, curve or `None`, and its kept clean images by position."""
+    """A shard's report and results, with its kept clean images by position at the end."""
     folder = Path(source)
     if folder.name == JSON:
         folder = folder.parent
@@ -173,7 +176,8 @@ def _rebuilt(report, table, arrays):
         uint8_worst_case_accuracy=report.get("uint8_worst_case_accuracy"),
         shard=shard,
     )
-    return result, _curve(report, arrays, shard), dict(zip(kept, arrays["kept_clean"], strict=True))
+    clean = dict(zip(kept, arrays["kept_clean"], strict=True))
+    return result, _curve(report, arrays, shard), _corrupted(report, shard), clean
 
 
 def _shard(report):
@@ -190,8 +194,21 @@ def _shard(report):
         "class names": own["class_names"],
         "saving of adversarial images": own["everything"],
         "curve": "curve" in report,
+        "measurement of corruptions": "corruptions" in report,
     }
     return Shard(own["index"], own["count"], own["total"], own["belongs"] | common)
+
+
+def _corrupted(report, shard):
+    if "corruptions" not in report:
+        return None
+    return evaluation.CorruptionAccuracies(
+        n=report["n"],
+        seed=report["seed"],
+        clean_accuracy=report["clean_accuracy"],
+        accuracy={k: tuple(v) for k, v in report["corruptions"]["accuracy"].items()},
+        shard=shard,
+    )
 
 
 def _curve(report, arrays, shard):
