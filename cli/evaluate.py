@@ -221,7 +221,7 @@ def corruption_table(corruptions):
 
 
 def masking_table(masking):
-    """The masking checks as text: name, verdict and figure, then a sentence each."""
+    """The masking checks as text: name, verdict, share and message, then the indicators."""
     rows = [
         [check["name"], check["verdict"], percent(check["figure"]), check["sentence"]]
         for check in masking["checks"]
@@ -229,4 +229,7 @@ def masking_table(masking):
     lines = params.table([row[:3] for row in rows], ["check", "verdict", "figure"]).splitlines()
     sentences = [f"  {row[3]}" for row in rows]
     body = [line + sentence for line, sentence in zip(lines[2:], sentences, strict=True)]
-    return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}."])
+    found = masking.get("indicators")
+    indicators = [] if found is None else ["", f"Where {found['attack']} fails:"]
+    indicators += [f"  {entry['sentence']}" for entry in (found or {}).get("indicators", ())]
+    return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}.", *indicators])

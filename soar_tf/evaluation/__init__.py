@@ -5,6 +5,7 @@ from soar_tf.evaluation.corruptions import CorruptionAccuracies, corruption_accu
 from soar_tf.evaluation.curve import AccuracyCurve, accuracy_curve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms, minimum_norms
 from soar_tf.evaluation.evaluator import Evaluator, evaluate
+from soar_tf.evaluation.indicators import AttackIndicators, attack_indicators
 from soar_tf.evaluation.loss_surface import LossSurface, loss_surface
 from soar_tf.evaluation.masking import MaskingReport, masking_report
 from soar_tf.evaluation.masking_checks import Check
@@ -18,6 +19,7 @@ from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
 
 __all__ = [
     "AccuracyCurve",
+    "AttackIndicators",
     "AttackResult",
     "Check",
     "Comparison",
@@ -34,6 +36,7 @@ __all__ = [
     "State",
     "TransferMatrix",
     "accuracy_curve",
+    "attack_indicators",
     "compare",
     "corruption_accuracies",
     "curve_from_distances",

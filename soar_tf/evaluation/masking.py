@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import PGD, as_logits_fn
 from soar_tf.errors import InputError
-from soar_tf.evaluation import masking_checks, parts, robustness
+from soar_tf.evaluation import indicators, masking_checks, parts, robustness
+from soar_tf.evaluation.indicators import AttackIndicators
 from soar_tf.ops import random
 from soar_tf.validation import check_choice, check_epsilon, check_integer
 
@@ -27,6 +28,8 @@ class MaskingReport:
         clean_accuracy: Share of the examples classified correctly.
         white_box_accuracy: Share that withstood every gradient attack of the checks.
         checks: One `Check` each.
+        indicators: The `AttackIndicators` of PGD, which say what went wrong on the images that it
+            does not break. They do not count in the verdict.
     """
 
     n: int
@@ -36,6 +39,7 @@ class MaskingReport:
     clean_accuracy: float
     white_box_accuracy: float
     checks: tuple
+    indicators: AttackIndicators | None = None
 
     @property
     def verdict(self):
@@ -44,9 +48,12 @@ class MaskingReport:
 
     def to_dict(self):
         """The report, JSON-serializable."""
-        figures = dataclasses.asdict(self)
-        checks = [dataclasses.asdict(check) for check in self.checks]
-        return {"verdict": self.verdict, **figures, "checks": checks}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "indicators"]
+        report = {"verdict": self.verdict, **{name: getattr(self, name) for name in names}}
+        report["checks"] = [dataclasses.asdict(check) for check in self.checks]
+        if self.indicators is not None:
+            report["indicators"] = self.indicators.to_dict()
+        return report
 
 
 def masking_report(
@@ -130,9 +137,19 @@ def masking_report(
     if source is not None:
         checks.append(masking_checks.transferred(subject, source, options, steps))
     checks.append(masking_checks.black_box(subject, options, queries))
+    found = indicators.examine(
+        PGD(steps=steps, **options),
+        f"PGD-{steps}",
+        subject.logits_fn,
+        subject.x,
+        subject.y,
+        subject.clean,
+        seed=seed,
+        batch_size=subject.batch_size,
+    )
     return MaskingReport(
         len(subject.x), norm, options["epsilon"], seed, float(subject.clean.mean()),
-        white_box_accuracy, tuple(checks),
+        white_box_accuracy, tuple(checks), found,
     )  # fmt: skip
 
 
