@@ -230,6 +230,6 @@ def masking_table(masking):
     sentences = [f"  {row[3]}" for row in rows]
     body = [line + sentence for line, sentence in zip(lines[2:], sentences, strict=True)]
     found = masking.get("indicators")
-    indicators = [] if found is None else ["", f"Where {found['attack']} fails:"]
+    indicators = [] if found is None else ["", "Why attacks failed:"]
     indicators += [f"  {entry['sentence']}" for entry in (found or {}).get("indicators", ())]
     return "\n".join([*lines[:2], *body, f"Gradient masking: {masking['verdict']}.", *indicators])

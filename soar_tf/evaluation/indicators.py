@@ -76,7 +76,7 @@ class AttackIndicators:
         """One line of text per indicator."""
         failed = int(self.failed.sum())
         return [
-            f"On {int(flags.sum())} of the {failed} images on which {self.attack} fails, "
+            f"{int(flags.sum())} of the {failed} images that {self.attack} does not break: "
             f"{_SENTENCES[name]}."
             for name, flags in self.columns().items()
         ]

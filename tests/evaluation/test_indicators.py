@@ -44,7 +44,7 @@ def test_an_honest_network_shows_none():
     found, named = found_by(far)
     assert found.failed.all() and not named
     assert all(
-        line.startswith("On 0 of the 30 images on which pgd fails") for line in found.lines()
+        line.startswith("0 of the 30 images that pgd does not break: ") for line in found.lines()
     )
 
 
@@ -151,5 +151,5 @@ def test_the_masking_report_sums_them_up():
     first = stored["indicators"][0]
     assert first["images"] == list(range(30))
     assert first["sentence"].startswith(
-        "On 30 of the 30 images on which PGD-4 fails, more than half"
+        "30 of the 30 images that PGD-4 does not break: more than half"
     )
