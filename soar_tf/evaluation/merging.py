@@ -125,9 +125,16 @@ def _evaluation(shards, order):
     examples = Examples(**columns)
     rounded = _share([result.uint8_worst_case_accuracy for result in shards], shards)
     return Evaluation(
-        n, float(clean.mean()), attacks, float(worst.mean()), shards[0].seed, clean, examples,
-        _kept(shards, attacks, examples), rounded,
-    )  # fmt: skip
+        n,
+        float(clean.mean()),
+        attacks,
+        float(worst.mean()),
+        shards[0].seed,
+        clean,
+        examples,
+        _kept(shards, attacks, examples),
+        rounded,
+    )
 
 
 def _attack(same, shards, order):

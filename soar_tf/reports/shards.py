@@ -135,8 +135,15 @@ def _load(source):
     except InputError:
         raise
     # Files that something else wrote raise whatever their content leads to.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-            zipfile.BadZipFile):  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        zipfile.BadZipFile,
+    ):
         raise InputError(
             f"`report` {source} cannot be read as a shard that soar-tf evaluate --shard wrote."
         ) from None
