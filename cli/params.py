@@ -40,6 +40,13 @@ class Number(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class NumberOrSchedule(Number):
+    """A number, or the text of a schedule, which is checked where schedules are known."""
+
+    def convert(self, value, param, ctx):
+        return value if "(" in str(value) else super().convert(value, param, ctx)
+
+
 class Size(click.ParamType):
     """`HEIGHTxWIDTH` in pixels, or one number for a square."""
 

@@ -134,6 +134,14 @@ from soar_tf.validation import PRECISIONS
     help="Average the weights over steps, such as 0.999; the average is validated and kept. "
     "[default: none]",
 )
+@click.option(
+    "--awp",
+    type=params.NumberOrSchedule(),
+    metavar="SIZE",
+    help="Adversarial weight perturbation: take each gradient where every kernel is moved up its "
+    "gradient by this share of its length, such as 0.01, or by a schedule. Nearly doubles a step. "
+    "[default: none]",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
 @click.option(
     "--limit", type=params.POSITIVE, help="Use the first N training images only. [default: all]"

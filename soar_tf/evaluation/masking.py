@@ -27,6 +27,8 @@ class MaskingReport:
         clean_accuracy: Share of the examples classified correctly.
         white_box_accuracy: Share that withstood every gradient attack of the checks.
         checks: One `Check` each.
+        broken: Positions of the examples that a check broke within the radius, sorted: they count
+            as broken in any headline beside this report.
     """
 
     n: int
@@ -36,6 +38,7 @@ class MaskingReport:
     clean_accuracy: float
     white_box_accuracy: float
     checks: tuple
+    broken: tuple = dataclasses.field(default=(), repr=False)
 
     @property
     def verdict(self):
@@ -45,8 +48,8 @@ class MaskingReport:
     def to_dict(self):
         """The report, JSON-serializable."""
         figures = dataclasses.asdict(self)
-        checks = [dataclasses.asdict(check) for check in self.checks]
-        return {"verdict": self.verdict, **figures, "checks": checks}
+        figures["checks"] = [dataclasses.asdict(check) for check in self.checks]
+        return {"verdict": self.verdict, **figures, "broken": list(self.broken)}
 
 
 def masking_report(
@@ -131,9 +134,15 @@ def masking_report(
         checks.append(masking_checks.transferred(subject, source, options, steps))
     checks.append(masking_checks.black_box(subject, options, queries))
     return MaskingReport(
-        len(subject.x), norm, options["epsilon"], seed, float(subject.clean.mean()),
-        white_box_accuracy, tuple(checks),
-    )  # fmt: skip
+        n=len(subject.x),
+        norm=norm,
+        epsilon=options["epsilon"],
+        seed=seed,
+        clean_accuracy=float(subject.clean.mean()),
+        white_box_accuracy=white_box_accuracy,
+        checks=tuple(checks),
+        broken=tuple(np.flatnonzero(subject.clean & ~subject.withstanding).tolist()),
+    )
 
 
 class Subject:
@@ -146,6 +155,7 @@ class Subject:
         logits: `[N, C]`, the clean outputs.
         clean: bool `[N]`, whether each example is classified correctly.
         robust: bool `[N]`, whether it withstood every gradient attack so far.
+        withstanding: bool `[N]`, whether it withstood every attack within the radius.
     """
 
     def __init__(self, network, x, y, bounds, seed, batch_size, progress):
@@ -164,7 +174,7 @@ class Subject:
         self.clean = robustness.correct(self.logits, self.y)
         if not self.clean.any():
             raise InputError("`network` classifies none of the images correctly: nothing to mask.")
-        self.robust = self.clean.copy()
+        self.robust, self.withstanding = self.clean.copy(), self.clean.copy()
 
     def withstood(self, name, attack, rows, seed_offset=0):
         """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether they withstood it."""

@@ -8,6 +8,11 @@ from soar_tf.evaluation.intervals import wilson
 
 # What stands where an attack's name would, for examples that need none.
 MISCLASSIFIED = "clean"
+# What a probe may find that plain attacks would not see through.
+HIDING = (
+    *("random", "no_gradient", "zero_gradient", "misleading_gradient"),
+    *("clipped", "rounded", "tiny"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +123,12 @@ class Evaluation:
     examples: Examples = dataclasses.field(repr=False)
     kept: dict = dataclasses.field(default_factory=dict, repr=False)
     uint8_worst_case_accuracy: float | None = None
+    findings: tuple = ()
+
+    @property
+    def hides_gradients(self):
+        """Whether the probe found that plain attacks may not see through the network."""
+        return any(finding.name in HIDING for finding in self.findings)
 
     @property
     def interval(self):
@@ -136,4 +147,8 @@ class Evaluation:
         }
         if self.uint8_worst_case_accuracy is not None:
             figures["uint8_worst_case_accuracy"] = self.uint8_worst_case_accuracy
+        if self.findings:
+            figures["findings"] = [
+                {"name": finding.name, "message": finding.message} for finding in self.findings
+            ]
         return figures

@@ -1,5 +1,6 @@
 """`soar-tf evaluate`: attacks on a stored model, and the report."""
 
+import itertools
 import sys
 
 from soar_tf import evaluation
@@ -37,6 +38,8 @@ def evaluate_model(
     curve_epsilons=(),
     masking=False,
     masking_source=None,
+    adaptive=False,
+    source=None,
     trust=False,
     progress=None,
 ):
@@ -67,6 +70,9 @@ def evaluate_model(
         curve_epsilons: The radii; none takes multiples of `epsilon`.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
+        adaptive: Whether the full adaptive attack follows; otherwise a short one follows where the
+            probe finds that the network may hide its gradients.
+        source: A model for the adaptive attack to transfer from, or `None`.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
 
@@ -94,16 +100,16 @@ def evaluate_model(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
     examples = data[split] if limit is None else data[split].take(limit)
-    source = None
-    if masking:
-        source = masking_section.load_source(masking_source, model, trust=trust)
+    masking_source = masking_section.load_source(masking_source, model, trust=trust)
+    source = masking_section.load_source(source, model, "source", trust=trust)
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
         subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
         result = evaluation.evaluate(
             *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
-            keep=len(examples) if save_adversarial else GALLERY, **common,
+            keep=len(examples) if save_adversarial else GALLERY,
+            adaptive=True if adaptive else "auto", source=source and source.logits_fn, **common,
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
@@ -111,7 +117,9 @@ def evaluate_model(
     if curve:
         report["curve"], distances = curve_section.measure(subject, *curves, threat, **common)
     if masking:
-        masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
+        masking_section.add(
+            report, result, model, masking_source, examples, threat, batch_size, progress, found
+        )
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
     place.write(
@@ -123,10 +131,10 @@ def evaluate_model(
 
 def _about(model, result, attacks, data, examples, batch_size):
     """What the report says beside the figures."""
-    about = {"attacks": [
-        entry.to_dict() | {"config": attack.get_config()}
-        for entry, attack in zip(result.attacks, attacks, strict=True)
-    ]}  # fmt: skip
+    # What comes after the attacks that were asked for is the adaptive one.
+    configs = [attack.get_config() for attack in attacks]
+    entries = itertools.zip_longest(result.attacks, configs, fillvalue={})
+    about = {"attacks": [entry.to_dict() | {"config": config} for entry, config in entries]}
     if result.uint8_worst_case_accuracy is not None:
         clean, floats, rounded = (
             round(share * result.n)
@@ -139,6 +147,11 @@ def _about(model, result, attacks, data, examples, batch_size):
     about["batch_size"] = batch_size
     about["note"] = note([attack.name for attack in result.attacks])
     about["reliability"] = "not checked"
+    if result.hides_gradients:
+        about["reliability"] = "unreliable"
+    if result.findings:
+        sentences = " ".join(finding.message for finding in result.findings)
+        about["note"] = f"{sentences} {about['note']}"
     # What ties the report to a network, whatever its file is called.
     weights = model.network.get_weights() if model.network is not None else []
     about["weights"] = fingerprint(*weights) if weights else None

@@ -56,6 +56,8 @@ class TrainConfig:
         label_smoothing: Share of the label's weight that is spread over all classes, in [0, 1);
             `None`: none.
         ema: Momentum of the weights' moving average, which is validated and kept; `None`: none.
+        awp: Size of the adversarial weight perturbation, see `soar_tf.RobustModel`: a number, a
+            schedule's text, or `None`.
         seed: Seed of weights, order, augmentation and noise.
         limit: Number of training images used, or `None` for all.
         validation_images: Number of training images set apart for validation where the data set has
@@ -99,6 +101,7 @@ class TrainConfig:
     weight_decay_type: str = "decoupled"
     label_smoothing: float | None = None
     ema: float | None = None
+    awp: float | str | None = None
     seed: int = 0
     limit: int | None = None
     validation_images: int | None = None

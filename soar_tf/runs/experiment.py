@@ -22,6 +22,7 @@ from soar_tf.runs import checkpoints, models, provenance, run_directory, workers
 from soar_tf.runs.phases import Phase, write_log
 from soar_tf.runs.selection import validation_callbacks
 from soar_tf.training import strategies
+from soar_tf.training.weight_perturbation import WeightPerturbation
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
 # of 150 (arXiv:2004.01832, appendix C).
@@ -57,7 +58,11 @@ class Experiment:
             second_order=method.second_order,
             usual=method.train_settings,
         )
-        self.config = dataclasses.replace(config, method_args=run_directory.plain(method))
+        self.config = dataclasses.replace(
+            config,
+            method_args=run_directory.plain(method),
+            awp=WeightPerturbation(config.awp).setting,
+        )
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)
         self.dataset = datasets.load(
