@@ -11,7 +11,7 @@ from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
 from soar_tf.errors import RunError
-from soar_tf.formatting import percent
+from soar_tf.formatting import percent, threat_text
 from soar_tf.runs import cluster as clusters
 from soar_tf.runs import presets
 from soar_tf.runs.config import (
@@ -333,7 +333,9 @@ def summary_table(result):
         for row in result["rows"]
     ]
     threats = {}
-    for attack, text in result["threats"].items():
+    # Results of version 0.1 are all of the one linf ball that they name.
+    stored = result.get("threats") or {"all": threat_text("linf", result["epsilon"])}
+    for attack, text in stored.items():
         threats.setdefault(text, []).append(attack)
     threat = "; ".join(f"{', '.join(attacks)}: {text}" for text, attacks in threats.items())
     if len(threats) == 1:

@@ -22,6 +22,7 @@ _EXPORTS = {
     "methods": "soar_tf.methods",
     "networks": "soar_tf.models.networks",
     "ops": "soar_tf.ops",
+    "probe": "soar_tf.models.probe",
     "theory": "soar_tf.theory",
     "zoo": "soar_tf.models.zoo",
 }

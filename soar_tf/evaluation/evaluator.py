@@ -109,11 +109,12 @@ class Evaluator:
             training that diverged) instead of being refused.
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial images to keep, those found first.
-        adaptive, source: See `evaluate`.
+        adaptive: See `evaluate`.
+        source: See `evaluate`.
 
     Attributes:
         findings: What the probe found in the first call, a tuple of
-            `soar_tf.models.probe.Finding`s; `None` before it.
+            `soar_tf.models.findings.Finding`s; `None` before it.
 
     Raises:
         InputError: For an unknown attack or a value out of range.

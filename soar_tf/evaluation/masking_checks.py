@@ -15,7 +15,7 @@ from soar_tf.attacks import APGDT, FGSM, PGD, Square, as_logits_fn
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness, transfer
 from soar_tf.evaluation.intervals import Z95, wilson
-from soar_tf.models.probe import look_like_probabilities
+from soar_tf.models.findings import look_like_probabilities
 from soar_tf.ops import losses, norms
 from soar_tf.ops.gradients import input_gradient
 

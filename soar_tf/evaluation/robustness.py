@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.models import probe
-from soar_tf.models.probe import Finding, look_like_probabilities
+from soar_tf.models.findings import Finding, look_like_probabilities
 from soar_tf.ops import norms
 from soar_tf.training import replicas
 

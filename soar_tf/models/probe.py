@@ -5,8 +5,6 @@ or with the rest of the batch, or if there is no gradient to follow. The last la
 tell; what comes out does.
 """
 
-import dataclasses
-import typing
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +12,9 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.models import scales
-from soar_tf.ops import losses
+from soar_tf.models.findings import Finding, Probe, output_form, output_values
+from soar_tf.models.inference import as_logits_fn
+from soar_tf.ops import gradients, losses
 
 SAMPLE = 16
 """Number of images that a probe looks at."""
@@ -25,50 +25,38 @@ _SAME, _SAME_OTHER_SIZE = 1e-4, 5e-3
 # A small step up the gradient raises the loss as the gradient says, to a factor of ten, unless the
 # loss is a staircase or the gradient not its own.
 _STEP, _FACTOR = 0.25 / 255, 10.0
-_TINY = 1e-3
+# Noise, rounding and clips matter less beside pixels of another size.
+_HELPED_BY_LARGE_PIXELS = {"random", "rounded", "clipped", "no_gradient", "misleading_gradient"}
 _LEAST_RISE = 1e-5  # below it, float32 losses cannot tell
 
 
-class Finding(typing.NamedTuple):
-    """Something about a network that figures depend on.
+def probe(network: Callable, x: np.ndarray, y=None, *, bounds: tuple = (0.0, 1.0)) -> Probe:
+    """Looks at what a network does on a few images, as `soar_tf.evaluate` and `fit` do first.
 
-    Attributes:
-        name: Its short name, such as `"random"`.
-        unusable: Whether no figure of such a network means anything.
-        message: One sentence: what was seen, on how many images, and what to do.
+    It sees outputs that are no logits (probabilities, sigmoids, one unit, cut off, rounded),
+    outputs that change from pass to pass or with the rest of the batch, a gradient that is missing,
+    zero or not the outputs' own, integer inputs, and pixels on another scale.
+
+    Args:
+        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        x: float32 `[N, ...]`, pixels in `bounds`; at most 16 of them, evenly spread, are used.
+        y: int `[N]`, labels; `None` leaves out what needs them.
+        bounds: `(low, high)` of valid pixels.
+
+    Returns:
+        A `Probe`, whose `findings` are empty if all is well.
+
+    Raises:
+        InputError: If the network fails on the images.
+
+    Example:
+
+    >>> import numpy as np, soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(50)
+    >>> soar_tf.probe(soar_tf.networks.mlp(), digits.float_images(), digits.labels).names
+    ()
     """
-
-    name: str
-    unusable: bool
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Probe:
-    """What a probe found.
-
-    Attributes:
-        n: Number of images looked at.
-        findings: The `Finding`s; none is good.
-    """
-
-    n: int
-    findings: tuple
-
-    @property
-    def names(self):
-        """The findings' short names."""
-        return tuple(finding.name for finding in self.findings)
-
-    def raise_if_unusable(self, *also):
-        """Refuses a network with an unusable finding, or one named in `also`.
-
-        Raises:
-            InputError: With the first such finding's sentence.
-        """
-        for finding in self.findings:
-            if finding.unusable or finding.name in also:
-                raise InputError(finding.message)
+    return examine(as_logits_fn(network), x, y, network=network, bounds=bounds)
 
 
 def examine(
@@ -108,6 +96,8 @@ def examine(
     >>> probe.examine(anew, x, np.arange(8)).names
     ('random',)
     """
+    if y is not None and loss_fn is None and np.asarray(y).dtype.kind not in "iu":
+        y = None
     rows = np.unique(np.linspace(0, len(x) - 1, SAMPLE).round().astype(int))
     x = tf.constant(np.asarray(x)[rows], tf.float32)
     y = None if y is None else tf.convert_to_tensor(np.asarray(y)[rows])
@@ -115,7 +105,7 @@ def examine(
     if findings:
         return Probe(len(rows), tuple(findings))
     outputs = _outputs(logits_fn, x)
-    if (finding := _form(outputs)) is not None:
+    if (finding := output_form(outputs)) is not None:
         return Probe(len(rows), (finding,))
     z = outputs.numpy()
     if not np.isfinite(z).all():
@@ -124,12 +114,40 @@ def examine(
         )
         return Probe(len(rows), (finding,))
     if logits:
-        findings += _values(z)
+        findings += output_values(z)
     findings += _dependence(logits_fn, x, z)
+    if y is not None and loss_fn is None and int(tf.reduce_max(y)) >= z.shape[1]:
+        y = None  # whoever uses the labels will say so
     if y is not None and not any(finding.unusable for finding in findings):
         findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, bounds)
-        findings += scales.findings(logits_fn, network, x, y, z, bounds)
-    return Probe(len(rows), tuple(Finding(*finding) for finding in findings))
+        findings += (Finding(*found) for found in scales.findings(network, bounds))
+        if not _HELPED_BY_LARGE_PIXELS & {finding.name for finding in findings}:
+            better = scales.accuracy_findings(logits_fn, x, y, z, bounds)
+            findings += (Finding(*found) for found in better)
+    return Probe(len(rows), tuple(findings))
+    outputs = _outputs(logits_fn, x)
+    if (finding := output_form(outputs)) is not None:
+        return Probe(len(rows), (finding,))
+    z = outputs.numpy()
+    if not np.isfinite(z).all():
+        finding = Finding(
+            "not_finite", True, "`network` gives NaN or infinite logits for clean images."
+        )
+        return Probe(len(rows), (finding,))
+    if logits:
+        findings += output_values(z)
+    findings += _dependence(logits_fn, x, z)
+    if y is not None and loss_fn is None and int(tf.reduce_max(y)) >= z.shape[1]:
+        y = None  # whoever uses the labels will say so
+    if y is not None and not any(finding.unusable for finding in findings):
+        findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, bounds)
+        findings += (Finding(*found) for found in scales.findings(network, bounds))
+        if not {"random", "rounded", "no_gradient", "misleading_gradient"} & {
+            f[0] for f in findings
+        }:
+            better = scales.accuracy_findings(logits_fn, x, y, z, bounds)
+            findings += (Finding(*found) for found in better)
+    return Probe(len(rows), tuple(findings))
 
 
 def _outputs(logits_fn, x):
@@ -143,78 +161,6 @@ def _outputs(logits_fn, x):
             f"`network` fails on {x.shape[0]} images of shape {tuple(x.shape[1:])}: "
             f"{type(error).__name__}: {first[0]}"
         ) from error
-
-
-def _form(outputs):
-    """A finding where outputs are no `[B, C]` of at least two classes."""
-    if isinstance(outputs, (dict, list, tuple)):
-        return Finding(
-            "several_outputs",
-            True,
-            f"`network` must have one output. Received: a {type(outputs).__name__} of "
-            f"{len(outputs)}.",
-        )
-    shape = tuple(outputs.shape)
-    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
-        return Finding(
-            "one_output",
-            True,
-            f"`network` must give logits [B, C] of at least 2 classes. Received shape {shape}; for "
-            "two classes, give the logits [0, z] instead of one.",
-        )
-    if len(shape) != 2:
-        return Finding("shape", True, f"`network` must give logits [B, C]. Received shape {shape}.")
-    return None
-
-
-def _values(z):
-    """What the outputs' values say: probabilities, several labels, cut off, few values."""
-    count = z.size
-    if look_like_probabilities(z):
-        yield Finding(
-            "probabilities",
-            True,
-            "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
-            "which hide gradients; take off the softmax, for a Keras model with "
-            "soar_tf.networks.to_logits.",
-        )
-        return
-    if count >= 20 and z.min() >= 0.0 and z.max() <= 1.0 and np.ptp(z) > 1e-3:
-        yield Finding(
-            "sigmoid",
-            True,
-            f"`network` must give one logit per class, but all {count} outputs on {len(z)} images "
-            "lie in [0, 1], as a sigmoid's; take off the sigmoid, and give each image one label.",
-        )
-        return
-    if 0 < np.ptp(z) < _TINY:
-        yield Finding(
-            "tiny",
-            False,
-            f"The outputs of {len(z)} images differ by {np.ptp(z):.2g} at most: losses hardly tell "
-            "classes apart, and slopes are lost in rounding; pass --adaptive.",
-        )
-    at_limit = int((z == z.max()).sum())
-    if at_limit > max(3, len(z) // 4) and np.ptp(z) > 0:
-        yield Finding(
-            "clipped",
-            False,
-            f"The outputs of {len(z)} images reach their largest value, {z.max():.4g}, "
-            f"{at_limit} times: they are cut off or saturated, and attacks see no slope there; "
-            "pass --adaptive.",
-        )
-    elif count >= 20 and len(np.unique(z)) <= count // 2 and len(np.unique(z, axis=0)) > 1:
-        yield Finding(
-            "rounded",
-            False,
-            f"The {count} outputs of {len(z)} images take only {len(np.unique(z))} values: they "
-            "are rounded, and attacks see no slope; pass --adaptive.",
-        )
-
-
-def look_like_probabilities(logits):
-    """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
-    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
 
 
 def _dependence(logits_fn, x, z):
@@ -251,37 +197,29 @@ def _dependence(logits_fn, x, z):
 
 
 def _gradients(logits_fn, loss_fn, x, y, bounds):
-    """Whether the loss has a gradient, and whether the loss rises along it as it says."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
+    """Whether the loss has a gradient, and whether the outputs change along it as it says."""
+
+    def losses_and_scores(x):
         outputs = logits_fn(x)
-        loss = loss_fn(y, outputs)
-        score = _score(outputs, tf.argmax(outputs, axis=1))
-    gradient = tape.gradient(loss, x)
-    if gradient is None:
-        yield Finding(
-            "no_gradient",
-            False,
-            "The loss has no gradient by the image: something in the network cannot be "
-            "differentiated, and gradient attacks would report the clean accuracy; pass "
-            "--adaptive, or attack a differentiable copy and transfer.",
-        )
-        return
+        label = tf.argmax(outputs, axis=1)
+        return tf.stack([loss_fn(y, outputs), _score(outputs, label)], axis=1), label
+
+    values, (gradient, slope), label = gradients.input_gradients(losses_and_scores, x, has_aux=True)
     flat = tf.reshape(gradient, [tf.shape(x)[0], -1]).numpy()
     zero = int((np.abs(flat).max(axis=1) == 0).sum())
     if zero == len(flat):
         yield Finding(
-            "zero_gradient",
+            "no_gradient",
             False,
-            f"The loss's gradient by the image is exactly zero for all {zero} images looked at: "
-            "gradient attacks would report the clean accuracy; pass --adaptive.",
+            f"The loss has no gradient by the image, for none of {zero} images: something in the "
+            "network cannot be differentiated, and gradient attacks would report the clean "
+            "accuracy; pass --adaptive, or attack a differentiable copy and transfer.",
         )
         return
     # Of a loss that saturates, rounding would leave too little to compare.
-    slope = tape.gradient(score, x)
     step = _STEP * (bounds[1] - bounds[0])
-    moved = _score(logits_fn(x + step * tf.sign(slope)), tf.argmax(outputs, axis=1))
-    risen = (moved - score).numpy()
+    moved = _score(logits_fn(x + step * tf.sign(slope)), label)
+    risen = (moved - values[:, 1]).numpy()
     expected = step * tf.reduce_sum(tf.abs(tf.reshape(slope, [tf.shape(x)[0], -1])), axis=1).numpy()
     tells = np.isfinite(expected) & (expected > _LEAST_RISE)
     wrong = tells & ~((risen > expected / _FACTOR) & (risen < expected * _FACTOR))

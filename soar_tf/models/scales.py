@@ -37,35 +37,37 @@ def integer_input(name, dtype):
     )
 
 
-def findings(logits_fn, network, x, y, z, bounds):
-    """Tuples `(name, unusable, message)` as `probe.Finding` takes them.
-
-    Args:
-        logits_fn: Callable `[B, ...] -> [B, C]`.
-        network: The `keras.Model`, or `None`.
-        x: float32 tensor `[B, ...]`.
-        y: Labels of any form; only integer ones `[B]` are judged by accuracy.
-        z: float `[B, C]`, the outputs for `x`.
-        bounds: `(low, high)` of the pixels.
-    """
-    if bounds[1] != 1.0:
-        return
-    labels = np.asarray(y)
-    if labels.ndim == 1 and labels.dtype.kind in "iu" and len(np.unique(labels)) > 1:
-        here = float((z.argmax(axis=1) == labels).mean())
-        for factor in _FACTORS:
-            there = logits_fn(x * factor).numpy().argmax(axis=1)
-            share = float((there == labels).mean())
-            if share - here > _GAIN and len(np.unique(there)) > 2:
-                yield _better(factor, here, share, len(labels))
-                return
-    if (layer := _rescaling(network)) is not None:
+def findings(network, bounds):
+    """What a Keras model's first layers say about the pixels that it expects, as a tuple."""
+    if bounds[1] == 1.0 and (layer := _rescaling(network)) is not None:
         yield (
             "scale",
             False,
             f"The layer {layer.name!r} scales pixels as if they were in [0, 255], and these are in "
             "[0, 1]; pass --pixel-range 255 (soar_tf.networks.with_pixel_range), or take it out.",
         )
+
+
+def accuracy_findings(logits_fn, x, y, z, bounds):
+    """Whether the network is right far more often on another scale of pixels.
+
+    Args:
+        logits_fn: Callable `[B, ...] -> [B, C]`.
+        x: float32 tensor `[B, ...]`.
+        y: Labels of any form; only integer ones `[B]` are judged by.
+        z: float `[B, C]`, the outputs for `x`.
+        bounds: `(low, high)` of the pixels.
+    """
+    labels = np.asarray(y)
+    if bounds[1] != 1.0 or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        return
+    here = float((z.argmax(axis=1) == labels).mean())
+    for factor in _FACTORS:
+        there = logits_fn(x * factor).numpy().argmax(axis=1)
+        share = float((there == labels).mean())
+        if share - here > _GAIN and len(np.unique(there)) > 2:
+            yield _better(factor, here, share, len(labels))
+            return
 
 
 def _better(factor, here, share, count):

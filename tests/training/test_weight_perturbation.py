@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import soar_tf
-from soar_tf import methods, serialization
+from soar_tf import methods, registry
 from soar_tf.errors import InputError
 from soar_tf.training.weight_perturbation import WeightPerturbation
 
@@ -36,7 +36,7 @@ def data(count=8):
 
 
 def build(name):
-    takes = serialization.argument_names(methods.ALL_OBJECTS[name])
+    takes = registry.argument_names(methods.ALL_OBJECTS[name])
     wanted = {"steps": 2, "epsilon": 0.1}
     return methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
 

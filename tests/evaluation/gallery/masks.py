@@ -5,7 +5,6 @@ predictions. What the bare network withstands is the truth; whatever a mask with
 flattery.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -31,7 +30,9 @@ def quantised_by_cast(f):
 
 def quantised_in_numpy(f):
     def mask(x):
-        rounded = tf.numpy_function(lambda a: (np.round(a * 31) / 31).astype("float32"), [x], tf.float32)
+        rounded = tf.numpy_function(
+            lambda a: (np.round(a * 31) / 31).astype("float32"), [x], tf.float32
+        )
         return f(tf.ensure_shape(rounded, x.shape))
 
     return mask
@@ -86,12 +87,14 @@ def other_gradient(f):
         logits = f(x)
         if weights is None:
             size = int(np.prod(x.shape[1:]))
-            weights = np.random.default_rng(0).normal(size=(size, logits.shape[1])).astype("float32")
+            weights = (
+                np.random.default_rng(0).normal(size=(size, logits.shape[1])).astype("float32")
+            )
 
         @tf.custom_gradient
         def other(x, z):
             def gradient(slope):
-                return tf.reshape(slope @ weights.T, tf.shape(x)), None
+                return tf.reshape(tf.matmul(slope, weights, transpose_b=True), tf.shape(x)), None
 
             return tf.identity(z), gradient
 
@@ -130,14 +133,13 @@ def thermometer(f):
 
 
 def jpeg_like(f):
-    """8 x 8 cosine transform, rounded, and back, by columns and rows as far as they go."""
+    """A cosine transform over the whole image, rounded, and back."""
 
     def mask(x):
         side = x.shape[1]
-        basis = np.array(
-            [[np.cos(np.pi * (2 * n + 1) * k / (2 * side)) for n in range(side)] for k in range(side)]
-        )
-        basis *= np.where(np.arange(side) == 0, np.sqrt(1 / side), np.sqrt(2 / side))[:, None]
+        n, k = np.arange(side), np.arange(side)[:, None]
+        basis = np.cos(np.pi * (2 * n + 1) * k / (2 * side))
+        basis *= np.where(k == 0, np.sqrt(1 / side), np.sqrt(2 / side))
         basis = tf.constant(basis, tf.float32)
         there = tf.einsum("kh,lw,bhwc->bklc", basis, basis, x)
         coarse = tf.round(there * 40) / 40
@@ -176,8 +178,15 @@ def winners(f):
 
 
 def sawtooth(f):
-    """A carrier in the logits that hides the slope: steep, and small in height."""
-    return lambda x: f(x) + 0.3 * tf.math.floormod(1e4 * tf.reduce_sum(x, [1, 2, 3])[:, None], 1.0) * tf.one_hot(tf.argmax(f(x), 1), f(x).shape[1])
+    """A carrier on the top logit that hides the slope: steep, and small in height."""
+
+    def mask(x):
+        logits = f(x)
+        carrier = tf.math.floormod(1e4 * tf.reduce_sum(x, axis=[1, 2, 3]), 1.0)
+        top = tf.one_hot(tf.argmax(logits, axis=1), logits.shape[1])
+        return logits + 0.3 * carrier[:, None] * top
+
+    return mask
 
 
 MASKS = {
