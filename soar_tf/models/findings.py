@@ -52,8 +52,8 @@ class Probe:
                 raise InputError(finding.message)
 
 
-def output_form(outputs):
-    """A finding where outputs are no `[B, C]` of at least two classes."""
+def output_form(outputs, logits=True):
+    """A finding where outputs are several, or should be logits and are no `[B, C]`, C > 1."""
     if isinstance(outputs, (dict, list, tuple)):
         return Finding(
             "several_outputs",
@@ -62,6 +62,8 @@ def output_form(outputs):
             f"{len(outputs)}.",
         )
     shape = tuple(outputs.shape)
+    if not logits:
+        return None
     if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
         return Finding(
             "one_output",

@@ -105,7 +105,7 @@ def examine(
     if findings:
         return Probe(len(rows), tuple(findings))
     outputs = _outputs(logits_fn, x)
-    if (finding := output_form(outputs)) is not None:
+    if (finding := output_form(outputs, logits)) is not None:
         return Probe(len(rows), (finding,))
     z = outputs.numpy()
     if not np.isfinite(z).all():
@@ -119,7 +119,7 @@ def examine(
     if y is not None and loss_fn is None and int(tf.reduce_max(y)) >= z.shape[1]:
         y = None  # whoever uses the labels will say so
     if y is not None and not any(finding.unusable for finding in findings):
-        findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, bounds)
+        findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, z, bounds)
         findings += (Finding(*found) for found in scales.findings(network, bounds))
         if not _HELPED_BY_LARGE_PIXELS & {finding.name for finding in findings}:
             better = scales.accuracy_findings(logits_fn, x, y, z, bounds)
@@ -140,7 +140,7 @@ def examine(
     if y is not None and loss_fn is None and int(tf.reduce_max(y)) >= z.shape[1]:
         y = None  # whoever uses the labels will say so
     if y is not None and not any(finding.unusable for finding in findings):
-        findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, bounds)
+        findings += _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, z, bounds)
         findings += (Finding(*found) for found in scales.findings(network, bounds))
         if not {"random", "rounded", "no_gradient", "misleading_gradient"} & {
             f[0] for f in findings
@@ -196,7 +196,7 @@ def _dependence(logits_fn, x, z):
         )
 
 
-def _gradients(logits_fn, loss_fn, x, y, bounds):
+def _gradients(logits_fn, loss_fn, x, y, z, bounds):
     """Whether the loss has a gradient, and whether the outputs change along it as it says."""
 
     def losses_and_scores(x):
@@ -204,6 +204,8 @@ def _gradients(logits_fn, loss_fn, x, y, bounds):
         label = tf.argmax(outputs, axis=1)
         return tf.stack([loss_fn(y, outputs), _score(outputs, label)], axis=1), label
 
+    if len(np.unique(z, axis=0)) == 1:
+        return  # an untrained head of zeros: nothing depends on the image yet
     values, (gradient, slope), label = gradients.input_gradients(losses_and_scores, x, has_aux=True)
     flat = tf.reshape(gradient, [tf.shape(x)[0], -1]).numpy()
     zero = int((np.abs(flat).max(axis=1) == 0).sum())
