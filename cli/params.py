@@ -171,6 +171,13 @@ def attack_options(command):
             help="Seed of the attacks.",
         ),
         click.option(
+            "--pixel-range",
+            type=Number(),
+            metavar="WHITE",
+            help="The value that white has for networks of .keras files and SavedModels that take "
+            "other pixels than [0, 1], such as 255. [default: 1]",
+        ),
+        click.option(
             "--trust",
             is_flag=True,
             help="Load SavedModels whatever operations they hold: they can run any program.",

@@ -71,6 +71,13 @@ from soar_tf.validation import PRECISIONS
     help="Start from a run directory, a .keras file or zoo:NAME. [default: a new network]",
 )
 @click.option(
+    "--pixel-range",
+    type=params.Number(),
+    metavar="WHITE",
+    help="The value that white has for a .keras file of --network or --init-from that takes other "
+    "pixels than [0, 1], such as 255. [default: 1]",
+)
+@click.option(
     "--pretrain-epochs",
     type=click.IntRange(min=0),
     help="Epochs of standard training first, for methods that fine-tune. [default: 24; digits: 30]",

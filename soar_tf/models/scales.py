@@ -131,11 +131,7 @@ def with_pixel_range(network, largest):
     return keras.Model(inputs, network(x), name=network.name)
 
 
-def scaled(logits_fn, largest, dtype=None):
-    """`with_pixel_range` for a function: `dtype` is an integer one that it takes, or `None`."""
-
-    def function(x):
-        x = x * largest
-        return logits_fn(x if dtype is None else tf.cast(tf.round(x), dtype))
-
-    return function
+def to_range(x, largest, dtype):
+    """Pixels in [0, 1] as a function takes them, white being `largest` (`None`: 1), as `dtype`."""
+    x = x if largest is None else x * float(largest)
+    return tf.cast(x if dtype.is_floating else tf.round(x), dtype)

@@ -40,6 +40,7 @@ def evaluate_model(
     masking_source=None,
     adaptive=False,
     source=None,
+    pixel_range=None,
     trust=False,
     progress=None,
 ):
@@ -73,6 +74,8 @@ def evaluate_model(
         adaptive: Whether the full adaptive attack follows; otherwise a short one follows where the
             probe finds that the network may hide its gradients.
         source: A model for the adaptive attack to transfer from, or `None`.
+        pixel_range: The pixel value that stands for white where a file's network takes others than
+            [0, 1], such as 255.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
 
@@ -90,7 +93,7 @@ def evaluate_model(
     place = ReportPlace(output, state)
     if save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
-    model = models.load(path, trust=trust)
+    model = models.load(path, trust=trust, pixel_range=pixel_range)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")

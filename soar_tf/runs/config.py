@@ -39,6 +39,8 @@ class TrainConfig:
         network: Registered network's name, or the path of a `.keras` file.
         network_args: The network's arguments.
         init_from: Model to start from: a run directory or a `.keras` file, or `None`.
+        pixel_range: The pixel value that stands for white where a loaded `.keras` network takes
+            others than [0, 1], such as 255; `None`: it takes [0, 1].
         pretrain_epochs: Epochs of standard training before a method that fine-tunes.
         epochs: Epochs of the method.
         batch_size: Images per step.
@@ -88,6 +90,7 @@ class TrainConfig:
     network: str | None = None
     network_args: dict = dataclasses.field(default_factory=dict)
     init_from: str | None = None
+    pixel_range: float | None = None
     pretrain_epochs: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -190,7 +193,9 @@ class TrainConfig:
         for name in ("limit", "micro_batch", "cutout"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
-        for name in ("learning_rate", "pretrain_learning_rate"):
+        for name in ("learning_rate", "pretrain_learning_rate", "pixel_range"):
+            if getattr(self, name) is None:
+                continue
             value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
             setattr(self, name, value)
         self.weight_decay = check_number(self.weight_decay, "weight_decay", minimum=0.0)

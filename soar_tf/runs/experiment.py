@@ -97,6 +97,8 @@ class Experiment:
         config, dataset = self.config, self.dataset
         path = config.init_from or config.network
         if config.init_from is None and not config.network.endswith(".keras"):
+            if config.pixel_range is not None:
+                raise InputError("`pixel_range` is for a network loaded from a .keras file.")
             return networks.get(
                 config.network,
                 input_shape=dataset.image_shape,
@@ -106,7 +108,9 @@ class Experiment:
         if config.network_args:
             raise InputError("`network_args` are for registered networks, not for a loaded one.")
         argument = "network" if config.init_from is None else "init_from"
-        network = models.load_network(models.network_path(path, argument), argument)
+        network = models.load_network(
+            models.network_path(path, argument), argument, pixel_range=config.pixel_range
+        )
         models.check_fits(network, dataset.image_shape, dataset.num_classes, path)
         return network
 
