@@ -111,6 +111,10 @@ def check_number(
     return number
 
 
+LARGEST_INTEGER = 2**31 - 1
+"""What counts and seeds may be at most: TensorFlow's loops and generators have 32 bits."""
+
+
 def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
     """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
     if _is_tensor(value):
@@ -118,7 +122,7 @@ def check_integer(value: object, argument: str, *, minimum: int | None = None) -
     number = parse_number(value, argument)
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
-    check_number(value, argument, minimum=minimum)
+    check_number(value, argument, minimum=minimum, maximum=LARGEST_INTEGER)
     return int(number)
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
 from soar_tf.evaluation import adaptive as adaptive_attack
 from soar_tf.evaluation import outcome, robustness
 from soar_tf.evaluation.binding import bind
+from soar_tf.evaluation.data import arrays
 from soar_tf.evaluation.parts import Session, parts_of
 from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.results import HIDING, Evaluation
@@ -22,8 +23,8 @@ from soar_tf.validation import check_choice, check_integer, check_pixels
 def evaluate(
     network: Callable,
     x: np.ndarray,
-    y: np.ndarray,
-    attacks,
+    y: np.ndarray = None,
+    attacks=("fgsm", "pgd20"),
     *,
     seed: int = 0,
     batch_size: int = 256,
@@ -43,10 +44,11 @@ def evaluate(
     Args:
         network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
             model file's path, see `soar_tf.models.loading.load`.
-        x: float32 `[N, ...]`, pixels in [0, 1].
+        x: float32 `[N, ...]`, pixels in [0, 1]; or, without `y`, a `tf.data.Dataset` of batches
+            `(x, y)` or a `soar_tf.datasets.Split`.
         y: int `[N]`, labels.
         attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
-            what they shall be called to either.
+            what they shall be called to either; or one.
         seed: Seed of the attacks' noise; the result does not depend on `batch_size`.
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch, and about twice a second within one.
@@ -77,6 +79,8 @@ def evaluate(
     >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
     (50, True)
     """
+    if y is None:
+        x, y = arrays(x)
     check_pixels(np.asarray(x, np.float32), "x")
     evaluator = Evaluator(
         network,
@@ -143,6 +147,8 @@ class Evaluator:
         source=None,
     ):
         self.seed = check_integer(seed, "seed", minimum=0)
+        if isinstance(attacks, str | Attack):
+            attacks = [attacks]
         if isinstance(attacks, Mapping):
             named = attacks.items()
         else:

@@ -66,4 +66,5 @@ def with_logits(inputs, features, num_classes, name):
 
 
 def scaled(channels, width):
-    return max(1, round(channels * check_number(width, "width", minimum=0.0, exclusive=True)))
+    width = check_number(width, "width", minimum=0.0, maximum=64.0, exclusive=True)
+    return max(1, round(channels * width))

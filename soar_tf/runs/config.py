@@ -285,7 +285,7 @@ def read_toml(path):
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too
         raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in values.items():

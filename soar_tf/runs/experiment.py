@@ -152,6 +152,7 @@ class Experiment:
         fingerprint = self.dataset.fingerprint()
         with workers.open_run(self.strategy, workdir, self.config, fingerprint) as folder:
             if folder.is_complete():
+                self._check_data(folder.manifest().get("dataset"), fingerprint, workdir)
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
                 return self._result(folder)
             path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
@@ -180,18 +181,24 @@ class Experiment:
     def _progress(self, progress, fingerprint, workdir, allow_mixed):
         """The progress to go on from; refuses other data or, unless allowed, environments."""
         progress = progress or {"phase": 0, "epoch": 0, "rows": []}
-        if (stored := progress.setdefault("dataset", fingerprint)) != fingerprint:
-            raise InputError(
-                f"`workdir` {workdir} was begun with other images or labels of data set "
-                f"{self.dataset.name!r}: their fingerprint is {str(stored)[:16]} there and "
-                f"{fingerprint[:16]} here; use another workdir."
-            )
+        stored = {"fingerprint": progress.setdefault("dataset", fingerprint)}
+        self._check_data(stored, fingerprint, workdir)
         if progress["phase"] >= len(self.phases):
             raise InputError(f"`workdir` {workdir} holds checkpoints of another run.")
         environments = progress.get("environments", [])
         place = progress["phase"], progress["epoch"]
         progress["environments"] = provenance.continued(environments, place, allow_mixed, workdir)
         return progress
+
+    def _check_data(self, stored, fingerprint, workdir):
+        """Refuses other images or labels than a run was begun with, as its records have them."""
+        known = stored.get("fingerprint", fingerprint) if isinstance(stored, dict) else fingerprint
+        if known != fingerprint:
+            raise InputError(
+                f"`workdir` {workdir} was begun with other images or labels of data set "
+                f"{self.dataset.name!r}: their fingerprint is {str(known)[:16]} there and "
+                f"{fingerprint[:16]} here; use another workdir."
+            )
 
     def _begin_manifest(self, folder, previous, progress):
         folder.update_manifest(
@@ -228,6 +235,7 @@ class Experiment:
             if phase.number + 1 < len(self.phases):
                 with files.as_run_error(folder.path):
                     _save_network(self.network, folder / run_directory.STANDARD)
+        folder.check_place()
         with files.as_run_error(folder.path):
             _save_network(self.network, folder / run_directory.NETWORK)
             if not (folder / run_directory.SAVED_MODEL).exists():

@@ -144,6 +144,7 @@ class Phase:
                 progress,
                 lambda rows: write_log(folder / run_directory.LOG, rows),
                 selection,
+                folder.check_place,
             ),
         ]
 
