@@ -2,14 +2,13 @@
 
 import json
 import os
-import sys
 
 import click
 
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
-from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
+from soar_tf.cli.startup import load_tensorflow, start_again, stop_on_sigterm
 from soar_tf.errors import RunError
 from soar_tf.formatting import percent, threat_text
 from soar_tf.runs import cluster as clusters
@@ -313,24 +312,6 @@ def train(
     if evaluate_limit:
         click.echo("\n" + summary_table(result))
     click.echo(f"Run directory: {folder}")
-
-
-_RESTARTED = "SOAR_TF_RESTARTED"
-
-
-def start_again(error, restarts):
-    """Replaces this process by a new one with the same command, `restarts` times at most.
-
-    TensorFlow cannot connect anew within a process.
-    """
-    done = int(os.environ.get(_RESTARTED, "0"))
-    if done >= restarts:
-        raise error from None
-    click.echo(f"{error}\nStarting again ({done + 1} of {restarts}).", err=True)
-    environment = {**os.environ, _RESTARTED: str(done + 1)}
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "soar_tf.cli", *sys.argv[1:]]
-    os.execve(sys.executable, command, environment)
 
 
 def summary_table(result):

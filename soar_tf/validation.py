@@ -111,8 +111,8 @@ def check_number(
     return number
 
 
-LARGEST_INTEGER = 2**31 - 1
-"""What counts and seeds may be at most: TensorFlow's loops and generators have 32 bits."""
+LARGEST_INTEGER = 2**63 - 1
+"""What counts and seeds may be at most: TensorFlow's integers have 64 bits."""
 
 
 def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
@@ -122,7 +122,9 @@ def check_integer(value: object, argument: str, *, minimum: int | None = None) -
     number = parse_number(value, argument)
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
-    check_number(value, argument, minimum=minimum, maximum=LARGEST_INTEGER)
+    check_number(value, argument, minimum=minimum)
+    if abs(number) > LARGEST_INTEGER:
+        raise InputError(f"`{argument}` must be at most {LARGEST_INTEGER}. Received: {value!r}.")
     return int(number)
 
 

@@ -66,6 +66,7 @@ class EpochCallback(keras.callbacks.Callback):
             seed=self.seed,
             batch_size=self.batch_size,
             allow_non_finite=True,
+            adaptive=False,
         )
 
     @property

@@ -11,10 +11,11 @@ from soar_tf.evaluation.progress import Progress
 from soar_tf.evaluation.results import AttackResult, Evaluation, Examples
 from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
+from soar_tf.models.probe import probe
 
 __all__ = [
     "AccuracyCurve", "AttackResult", "Check", "Evaluation", "Evaluator", "Examples",
     "LossSurface", "MaskingReport", "MinimumNorms", "PerExample", "Progress", "State",
     "TransferMatrix", "accuracy_curve", "curve_from_distances", "evaluate", "loss_surface",
-    "masking_report", "minimum_norms", "transfer_matrix",
+    "masking_report", "minimum_norms", "probe", "transfer_matrix",
 ]  # fmt: skip

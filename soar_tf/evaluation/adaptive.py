@@ -79,7 +79,8 @@ def stages(logits_fn, threat, budget, *, random=False, source=None):
     >>> import soar_tf
     >>> from soar_tf.evaluation import adaptive
     >>> logits_fn = soar_tf.attacks.as_logits_fn(soar_tf.networks.mlp())
-    >>> threat = soar_tf.ThreatModel("linf", "8/255")
+    >>> from soar_tf.threat_model import ThreatModel
+    >>> threat = ThreatModel("linf", "8/255")
     >>> [stage.name for stage in adaptive.stages(logits_fn, threat, adaptive.LOW)]
     ['rescaled', 'honest', 'honest-margin', 'honest-targeted', 'wide', 'square']
     """

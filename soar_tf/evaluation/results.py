@@ -112,6 +112,7 @@ class Evaluation:
         kept: Maps positions of broken examples to their adversarial images, as many as `keep`.
         uint8_worst_case_accuracy: Share that withstood every attack's images after rounding them
             to 8 bits; `None` if nobody asked.
+        findings: What the probe found, a tuple of `soar_tf.models.findings.Finding`s.
     """
 
     n: int

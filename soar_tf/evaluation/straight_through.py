@@ -223,8 +223,8 @@ class Averaged:
 
     >>> import tensorflow as tf
     >>> from soar_tf.evaluation.straight_through import Averaged
-    >>> Averaged(lambda x: x, 4)(tf.constant([[0.0, 0.0]])).numpy().round(3).tolist()
-    [[-0.693, -0.693]]
+    >>> bool(abs(Averaged(lambda x: x, 4)(tf.zeros([1, 2])) + 0.6931).numpy().max() < 1e-3)
+    True
     """
 
     def __init__(self, logits_fn, draws):

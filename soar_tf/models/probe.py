@@ -105,7 +105,7 @@ def examine(
     if findings:
         return Probe(len(rows), tuple(findings))
     outputs = _outputs(logits_fn, x)
-    if (finding := output_form(outputs)) is not None:
+    if (finding := output_form(outputs, logits)) is not None:
         return Probe(len(rows), (finding,))
     z = outputs.numpy()
     if not np.isfinite(z).all():
@@ -124,9 +124,7 @@ def examine(
         random = any(finding.name == "random" for finding in findings)
         findings += (f for f in found if not (random and f.name == "misleading_gradient"))
         findings += (Finding(*found) for found in scales.findings(network, bounds))
-        if not {"random", "rounded", "no_gradient", "misleading_gradient"} & {
-            f[0] for f in findings
-        }:
+        if not _HELPED_BY_LARGE_PIXELS & {finding.name for finding in findings}:
             better = scales.accuracy_findings(logits_fn, x, y, z, bounds)
             findings += (Finding(*found) for found in better)
     return Probe(len(rows), tuple(findings))
@@ -184,10 +182,11 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
     def losses_and_scores(x):
         outputs = logits_fn(x)
         label = tf.argmax(outputs, axis=1)
-        return tf.stack([loss_fn(y, outputs), _score(outputs, label)], axis=1), label
+        return tf.stack([loss_fn(y, outputs), _score(outputs, label, span)], axis=1), label
 
     if len(np.unique(z, axis=0)) == 1:
         return  # an untrained head of zeros: nothing depends on the image yet
+    span = float(np.ptp(z))
     values, (gradient, slope), label = gradients.input_gradients(losses_and_scores, x, has_aux=True)
     flat = tf.reshape(gradient, [tf.shape(x)[0], -1]).numpy()
     zero = int((np.abs(flat).max(axis=1) == 0).sum())
@@ -202,7 +201,7 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
         return
     # Of a loss that saturates, rounding would leave too little to compare.
     step = _STEP * (bounds[1] - bounds[0])
-    moved = _score(logits_fn(x + step * tf.sign(slope)), label)
+    moved = _score(logits_fn(x + step * tf.sign(slope)), label, span)
     risen = (moved - values[:, 1]).numpy()
     expected = step * tf.reduce_sum(tf.abs(tf.reshape(slope, [tf.shape(x)[0], -1])), axis=1).numpy()
     tells = np.isfinite(expected) & (expected > _LEAST_RISE)
@@ -224,7 +223,6 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
         )
 
 
-def _score(outputs, label):
-    """How much the best other logit leads the label's, `[B]`, relative to the outputs' range."""
-    span = tf.stop_gradient(tf.reduce_max(outputs) - tf.reduce_min(outputs))
-    return losses.margin(label, outputs) / tf.maximum(span, 1e-30)
+def _score(outputs, label, span):
+    """How much the best other logit leads the label's, `[B]`, in units of `span`."""
+    return losses.margin(label, outputs) / span

@@ -7,7 +7,7 @@ import tensorflow as tf
 # Other scales that networks are trained on, as factors of pixels in [0, 1].
 _FACTORS = (255.0, 1 / 255)
 # A better scale must gain so much accuracy before it is worth a sentence.
-_GAIN = 0.3
+_GAIN, _RIGHT = 0.3, 0.6
 
 
 def input_findings(network):
@@ -65,7 +65,7 @@ def accuracy_findings(logits_fn, x, y, z, bounds):
     for factor in _FACTORS:
         there = logits_fn(x * factor).numpy().argmax(axis=1)
         share = float((there == labels).mean())
-        if share - here > _GAIN and len(np.unique(there)) > 2:
+        if share > _RIGHT and share - here > _GAIN and len(np.unique(there)) > 2:
             yield _better(factor, here, share, len(labels))
             return
 

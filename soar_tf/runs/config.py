@@ -190,6 +190,7 @@ class TrainConfig:
         for name in ("pretrain_epochs", "seed", "validation_images"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
+        check_number(self.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
         for name in ("limit", "micro_batch", "cutout"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))

@@ -185,7 +185,11 @@ def test_one_attack_and_one_data_set_may_be_given_as_they_are(digits):
 def test_a_network_of_one_answer_and_labels_of_one_class_are_told(digits):
     split = digits["test"].take(30)
     x, y = split.float_images(), split.labels
-    constant = lambda x: tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 10) + 0 * x[:, :1, 0, 0]  # noqa: E731
+
+    def constant(x):
+        first = 3.0 * tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 10)
+        return first + 0.1 * x[:, 4, 4, :] * tf.range(10.0)
+
     found = soar_tf.evaluate(constant, x, y, "fgsm")
     assert "constant" in [finding.name for finding in found.findings]
     found = soar_tf.evaluate(soar_tf.networks.mlp(), x, np.full(30, 3), "fgsm")
