@@ -5,6 +5,7 @@ has to be opened anyway to learn sizes and channels, and a corrupt one has to be
 """
 
 import collections
+import contextlib
 import io
 import pathlib
 import re
@@ -23,6 +24,9 @@ PILLOW_EXTENSIONS = (".jp2", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 
 EXTENSIONS = tuple(sorted(TENSORFLOW_EXTENSIONS + PILLOW_EXTENSIONS))
 """All file types that are read; `Dataset.provenance` counts the files of other types."""
+
+EXIF_ORIENTATION = 0x0112
+"""The EXIF tag that says how a viewer turns an image; 1 is as stored."""
 
 MAX_IMAGE_BYTES = 256 * 2**20
 """Largest size of an image file, in bytes."""
@@ -51,8 +55,9 @@ def load(path, wanted, image_size):
         raise InputError(f"`folder:{path}` must name a folder. Received: no such folder.")
     files, names, available, provenance = _layout(path, root)
     chosen = {split: files[split] for split in needed(wanted, available)}
-    images = _decode_all(path, chosen, image_size)
-    provenance += _remarks(root, names)
+    notes = collections.Counter()
+    images = _decode_all(path, chosen, image_size, notes)
+    provenance += _remarks(root, names, notes)
     shapes = {}
     for split, members in chosen.items():
         shapes |= {
@@ -135,7 +140,7 @@ def _files(folder, names):
     return files
 
 
-def _remarks(root, names):
+def _remarks(root, names, notes):
     """Returns sentences on what a reader of the folder may not expect, each after a space."""
     text = ""
     skipped = collections.Counter(
@@ -146,6 +151,8 @@ def _remarks(root, names):
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         text += f" Skipped as no images: {kinds}."
+    for note, count in sorted(notes.items()):
+        text += f" {note}: {count}."
     if all(re.fullmatch("[0-9]+", name) for name in names):
         pairs = zip(names, sorted(names, key=int), strict=True)
         moved = [label for label, (name, by_number) in enumerate(pairs) if name != by_number]
@@ -157,14 +164,14 @@ def _remarks(root, names):
     return text
 
 
-def _decode_all(path, chosen, image_size):
+def _decode_all(path, chosen, image_size, notes):
     """Decodes all files: `{split: [image]}`; one error names every file that cannot be read."""
     images, errors = {}, {}
     for split, members in chosen.items():
         images[split] = []
         for file, _ in members:
             try:
-                images[split].append(_decode(file, image_size))
+                images[split].append(_decode(file, image_size, notes))
             except InputError as error:
                 errors[file] = error
     if len(errors) == 1:
@@ -177,8 +184,11 @@ def _decode_all(path, chosen, image_size):
     return images
 
 
-def _decode(file, image_size):
-    """Decodes one file to uint8 `[H, W, 1 or 3]`, resized if a size is given."""
+def _decode(file, image_size, notes):
+    """Decodes one file to uint8 `[H, W, 1 or 3]`, resized if a size is given.
+
+    What of the file is not in the image is counted in `notes`.
+    """
     import tensorflow as tf
 
     try:
@@ -193,6 +203,7 @@ def _decode(file, image_size):
         raise InputError(
             f"{file} must be a readable image ({', '.join(EXTENSIONS)}). Received: {reason}"
         ) from error
+    _count_what_is_lost(content, notes)
     image = image[..., : 1 if image.shape[2] < 3 else 3]  # drops an alpha channel
     return resize(image[None], image_size)[0] if image_size else image
 
@@ -220,3 +231,20 @@ def _decode_with_pillow(file, content):
         reason = str(error).split("<_io")[0].strip() or type(error).__name__
         raise OSError(f"{reason}.") from error
     return pixels[..., None] if grey else pixels
+
+
+def _count_what_is_lost(content, notes):
+    """Adds to the counter `notes` what decoding leaves out; without Pillow nothing is known."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return
+    # Pillow refuses some files that TensorFlow reads: nothing is noted about those.
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(content)) as image:
+        if image.mode[-1] in "Aa" or "transparency" in image.info:
+            notes["Images whose transparency was dropped"] += 1
+        if getattr(image, "is_animated", False):
+            notes["Files of which only the first frame was read"] += 1
+        # For a PNG file, `getexif` would decode all pixels.
+        if image.format != "PNG" and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            notes["Images whose EXIF orientation was not applied"] += 1

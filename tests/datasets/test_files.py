@@ -246,6 +246,24 @@ def test_folder_reads_what_pillow_reads(tmp_path, suffix):
         datasets.load(name)
 
 
+def test_folder_says_what_decoding_left_out(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    name = make_folder(tmp_path)
+    cat = tmp_path / "test" / "cat"
+    assert "Images whose" not in datasets.load(name, splits=("test",)).provenance
+    exif = image_module.Exif()
+    exif[0x0112] = 6
+    plain = image_module.fromarray(np.zeros((6, 5, 3), np.uint8))
+    plain.save(cat / "turned.jpg", exif=exif)
+    plain.convert("RGBA").save(cat / "clear.png")
+    frames = [image_module.fromarray(np.full((6, 5, 3), v, np.uint8)) for v in (0, 90, 200)]
+    frames[0].save(cat / "moving.gif", save_all=True, append_images=frames[1:])
+    provenance = datasets.load(name, splits=("test",)).provenance
+    assert "Images whose EXIF orientation was not applied: 1." in provenance
+    assert "Images whose transparency was dropped: 1." in provenance
+    assert "Files of which only the first frame was read: 1." in provenance
+
+
 def test_folder_refuses_16_bit_tiff_by_name(tmp_path):
     image_module = pytest.importorskip("PIL.Image")
     name = make_folder(tmp_path)
