@@ -37,6 +37,19 @@ from soar_tf.runs import cluster as clusters
     "[default: none, no such check]",
 )
 @click.option(
+    "--adaptive",
+    is_flag=True,
+    help="Also run the adaptive attack, which sees through hidden gradients: honest backward "
+    "passes, rescaled logits, averages over draws, Square. [default: a short one, where the probe "
+    "finds that gradients may be hidden]",
+)
+@click.option(
+    "--source",
+    type=Model(),
+    metavar="MODEL",
+    help="Model that --adaptive transfers from as well. [default: none]",
+)
+@click.option(
     "--curve",
     is_flag=True,
     help="Also measure accuracy against the radius of the perturbation, and each image's distance "
@@ -141,6 +154,8 @@ def _check_options(options):
     """Refuses options that would do nothing; the curve's attacks get their defaults."""
     if options["masking_source"] is not None and not options["masking"]:
         raise InputError("--masking-source needs --masking.")
+    if options["source"] is not None and not options["adaptive"]:
+        raise InputError("--source needs --adaptive.")
     for name in ("curve_attack", "curve_minimum", "curve_epsilons"):
         if options[name] and not options["curve"]:
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")

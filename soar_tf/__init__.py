@@ -23,6 +23,7 @@ _EXPORTS = {
     "methods": "soar_tf.methods",
     "networks": "soar_tf.models.networks",
     "ops": "soar_tf.ops",
+    "probe": "soar_tf.evaluation",
     "theory": "soar_tf.theory",
     "zoo": "soar_tf.models.zoo",
 }

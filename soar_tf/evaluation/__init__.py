@@ -16,6 +16,7 @@ from soar_tf.evaluation.results import AttackResult, Evaluation, Examples
 from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
 from soar_tf.evaluation.transfer import TransferMatrix, transfer_matrix
+from soar_tf.models.probe import probe
 
 __all__ = [
     "AccuracyCurve",
@@ -45,5 +46,6 @@ __all__ = [
     "masking_report",
     "merge",
     "minimum_norms",
+    "probe",
     "transfer_matrix",
 ]

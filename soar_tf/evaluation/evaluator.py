@@ -2,30 +2,30 @@
 
 from collections.abc import Callable, Mapping
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
-from soar_tf.evaluation import outcomes, robustness
-from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation import adaptive as adaptive_attack
+from soar_tf.evaluation import outcome, robustness
+from soar_tf.evaluation.binding import bind
+from soar_tf.evaluation.data import arrays
+from soar_tf.evaluation.parts import Session, parts_of
 from soar_tf.evaluation.progress import Counted, Meter
-from soar_tf.evaluation.results import Evaluation
+from soar_tf.evaluation.results import HIDING, Evaluation
 from soar_tf.evaluation.shard import Shard
-from soar_tf.evaluation.state import State, fingerprint
+from soar_tf.evaluation.state import State
+from soar_tf.evaluation.straight_through import Averaged
 from soar_tf.models import loading
-from soar_tf.validation import check_integer, check_pixels
-
-# A resumed evaluation's outputs may differ from the stored ones by rounding, relative to the range.
-_SAME_OUTPUTS = 1e-3
+from soar_tf.threat_model import ThreatModel
+from soar_tf.validation import check_choice, check_integer, check_pixels
 
 
 def evaluate(
     network: Callable,
     x: np.ndarray,
-    y: np.ndarray,
-    attacks,
+    y: np.ndarray = None,
+    attacks=("fgsm", "pgd20"),
     *,
     seed: int = 0,
     batch_size: int = 256,
@@ -34,6 +34,8 @@ def evaluate(
     uint8: bool = False,
     keep: int = 0,
     shard=None,
+    adaptive="auto",
+    source=None,
 ) -> Evaluation:
     """Measures a network's accuracy under attacks.
 
@@ -44,10 +46,11 @@ def evaluate(
     Args:
         network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
             model file's path, see `soar_tf.models.loading.load`.
-        x: float32 `[N, ...]`, pixels in [0, 1].
+        x: float32 `[N, ...]`, pixels in [0, 1]; or, without `y`, a `tf.data.Dataset` of batches
+            `(x, y)` or a `soar_tf.datasets.Split`.
         y: int `[N]`, labels.
         attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
-            what they shall be called to either.
+            what they shall be called to either; or one.
         seed: Seed of the attacks' noise; the result does not depend on `batch_size`.
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch, and about twice a second within one.
@@ -57,13 +60,19 @@ def evaluate(
         keep: Number of adversarial images to keep, those found first.
         shard: A text such as `"3/8"` attacks the third of eight shards of the images alone, see
             `soar_tf.evaluation.Shard`; `soar_tf.evaluation.merge` puts the results together.
+        adaptive: Whether the adaptive attack follows, see `soar_tf.evaluation.adaptive`: attacks on
+            stand-ins of the network that do not hide gradients. `"auto"`: with a small budget,
+            where the probe finds that the network may hide them. With `True` the prediction of one
+            that is random in inference is that of its mean softmax over 16 passes.
+        source: A network to transfer from in the adaptive attack, or `None`.
 
     Returns:
         An `Evaluation`, of the shard's images if there is one.
 
     Raises:
-        InputError: For no examples, pixels or labels out of range, outputs that are no logits, a
-            state file that is damaged or belongs to another evaluation.
+        InputError: For no examples, pixels or labels out of range, a network that the probe calls
+            unusable (see `soar_tf.probe`), a state file that is damaged or belongs to another
+            evaluation.
 
     Example:
 
@@ -74,9 +83,18 @@ def evaluate(
     >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
     (50, True)
     """
+    if y is None:
+        x, y = arrays(x)
     check_pixels(np.asarray(x, np.float32), "x")
     evaluator = Evaluator(
-        network, attacks, seed=seed, batch_size=batch_size, uint8=uint8, keep=keep
+        network,
+        attacks,
+        seed=seed,
+        batch_size=batch_size,
+        uint8=uint8,
+        keep=keep,
+        adaptive=adaptive,
+        source=source,
     )
     return evaluator(x, y, progress=progress, state=state, shard=shard)
 
@@ -99,6 +117,12 @@ class Evaluator:
             training that diverged) instead of being refused.
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial images to keep, those found first.
+        adaptive: See `evaluate`.
+        source: See `evaluate`.
+
+    Attributes:
+        findings: What the probe found in the first call, a tuple of
+            `soar_tf.models.findings.Finding`s; `None` before it.
 
     Raises:
         InputError: For an unknown attack or a value out of range.
@@ -114,10 +138,21 @@ class Evaluator:
     """
 
     def __init__(
-        self, network, attacks, *, seed=0, batch_size=256, allow_non_finite=False, uint8=False,
+        self,
+        network,
+        attacks,
+        *,
+        seed=0,
+        batch_size=256,
+        allow_non_finite=False,
+        uint8=False,
         keep=0,
-    ):  # fmt: skip
+        adaptive="auto",
+        source=None,
+    ):
         self.seed = check_integer(seed, "seed", minimum=0)
+        if isinstance(attacks, str | Attack):
+            attacks = [attacks]
         if isinstance(attacks, Mapping):
             named = attacks.items()
         else:
@@ -127,6 +162,9 @@ class Evaluator:
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
         network = loading.as_network(network)
+        self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto"))
+        self._source = None if source is None else loading.as_network(source, "source")
+        self.findings = None
         self._network = network
         self._logits_fn = as_logits_fn(network)
         self._counted = Counted(self._logits_fn)
@@ -136,6 +174,7 @@ class Evaluator:
         """Attacks; see `evaluate` for the arguments and what comes back."""
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
+        self._probe(x, y)
         predict = self._predictor(x.shape[1:])
         if shard is not None:
             shard = self._bound(shard, x, y)
@@ -153,9 +192,9 @@ class Evaluator:
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)
         with self._counted.by(session.meter):
-            for number, own in enumerate(parts):
+            for number, (_, _, own) in enumerate(parts):
                 later = sum(
-                    session.budget(part) for others in parts[number + 1 :] for part in others
+                    session.budget(part) for _, _, others in parts[number + 1 :] for part in others
                 )
                 session.withstood(own, clean, later=later)
         state.save(always=True)
@@ -166,12 +205,15 @@ class Evaluator:
         robustness.check_label_count(y, len(x))
         attacks = [f"{name}: {attack!r}" for name, attack in self.attacks]
         own = {"rounding to uint8": self.uint8, "images kept": self.keep}
+        if self._budget is not None:
+            own["adaptive attack"] = str(self._budget)
         return Shard.parse(shard).bind(self._network, x, y, seed=self.seed, attacks=attacks, **own)
 
     def check(self, x, y):
-        """Refuses data that do not fit the network, after a look at one image."""
+        """Refuses data that do not fit the network, and networks that figures say nothing of."""
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
+        self._probe(x, y)
         logits = self.predict(x[:1])
         robustness.check_logits(logits, self.allow_non_finite)
         robustness.check_labels(y, len(x), logits.shape[1])
@@ -181,76 +223,93 @@ class Evaluator:
         x = np.asarray(x, np.float32)
         return self._predictor(x.shape[1:])(x)
 
+    def _probe(self, x, y):
+        """Looks at the network in the first call; later ones are of the same network."""
+        if self.findings is not None:
+            return
+        found = robustness.probed(self._logits_fn, self._network, x, y)
+        if not (self.allow_non_finite and found.names == ("not_finite",)):
+            found.raise_if_unusable()
+            self.findings = found.findings
+
+    def _found(self, *names):
+        return any(finding.name in names for finding in self.findings or ())
+
+    @property
+    def _budget(self):
+        """The adaptive attack's `Budget`, or `None` where it does not run."""
+        if self.adaptive is True:
+            return adaptive_attack.FULL
+        hides = self.adaptive == "auto" and self._found(*HIDING)
+        return adaptive_attack.LOW if hides else None
+
     def _predictor(self, shape):
         if shape not in self._graphs:
-            self._graphs[shape] = robustness.batched(self._logits_fn, shape, self.batch_size)
+            judged = self._logits_fn
+            if self.adaptive is True and self._found("random"):
+                judged = Averaged(judged, adaptive_attack.JUDGED_DRAWS)
+            self._graphs[shape] = robustness.batched(judged, shape, self.batch_size)
         return self._graphs[shape]
 
     def _parts(self, shape, counted):
-        """Every attack's parts, compiled for images of one shape; counting costs a little time."""
-        if (shape, counted) not in self._graphs:
+        """`(name, threat, parts)` of every attack, compiled for images of one shape.
+
+        Counting the passes, for the progress, costs a little time.
+        """
+        budget = self._budget
+        key = shape, counted, budget
+        if key not in self._graphs:
             logits_fn = self._counted if counted else self._logits_fn
-            self._graphs[shape, counted] = [
-                _parts_of(number, name, attack, logits_fn, shape)
+            self._graphs[key] = [
+                (name, attack, parts_of(number, name, attack, logits_fn, shape))
                 for number, (name, attack) in enumerate(self.attacks)
             ]
-        return self._graphs[shape, counted]
+            if budget is not None:
+                self._graphs[key] += self._adaptive_parts(logits_fn, shape, budget)
+        return self._graphs[key]
+
+    def _adaptive_parts(self, logits_fn, shape, budget):
+        """The adaptive attack, once for each ball that the other attacks search."""
+        balls = dict.fromkeys(a.threat_model for _, a in self.attacks if a.norm is not None)
+        for threat in balls or [ThreatModel()]:
+            name = "adaptive" if len(balls) < 2 else f"adaptive {threat}"
+            stages = adaptive_attack.stages(
+                logits_fn, threat, budget, random=self._found("random"), source=self._source
+            )
+            yield name, threat, adaptive_attack.parts(name, threat, stages, shape)
 
     def _bind(self, state, x, y, logits, shard):
         if state.path is None:
             return
         bind(state, self._network, x, y, logits, self.seed, shard)
+        adaptive = [] if self._budget is None else [f"adaptive: {self._budget}"]
         state.match(
-            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks],
+            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks] + adaptive,
             rounding_to_uint8=self.uint8,
             images_kept=self.keep,
         )
 
     def _evaluation(self, session, parts, clean, logits, shard):
         """The outcome of all parts, put together."""
-        results = [
-            outcomes.attack_result(session, name, attack, own, clean)
-            for (name, attack), own in zip(self.attacks, parts, strict=True)
-        ]
+        results = [outcome.result(session, name, threat, own, clean) for name, threat, own in parts]
         worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
+        every = [part for _, _, own in parts for part in own]
         rounded = None
         if self.uint8:
-            every = [part for own in parts for part in own]
-            rounded = float((clean & ~outcomes.broken_when_rounded(session, every)).mean())
+            rounded = float((clean & ~outcome.broken_when_rounded(session, every)).mean())
         return Evaluation(
-            len(clean), float(clean.mean()), results, float(worst.mean()), self.seed, clean,
-            outcomes.examples(session, parts, logits, clean), dict(session.state.kept), rounded,
-            shard,
-        )  # fmt: skip
-
-
-def bind(state, network, x, y, logits, seed, shard=None):
-    """Binds a state to a network, its images and labels, and a seed; refuses one of others."""
-    weights = network.get_weights() if hasattr(network, "get_weights") else None
-    state.match(
-        tensorflow=tf.__version__,
-        keras=keras.__version__,
-        numpy=np.__version__,
-        number_of_images=len(x),
-        images=fingerprint(x),
-        labels=fingerprint(y.astype(np.int64)),
-        network=fingerprint(*weights) if weights else "a function",
-        seed=seed,
-        shard="none" if shard is None else str(shard),
-    )
-    state.match_outputs(logits, _SAME_OUTPUTS)
-
-
-def _parts_of(number, name, attack, logits_fn, shape):
-    stages = attack.stages()
-    several = len(stages) > 1
-    return [
-        Part(
-            f"{number} {name}/{stage}" if several else f"{number} {name}",
-            f"{name} {k}/{len(stages)} {stage}" if several else name,
-            f"{name}/{stage}" if several else name,
-            own,
-            search_graph(own, logits_fn, shape),
+            n=len(clean),
+            clean_accuracy=float(clean.mean()),
+            attacks=results,
+            worst_case_accuracy=float(worst.mean()),
+            seed=self.seed,
+            clean=clean,
+            examples=outcome.examples(session, every, logits, clean),
+            kept=dict(session.state.kept),
+            uint8_worst_case_accuracy=rounded,
+            shard=shard,
+            findings=(
+                *(self.findings or ()),
+                *robustness.one_sided(logits.argmax(axis=1), session.y),
+            ),
         )
-        for k, (stage, own) in enumerate(stages, 1)
-    ]

@@ -28,6 +28,8 @@ class MaskingReport:
         clean_accuracy: Share of the examples classified correctly.
         white_box_accuracy: Share that withstood every gradient attack of the checks.
         checks: One `Check` each.
+        broken: Positions of the examples that a check broke within the radius, sorted: they count
+            as broken in any headline beside this report.
         indicators: The `AttackIndicators` of PGD, which say what went wrong on the images that it
             does not break. They do not count in the verdict.
     """
@@ -39,6 +41,7 @@ class MaskingReport:
     clean_accuracy: float
     white_box_accuracy: float
     checks: tuple
+    broken: tuple = dataclasses.field(default=(), repr=False)
     indicators: AttackIndicators | None = None
 
     @property
@@ -51,6 +54,7 @@ class MaskingReport:
         names = [field.name for field in dataclasses.fields(self) if field.name != "indicators"]
         report = {"verdict": self.verdict, **{name: getattr(self, name) for name in names}}
         report["checks"] = [dataclasses.asdict(check) for check in self.checks]
+        report["broken"] = list(self.broken)
         if self.indicators is not None:
             report["indicators"] = self.indicators.to_dict()
         return report
@@ -148,9 +152,16 @@ def masking_report(
         batch_size=subject.batch_size,
     )
     return MaskingReport(
-        len(subject.x), norm, options["epsilon"], seed, float(subject.clean.mean()),
-        white_box_accuracy, tuple(checks), found,
-    )  # fmt: skip
+        n=len(subject.x),
+        norm=norm,
+        epsilon=options["epsilon"],
+        seed=seed,
+        clean_accuracy=float(subject.clean.mean()),
+        white_box_accuracy=white_box_accuracy,
+        checks=tuple(checks),
+        broken=tuple(np.flatnonzero(subject.clean & ~subject.withstanding).tolist()),
+        indicators=found,
+    )
 
 
 class Subject:
@@ -163,6 +174,7 @@ class Subject:
         logits: `[N, C]`, the clean outputs.
         clean: bool `[N]`, whether each example is classified correctly.
         robust: bool `[N]`, whether it withstood every gradient attack so far.
+        withstanding: bool `[N]`, whether it withstood every attack within the radius.
     """
 
     def __init__(self, network, x, y, bounds, seed, batch_size, progress):
@@ -181,7 +193,7 @@ class Subject:
         self.clean = robustness.correct(self.logits, self.y)
         if not self.clean.any():
             raise InputError("`network` classifies none of the images correctly: nothing to mask.")
-        self.robust = self.clean.copy()
+        self.robust, self.withstanding = self.clean.copy(), self.clean.copy()
 
     def withstood(self, name, attack, rows, seed_offset=0):
         """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether they withstood it."""

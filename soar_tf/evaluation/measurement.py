@@ -8,7 +8,7 @@ import numpy as np
 
 from soar_tf.attacks import as_logits_fn
 from soar_tf.evaluation import robustness
-from soar_tf.evaluation.evaluator import bind
+from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.parts import Part, Session, search_graph
 from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.shard import Shard
@@ -44,6 +44,7 @@ class Measurement:
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
         logits_fn = as_logits_fn(network)
+        robustness.probed(logits_fn, network, x, y).raise_if_unusable()
         predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
         positions = None
         if shard is not None:

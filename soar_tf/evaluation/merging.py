@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from soar_tf.errors import InputError
+from soar_tf.evaluation import robustness
 from soar_tf.evaluation.corruptions import CorruptionAccuracies
 from soar_tf.evaluation.curve import AccuracyCurve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms
@@ -134,6 +135,10 @@ def _evaluation(shards, order):
         examples,
         _kept(shards, attacks, examples),
         rounded,
+        findings=(
+            *(found for found in shards[0].findings if found.name not in robustness.ONE_SIDED),
+            *robustness.one_sided(examples.clean_prediction, examples.label),
+        ),
     )
 
 

@@ -155,6 +155,22 @@ def search_graph(attack, logits_fn, shape):
     return tf.function(search, input_signature=signature, autograph=False)
 
 
+def parts_of(number, name, attack, logits_fn, shape):
+    """An attack's stages as `Part`s; `number` tells attacks of one name apart."""
+    stages = attack.stages()
+    several = len(stages) > 1
+    return [
+        Part(
+            f"{number} {name}/{stage}" if several else f"{number} {name}",
+            f"{name} {k}/{len(stages)} {stage}" if several else name,
+            f"{name}/{stage}" if several else name,
+            own,
+            search_graph(own, logits_fn, shape),
+        )
+        for k, (stage, own) in enumerate(stages, 1)
+    ]
+
+
 def attack_all(attack, name, logits_fn, predict, x, y, rows, seed, batch_size, progress=None):
     """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether each withstood it.
 

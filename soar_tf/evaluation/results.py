@@ -9,6 +9,11 @@ from soar_tf.evaluation.shard import Shard
 
 # What stands where an attack's name would, for examples that need none.
 MISCLASSIFIED = "clean"
+# What a probe may find that plain attacks would not see through.
+HIDING = (
+    *("random", "no_gradient", "zero_gradient", "misleading_gradient"),
+    *("clipped", "rounded", "tiny"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +122,7 @@ class Evaluation:
         uint8_worst_case_accuracy: Share that withstood every attack's images after rounding them
             to 8 bits; `None` if nobody asked.
         shard: The `Shard` that it is of; `None` for all images.
+        findings: What the probe found, a tuple of `soar_tf.models.findings.Finding`s.
     """
 
     n: int
@@ -129,6 +135,12 @@ class Evaluation:
     kept: dict = dataclasses.field(default_factory=dict, repr=False)
     uint8_worst_case_accuracy: float | None = None
     shard: Shard | None = None
+    findings: tuple = ()
+
+    @property
+    def hides_gradients(self):
+        """Whether the probe found that plain attacks may not see through the network."""
+        return any(finding.name in HIDING for finding in self.findings)
 
     @property
     def interval(self):
@@ -147,4 +159,8 @@ class Evaluation:
         }
         if self.uint8_worst_case_accuracy is not None:
             figures["uint8_worst_case_accuracy"] = self.uint8_worst_case_accuracy
+        if self.findings:
+            figures["findings"] = [
+                {"name": finding.name, "message": finding.message} for finding in self.findings
+            ]
         return figures

@@ -1,5 +1,6 @@
 """`soar-tf evaluate`: attacks on a stored model, and the report."""
 
+import itertools
 import sys
 
 from soar_tf import evaluation
@@ -11,7 +12,7 @@ from soar_tf.reports import curve as curve_section
 from soar_tf.reports import masking as masking_section
 from soar_tf.reports import shards as shards_section
 from soar_tf.reports.output import GALLERY, ReportPlace
-from soar_tf.reports.summary import check_attacks, note
+from soar_tf.reports.summary import check_attacks, verdict
 from soar_tf.runs import models
 from soar_tf.runs.provenance import environment
 
@@ -40,6 +41,9 @@ def evaluate_model(
     corruptions=False,
     masking=False,
     masking_source=None,
+    adaptive=False,
+    source=None,
+    pixel_range=None,
     trust=False,
     shard=None,
     progress=None,
@@ -72,6 +76,11 @@ def evaluate_model(
         corruptions: Whether to measure accuracy on corrupted images, too.
         masking: Whether to run the checks for gradient masking, too.
         masking_source: A model for their transfer check, or `None`.
+        adaptive: Whether the full adaptive attack follows; otherwise a short one follows where the
+            probe finds that the network may hide its gradients.
+        source: A model for the adaptive attack to transfer from, or `None`.
+        pixel_range: The pixel value that stands for white where a file's network takes others than
+            [0, 1], such as 255.
         trust: Whether SavedModels may hold any operation.
         shard: Which shard of the images to attack, such as `"3/8"`; `None` for all. Its report is
             for `soar_tf.reports.shards.merge`.
@@ -93,7 +102,7 @@ def evaluate_model(
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
     if shard is not None:
         shard = _checked_shard(shard, place, masking)
-    model = models.load(path, trust=trust)
+    model = models.load(path, trust=trust, pixel_range=pixel_range)
     dataset = dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
@@ -105,9 +114,8 @@ def evaluate_model(
     examples = data[split] if limit is None else data[split].take(limit)
     if corruptions:
         corruptions_section.names(model.input_shape)
-    source = None
-    if masking:
-        source = masking_section.load_source(masking_source, model, trust=trust)
+    masking_source = masking_section.load_source(masking_source, model, trust=trust)
+    source = masking_section.load_source(source, model, "source", trust=trust)
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
@@ -115,7 +123,8 @@ def evaluate_model(
         subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
         result = evaluation.evaluate(
             *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
-            keep=len(examples) if save_adversarial else GALLERY, **common,
+            keep=len(examples) if save_adversarial else GALLERY,
+            adaptive=True if adaptive else "auto", source=source and source.logits_fn, **common,
         )  # fmt: skip
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
@@ -127,7 +136,9 @@ def evaluate_model(
         corrupted = evaluation.corruption_accuracies(*subject, **common)
         report["corruptions"] = corruptions_section.section(corrupted)
     if masking:
-        masking_section.add(report, model, source, examples, threat, batch_size, progress, found)
+        masking_section.add(
+            report, result, model, masking_source, examples, threat, batch_size, progress, found
+        )
     if found.resumed and not found.advanced:
         print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
     if shard is not None:
@@ -155,15 +166,14 @@ def _checked_shard(shard, place, masking):
 
 def _about(model, result, attacks, data, examples, batch_size):
     """What the report says beside the figures."""
-    about = {"attacks": [
-        entry.to_dict() | {"config": attack.get_config()}
-        for entry, attack in zip(result.attacks, attacks, strict=True)
-    ]}  # fmt: skip
+    # What comes after the attacks that were asked for is the adaptive one.
+    configs = [attack.get_config() for attack in attacks]
+    entries = itertools.zip_longest(result.attacks, configs, fillvalue={})
+    about = {"attacks": [entry.to_dict() | {"config": config} for entry, config in entries]}
     if result.uint8_worst_case_accuracy is not None:
         about["uint8"] = shards_section.uint8_counts(result)
     about["batch_size"] = batch_size
-    about["note"] = note([attack.name for attack in result.attacks], result.n, result.interval)
-    about["reliability"] = "not checked"
+    about |= verdict(result)
     # What ties the report to a network, whatever its file is called.
     weights = model.network.get_weights() if model.network is not None else []
     about["weights"] = fingerprint(*weights) if weights else None

@@ -41,6 +41,8 @@ class ReportPlace:
         self.folder = None if self.file else path
         self.state = None if state is None else Path(state)
         if self.file is not None:
+            if self.state is not None and self.state.resolve() == self.file.resolve():
+                raise InputError(f"`state` must be another file than `output`. Received: {state}.")
             _check_file(self.file, "output")
         if self.state is not None:
             _check_file(self.state, "state")

@@ -8,11 +8,12 @@ import numpy as np
 from soar_tf import evaluation, files
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Shard
+from soar_tf.models.findings import Finding
 from soar_tf.models.untrusted.archives import open_zip, read_array
 from soar_tf.reports import corruptions as corruptions_section
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports.output import JSON, SHARD, TABLE, ReportPlace
-from soar_tf.reports.summary import note
+from soar_tf.reports.summary import verdict
 from soar_tf.runs.provenance import environment
 
 _MAX_BYTES = 8 * 2**30  # of a shard's arrays
@@ -86,7 +87,9 @@ def merge(sources, output):
     ]
     if result.uint8_worst_case_accuracy is not None:
         report["uint8"] = uint8_counts(result)
-    report["note"] = note([attack.name for attack in result.attacks], result.n, result.interval)
+    report |= verdict(result)
+    if not result.findings:
+        report.pop("findings", None)
     report["environment"] = environment()
     report["shards"] = [
         {"shard": str(own.shard), "environment": old["environment"]}
@@ -182,6 +185,9 @@ def _rebuilt(report, table, arrays):
         kept=dict(zip(kept, arrays["kept_adversarial"], strict=True)),
         uint8_worst_case_accuracy=report.get("uint8_worst_case_accuracy"),
         shard=shard,
+        findings=tuple(
+            Finding(entry["name"], False, entry["message"]) for entry in report.get("findings", ())
+        ),
     )
     clean = dict(zip(kept, arrays["kept_clean"], strict=True))
     return result, _curve(report, arrays, shard), _corrupted(report, shard), clean

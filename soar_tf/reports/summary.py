@@ -32,6 +32,18 @@ def note(attacks, n=None, interval=None):
     return said
 
 
+def verdict(result):
+    """What a report says of its headline before any masking check: `note` and `reliability`.
+
+    Args:
+        result: The `soar_tf.evaluation.Evaluation`.
+    """
+    sentences = [finding.message for finding in result.findings]
+    sentences.append(note([attack.name for attack in result.attacks], result.n, result.interval))
+    reliability = "unreliable" if result.hides_gradients else "not checked"
+    return {"note": " ".join(sentences), "reliability": reliability}
+
+
 def judged_split(dataset):
     """The split that a run's result is judged on: test, or validation where there is none.
 

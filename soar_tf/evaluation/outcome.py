@@ -1,4 +1,4 @@
-"""What an evaluation reports, put together from the tables of its parts."""
+"""What an evaluation's parts found, put together: per attack, and per example."""
 
 import numpy as np
 
@@ -7,8 +7,8 @@ from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Examples
 from soar_tf.ops import norms
 
 
-def attack_result(session, name, attack, parts, clean):
-    """One attack's outcome from its parts' tables."""
+def result(session, name, threat, parts, clean):
+    """One attack's outcome from its parts' tables; `threat` has its `norm` and `epsilon`."""
     robust, stages = clean.copy(), []
     for part in parts:
         robust = robust & ~session.table(part)["broken"]
@@ -23,7 +23,7 @@ def attack_result(session, name, attack, parts, clean):
     if session.uint8:
         rounded = float((clean & ~broken_when_rounded(session, parts)).mean())
     return AttackResult(
-        name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
+        name, threat.norm, threat.epsilon, float(robust.mean()), round(seconds, 3),
         round(len(clean) / seconds, 2) if seconds else 0.0, robust,
         tuple(stages) if len(stages) > 1 else (), rounded,
     )  # fmt: skip
@@ -39,13 +39,13 @@ def examples(session, parts, logits, clean):
     """What happened to each example: the first part that broke it."""
     loss = robustness.cross_entropy(logits, session.y)
     prediction = logits.argmax(axis=1)
-    names = [MISCLASSIFIED, *(part.label for own in parts for part in own)]
+    names = [MISCLASSIFIED, *(part.label for part in parts)]
     first = np.where(clean, -1, 0)
     nothing = np.full(len(clean), np.nan, np.float32)
     found = {name: np.where(clean, nothing, np.float32(0)) for name in norms.NAMES}
     found["prediction"] = np.where(clean, -1, prediction)
     found["loss"] = np.where(clean, nothing, loss)
-    for number, part in enumerate((part for own in parts for part in own), 1):
+    for number, part in enumerate(parts, 1):
         table = session.table(part)
         rows = table["broken"] & (first < 0)
         first[rows] = number
