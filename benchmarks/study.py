@@ -51,7 +51,7 @@ def arguments(description):
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--learning-rate", type=float, help="peak; default: soar-tf train's")
     parser.add_argument("--seed", type=int, default=0, help="of the trainings")
-    parser.add_argument("--attack-limit", type=int, default=500, help="test images attacked")
+    parser.add_argument("--attack-limit", type=int, default=1000, help="test images attacked")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.json")
     parser.add_argument("--workdir", type=Path, help="runs; default: FILE.runs")
     parser.add_argument("--only", action="append", help="a variant's name; repeatable")

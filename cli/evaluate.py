@@ -37,6 +37,21 @@ from soar_tf.runs import cluster as clusters
     "[default: none, no such check]",
 )
 @click.option(
+    "--adaptive",
+    is_flag=True,
+    help="Also run the adaptive attack, which sees through hidden gradients: honest backward "
+    "passes, rescaled logits, averages over draws, Square. [default: a short one, where the probe "
+    "finds that gradients may be hidden]",
+)
+@click.option(
+    "--source",
+    type=Model(),
+    metavar="MODEL",
+    help="Model that --adaptive transfers from as well; for a .tflite or .onnx file the model that "
+    "it was exported from, whose gradients the attacks use. [default: none; for a file the run "
+    "directory that it is in or beside]",
+)
+@click.option(
     "--curve",
     is_flag=True,
     help="Also measure accuracy against the radius of the perturbation, and each image's distance "
@@ -62,11 +77,10 @@ from soar_tf.runs import cluster as clusters
     "3/2, 2 and 4 times the attack's]",
 )
 @click.option(
-    "--source",
-    type=Model(),
-    metavar="MODEL",
-    help="For a .tflite or .onnx file: the model that it was exported from, whose gradients the "
-    "attacks use. [default: the run directory that the file is in or beside]",
+    "--corruptions",
+    is_flag=True,
+    help="Also measure accuracy under noise, blur, contrast, JPEG and other corruptions "
+    "at five severities, computed here by published recipes.",
 )
 @click.option(
     "--uint8",
@@ -92,6 +106,12 @@ from soar_tf.runs import cluster as clusters
     metavar="FILE",
     help="File that keeps what was found, after each batch: the same command goes on where it was "
     "stopped. [default: evaluation.state in the folder of --output]",
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    help="Attack the K-th of N shards of the images; soar-tf merge puts the reports of all N "
+    "processes or machines together. [default: all images]",
 )
 @click.option(
     "--strategy",
@@ -134,7 +154,7 @@ def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
                 model, attacks=attacks, progress=drawer(verbose), **options
             )
     except KeyboardInterrupt:
-        if options["state"] is None and not _is_folder(options["output"]):
+        if options["state"] is None and not is_folder(options["output"]):
             raise
         raise RunError("interrupted; the same command goes on after the last batch.") from None
     if form and options["output"] is not None:
@@ -142,8 +162,8 @@ def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
     if form or as_json:
         click.echo(json.dumps(robustbench.entry(report) if form else report, indent=2))
         return
-    click.echo("\n".join(_lines(report)))
-    if _is_folder(options["output"]):
+    click.echo("\n".join(report_lines(report)))
+    if is_folder(options["output"]):
         click.echo(f"Report: {Path(options['output']) / 'report.html'}")
 
 
@@ -154,17 +174,19 @@ def _check_options(options):
     for name in ("curve_attack", "curve_minimum", "curve_epsilons"):
         if options[name] and not options["curve"]:
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")
-    if options["save_adversarial"] and not _is_folder(options["output"]):
+    if options["save_adversarial"] and not is_folder(options["output"]):
         raise InputError("--save-adversarial needs --output DIR.")
+    if options["shard"] and not is_folder(options["output"]):
+        raise InputError("--shard needs --output DIR, which soar-tf merge reads.")
     options["curve_attack"] = options["curve_attack"] or "pgd20"
     options["curve_minimum"] = options["curve_minimum"] or "fmn"
 
 
-def _is_folder(output):
+def is_folder(output):
     return output is not None and not output.endswith(".json")
 
 
-def _lines(report):
+def report_lines(report):
     """The report as lines of text."""
     rounded = "uint8_worst_case_accuracy" in report
     rows = [["clean", "", percent(report["clean_accuracy"]), "", "", ""]]
@@ -195,6 +217,8 @@ def _lines(report):
         lines += ["", curve_table(report["curve"]), ""]
     if "shipped" in report:
         lines += ["", shipped_table(report), ""]
+    if "corruptions" in report:
+        lines += ["", corruption_table(report["corruptions"]), ""]
     if "masking" in report:
         lines += ["", masking_table(report["masking"]), ""]
     return [*lines, report["note"]]
@@ -237,9 +261,24 @@ def shipped_table(report):
     return "\n".join([about, params.table(rows, header), "", checks])
 
 
+def corruption_table(corruptions):
+    """Accuracies on corrupted images as text, one row per corruption."""
+    rows = [
+        [name, *(percent(share) for share in shares)]
+        for name, shares in (*corruptions["accuracy"].items(), ("mean", corruptions["by_severity"]))
+    ]
+    header = ["corruption, severity", "1", "2", "3", "4", "5"]
+    mean = f"Mean accuracy on corrupted images: {percent(corruptions['mean'])}."
+    return "\n".join([params.table(rows, header), mean, corruptions["note"]])
+
+
 def masking_table(masking):
-    """The masking checks as text: name, verdict and figure, then a sentence each."""
-    return f"{checks_table(masking['checks'])}\nGradient masking: {masking['verdict']}."
+    """The masking checks as text: name, verdict, share and message, then the indicators."""
+    lines = [checks_table(masking["checks"]), f"Gradient masking: {masking['verdict']}."]
+    if (found := masking.get("indicators")) is not None:
+        lines += ["", "Why attacks failed:"]
+        lines += [f"  {entry['sentence']}" for entry in found["indicators"]]
+    return "\n".join(lines)
 
 
 def checks_table(checks):

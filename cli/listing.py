@@ -11,7 +11,10 @@ from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
 from soar_tf.formatting import percent, radius_text
 
-_ROOMS = ("methods", "attacks", "datasets", "networks", "formats", "presets", "zoo")
+_ROOMS = (
+    *("methods", "attacks", "corruptions", "datasets", "networks", "formats", "presets"),
+    "zoo",
+)
 _REFERENCES = ("methods", "attacks", "networks")
 # Registries that are elsewhere than in the package of their name.
 _MODULES = {"formats": "soar_tf.models.exports"}
@@ -28,7 +31,7 @@ def list_names(kind, as_json, markdown):
 
     Example: soar-tf list methods
     """
-    others = {"datasets": _datasets, "presets": _presets, "zoo": _zoo}
+    others = {"corruptions": _corruptions, "datasets": _datasets, "presets": _presets, "zoo": _zoo}
     entries = others[kind]() if kind in others else _objects(kind)
     if markdown:
         if kind not in _REFERENCES:
@@ -46,6 +49,16 @@ def list_names(kind, as_json, markdown):
         arguments = entry.get("arguments", {})
         if arguments:
             click.echo("    " + ", ".join(f"{k}={v}" for k, v in arguments.items()))
+
+
+def _corruptions():
+    functions, problems = _room("corruptions").available()
+    for problem in problems.values():
+        click.echo(problem, err=True)
+    return {
+        name: {"summary": (inspect.getdoc(item) or "").partition("\n")[0]}
+        for name, item in functions.items()
+    }
 
 
 def _datasets():

@@ -5,12 +5,14 @@ import sys
 import click
 
 import soar_tf
+from soar_tf.cli.compare import compare
 from soar_tf.cli.completion import completion
 from soar_tf.cli.doctor import doctor
 from soar_tf.cli.evaluate import evaluate
 from soar_tf.cli.export import export
 from soar_tf.cli.import_weights import import_weights
 from soar_tf.cli.listing import list_names
+from soar_tf.cli.merge import merge
 from soar_tf.cli.plot import plot
 from soar_tf.cli.reproduce import reproduce
 from soar_tf.cli.startup import second_signal_ends_at_once, stop_on_sigterm
@@ -54,7 +56,17 @@ def main():
 
 
 for _command in (
-    train, evaluate, transfer, plot, reproduce, export, import_weights, list_names, doctor,
+    train,
+    evaluate,
+    merge,
+    compare,
+    transfer,
+    plot,
+    reproduce,
+    export,
+    import_weights,
+    list_names,
+    doctor,
     completion,
-):  # fmt: skip
+):
     main.add_command(_command)

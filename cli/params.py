@@ -40,6 +40,13 @@ class Number(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class NumberOrSchedule(Number):
+    """A number, or the text of a schedule, which is checked where schedules are known."""
+
+    def convert(self, value, param, ctx):
+        return value if "(" in str(value) else super().convert(value, param, ctx)
+
+
 class Size(click.ParamType):
     """`HEIGHTxWIDTH` in pixels, or one number for a square."""
 
@@ -162,6 +169,13 @@ def attack_options(command):
             default=0,
             show_default=True,
             help="Seed of the attacks.",
+        ),
+        click.option(
+            "--pixel-range",
+            type=Number(),
+            metavar="WHITE",
+            help="The value that white has for networks of .keras files and SavedModels that take "
+            "other pixels than [0, 1], such as 255. [default: 1]",
         ),
         click.option(
             "--trust",

@@ -100,3 +100,21 @@ def _stderr_set_aside():
         finally:
             os.dup2(saved, 2)
             os.close(saved)
+
+
+_RESTARTED = "SOAR_TF_RESTARTED"
+
+
+def start_again(error, restarts):
+    """Replaces this process by a new one with the same command, `restarts` times at most.
+
+    TensorFlow cannot connect anew within a process.
+    """
+    done = int(os.environ.get(_RESTARTED, "0"))
+    if done >= restarts:
+        raise error from None
+    click.echo(f"{error}\nStarting again ({done + 1} of {restarts}).", err=True)
+    environment = {**os.environ, _RESTARTED: str(done + 1)}
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "soar_tf.cli", *sys.argv[1:]]
+    os.execve(sys.executable, command, environment)

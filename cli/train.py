@@ -2,16 +2,15 @@
 
 import json
 import os
-import sys
 
 import click
 
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
-from soar_tf.cli.startup import load_tensorflow, stop_on_sigterm
+from soar_tf.cli.startup import load_tensorflow, start_again, stop_on_sigterm
 from soar_tf.errors import RunError
-from soar_tf.formatting import percent
+from soar_tf.formatting import percent, threat_text
 from soar_tf.runs import cluster as clusters
 from soar_tf.runs import presets
 from soar_tf.runs.config import (
@@ -69,6 +68,13 @@ from soar_tf.validation import PRECISIONS
     type=Model(),
     metavar="MODEL",
     help="Start from a run directory, a .keras file or zoo:NAME. [default: a new network]",
+)
+@click.option(
+    "--pixel-range",
+    type=params.Number(),
+    metavar="WHITE",
+    help="The value that white has for a .keras file of --network or --init-from that takes other "
+    "pixels than [0, 1], such as 255. [default: 1]",
 )
 @click.option(
     "--pretrain-epochs",
@@ -132,6 +138,14 @@ from soar_tf.validation import PRECISIONS
     type=params.Number(),
     metavar="MOMENTUM",
     help="Average the weights over steps, such as 0.999; the average is validated and kept. "
+    "[default: none]",
+)
+@click.option(
+    "--awp",
+    type=params.NumberOrSchedule(),
+    metavar="SIZE",
+    help="Adversarial weight perturbation: take each gradient where every kernel is moved up its "
+    "gradient by this share of its length, such as 0.01, or by a schedule. Nearly doubles a step. "
     "[default: none]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
@@ -300,24 +314,6 @@ def train(
     click.echo(f"Run directory: {folder}")
 
 
-_RESTARTED = "SOAR_TF_RESTARTED"
-
-
-def start_again(error, restarts):
-    """Replaces this process by a new one with the same command, `restarts` times at most.
-
-    TensorFlow cannot connect anew within a process.
-    """
-    done = int(os.environ.get(_RESTARTED, "0"))
-    if done >= restarts:
-        raise error from None
-    click.echo(f"{error}\nStarting again ({done + 1} of {restarts}).", err=True)
-    environment = {**os.environ, _RESTARTED: str(done + 1)}
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "soar_tf.cli", *sys.argv[1:]]
-    os.execve(sys.executable, command, environment)
-
-
 def summary_table(result):
     """The table that `train` prints, from its result as a dictionary."""
     rows = [
@@ -325,7 +321,9 @@ def summary_table(result):
         for row in result["rows"]
     ]
     threats = {}
-    for attack, text in result["threats"].items():
+    # Results of version 0.1 are all of the one linf ball that they name.
+    stored = result.get("threats") or {"all": threat_text("linf", result["epsilon"])}
+    for attack, text in stored.items():
         threats.setdefault(text, []).append(attack)
     threat = "; ".join(f"{', '.join(attacks)}: {text}" for text, attacks in threats.items())
     if len(threats) == 1:

@@ -14,6 +14,7 @@ _EXPORTS = {
     "SOARModel": "soar_tf.training",
     "attacks": "soar_tf.attacks",
     "callbacks": "soar_tf.callbacks",
+    "corruptions": "soar_tf.corruptions",
     "check_second_order": "soar_tf.second_order.check",
     "datasets": "soar_tf.datasets",
     "evaluate": "soar_tf.evaluation",
@@ -22,6 +23,7 @@ _EXPORTS = {
     "methods": "soar_tf.methods",
     "networks": "soar_tf.models.networks",
     "ops": "soar_tf.ops",
+    "probe": "soar_tf.evaluation",
     "theory": "soar_tf.theory",
     "zoo": "soar_tf.models.zoo",
 }

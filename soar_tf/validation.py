@@ -111,6 +111,10 @@ def check_number(
     return number
 
 
+LARGEST_INTEGER = 2**63 - 1
+"""What counts and seeds may be at most: TensorFlow's integers have 64 bits."""
+
+
 def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
     """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
     if _is_tensor(value):
@@ -119,6 +123,8 @@ def check_integer(value: object, argument: str, *, minimum: int | None = None) -
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
     check_number(value, argument, minimum=minimum)
+    if abs(number) > LARGEST_INTEGER:
+        raise InputError(f"`{argument}` must be at most {LARGEST_INTEGER}. Received: {value!r}.")
     return int(number)
 
 

@@ -13,9 +13,9 @@ PACKAGE = ROOT / "soar_tf"
 # The modules beside the packages are for everyone; then each package may use those before it.
 LEAVES = ("_lazy", "errors", "files", "formatting", "registry", "threat_model", "validation")
 ORDER = (
-    *("ops", "theory", "models", "second_order", "datasets", "attacks", "methods", "training"),
-    *("evaluation", "callbacks", "plots", "runs", "reports", "paper", "accelerators", "doctor"),
-    "cli",
+    *("ops", "theory", "models", "second_order", "datasets", "corruptions", "attacks", "methods"),
+    *("training", "evaluation", "callbacks", "plots", "runs", "reports", "paper", "accelerators"),
+    *("doctor", "cli"),
 )
 
 

@@ -16,8 +16,8 @@ import soar_tf
 
 STORED = Path(__file__).with_name("public_api.txt")
 MODULES = (
-    "attacks", "callbacks", "datasets", "evaluation", "methods", "model_files", "networks",
-    "saved_model", "training", "zoo",
+    "attacks", "callbacks", "corruptions", "datasets", "evaluation", "methods", "model_files",
+    "networks", "saved_model", "training", "zoo",
 )  # fmt: skip
 # To be subclassed: the guides show how.
 BASE_CLASSES = ("Attack", "Method", "Regularizer", "Schedule")

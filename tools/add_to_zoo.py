@@ -1,6 +1,7 @@
-"""Makes an entry of the zoo from a run directory and the report of its evaluation.
+r"""Makes an entry of the zoo from a run directory and the report of its evaluation.
 
-    soar-tf evaluate RUN --attack fgsm --attack pgd20 --attack autoattack --masking --output REPORT
+    soar-tf evaluate RUN --attack fgsm --attack pgd20 --attack autoattack --masking --limit 1000 \\
+        --output REPORT
     python tools/add_to_zoo.py RUN REPORT NAME
     python tools/add_to_zoo.py --refresh        writes the Markdown of all cards again
 

@@ -96,14 +96,17 @@ def get(identifier, **defaults):
     if not isinstance(identifier, str):
         raise InputError(f"`attack` must be a name or an Attack. Received: {identifier!r}.")
     name, _, rest = identifier.partition(":")
-    cls, arguments = _resolve(name)
+    (cls, arguments), given = _resolve(name), {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if not equals or not value:
             raise InputError(
                 f"Attack arguments are written name:key=value,key=value. Received: {identifier!r}."
             )
-        arguments[key.strip()] = value.strip()
+        if key.strip() in given:
+            raise InputError(f"`{key.strip()}` must be given once. Received: {identifier!r}.")
+        given[key.strip()] = value.strip()
+    arguments |= given
     allowed = registry.argument_names(cls)
     common = defaults.get("norm", "linf")
     if common not in cls.norms:  # such as an l2 attack among linf ones

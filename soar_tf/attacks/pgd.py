@@ -71,7 +71,9 @@ class PGD(Attack):
         super().__init__(epsilon, norm, bounds)
         self.steps = check_integer(steps, "steps", minimum=1)
         if step_size is not None:
-            step_size = check_number(step_size, "step_size", minimum=0.0)
+            step_size = check_number(
+                step_size, "step_size", minimum=0.0, exclusive=self.epsilon > 0
+            )
         self.step_size = step_size
         self.random_start = check_boolean(random_start, "random_start")
         self.restarts = check_integer(restarts, "restarts", minimum=1)

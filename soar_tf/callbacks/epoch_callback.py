@@ -5,9 +5,9 @@ import re
 import keras
 
 from soar_tf.attacks import get as get_attack
-from soar_tf.callbacks.validation_data import arrays
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Evaluator
+from soar_tf.evaluation.data import arrays
 from soar_tf.models import networks
 from soar_tf.training import RobustModel
 from soar_tf.validation import check_integer
@@ -25,7 +25,7 @@ class EpochCallback(keras.callbacks.Callback):
     `CSVLogger` takes its columns from the first epoch and refuses none later.
 
     Args:
-        data: See `soar_tf.callbacks.validation_data.arrays`.
+        data: See `soar_tf.evaluation.data.arrays`.
         attacks: Attacks of `self.evaluator`.
         every: Number of epochs from one measurement to the next.
         limit: Number of examples, the first ones; `None` takes all.
@@ -66,6 +66,7 @@ class EpochCallback(keras.callbacks.Callback):
             seed=self.seed,
             batch_size=self.batch_size,
             allow_non_finite=True,
+            adaptive=False,
         )
 
     @property

@@ -9,6 +9,7 @@ from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.measurement import Measurement
+from soar_tf.evaluation.shard import Shard
 from soar_tf.validation import check_epsilon
 
 # Default radii, in multiples of the threat model's: from hardly visible to where all should break.
@@ -29,6 +30,7 @@ class AccuracyCurve:
         broken_at: float `[N]`, the smallest radius at which each example broke: 0 if it is
             misclassified already, infinity if it withstood all. Never below the distance to the
             nearest misclassified point, so that it can be compared with `minimum_norms`.
+        shard: The `Shard` that it is of; `None` for all images.
     """
 
     n: int
@@ -38,6 +40,7 @@ class AccuracyCurve:
     epsilons: tuple
     accuracy: tuple
     broken_at: np.ndarray = dataclasses.field(repr=False, compare=False)
+    shard: Shard | None = None
 
     def to_dict(self):
         """The figures, JSON-serializable."""
@@ -63,6 +66,7 @@ def accuracy_curve(
     batch_size: int = 256,
     progress: Callable | None = None,
     state=None,
+    shard=None,
 ) -> AccuracyCurve:
     """Measures accuracy against the radius of an attack.
 
@@ -83,6 +87,7 @@ def accuracy_curve(
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch.
         state: File or `State` that keeps what was found, see `soar_tf.evaluate`.
+        shard: A text such as `"3/8"`, see `soar_tf.evaluate`.
 
     Returns:
         An `AccuracyCurve`.
@@ -103,7 +108,14 @@ def accuracy_curve(
     attack = get_attack(attack)
     radii = curve_radii(attack, epsilons)
     measured = Measurement.begin(
-        network, x, y, seed=seed, batch_size=batch_size, progress=progress, state=state
+        network,
+        x,
+        y,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+        state=state,
+        shard=shard,
     )
     session, robust = measured.session, measured.correct
     parts = [_parts(measured, name, attack, radius) for radius in radii]
@@ -117,7 +129,14 @@ def accuracy_curve(
     epsilons = (0.0, *radii)
     accuracy = curve_from_distances(broken_at, epsilons)
     return AccuracyCurve(
-        len(session.y), session.seed, name, attack.norm, epsilons, accuracy, broken_at
+        len(session.y),
+        session.seed,
+        name,
+        attack.norm,
+        epsilons,
+        accuracy,
+        broken_at,
+        measured.shard,
     )
 
 

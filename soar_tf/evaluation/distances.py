@@ -10,6 +10,7 @@ from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.curve import curve_from_distances
 from soar_tf.evaluation.measurement import Measurement
+from soar_tf.evaluation.shard import Shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class MinimumNorms:
         norm: Norm of the distances.
         distances: float `[N]`, in units of the pixel range: 0 if the example is misclassified
             already, infinity if nothing was found. Each is an upper bound of the true distance.
+        shard: The `Shard` that it is of; `None` for all images.
     """
 
     n: int
@@ -30,6 +32,7 @@ class MinimumNorms:
     attack: str
     norm: str
     distances: np.ndarray = dataclasses.field(repr=False)
+    shard: Shard | None = None
 
     @property
     def median(self):
@@ -52,6 +55,7 @@ def minimum_norms(
     batch_size: int = 256,
     progress: Callable | None = None,
     state=None,
+    shard=None,
 ) -> MinimumNorms:
     """Measures how far each example is from being misclassified.
 
@@ -68,6 +72,7 @@ def minimum_norms(
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch.
         state: File or `State` that keeps what was found, see `soar_tf.evaluate`.
+        shard: A text such as `"3/8"`, see `soar_tf.evaluate`.
 
     Returns:
         A `MinimumNorms`.
@@ -89,7 +94,14 @@ def minimum_norms(
     name = name or robustness.attack_name(attack)
     attack = check_minimum_norm(attacks.get(attack), "attack")
     measured = Measurement.begin(
-        network, x, y, seed=seed, batch_size=batch_size, progress=progress, state=state
+        network,
+        x,
+        y,
+        seed=seed,
+        batch_size=batch_size,
+        progress=progress,
+        state=state,
+        shard=shard,
     )
     session = measured.session
     unbounded = _unbounded(attack, session.x.shape[1:])
@@ -99,7 +111,7 @@ def minimum_norms(
     table = session.table(part)
     found = np.where(table["broken"], table[attack.norm].astype(np.float64), np.inf)
     distances = np.where(measured.correct, found, 0.0)
-    return MinimumNorms(len(distances), session.seed, name, attack.norm, distances)
+    return MinimumNorms(len(distances), session.seed, name, attack.norm, distances, measured.shard)
 
 
 def check_minimum_norm(attack, argument):

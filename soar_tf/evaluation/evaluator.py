@@ -2,30 +2,30 @@
 
 from collections.abc import Callable, Mapping
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
-from soar_tf.evaluation import robustness
-from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation import adaptive as adaptive_attack
+from soar_tf.evaluation import outcome, robustness
+from soar_tf.evaluation.binding import bind
+from soar_tf.evaluation.data import arrays
+from soar_tf.evaluation.parts import Session, parts_of
 from soar_tf.evaluation.progress import Counted, Meter
-from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
-from soar_tf.evaluation.state import State, fingerprint
-from soar_tf.models import loading
-from soar_tf.ops import norms
-from soar_tf.validation import check_integer, check_pixels
-
-# A resumed evaluation's outputs may differ from the stored ones by rounding, relative to the range.
-_SAME_OUTPUTS = 1e-3
+from soar_tf.evaluation.results import HIDING, Evaluation
+from soar_tf.evaluation.shard import Shard
+from soar_tf.evaluation.state import State
+from soar_tf.evaluation.straight_through import Averaged
+from soar_tf.models import artefacts, loading
+from soar_tf.threat_model import ThreatModel
+from soar_tf.validation import check_choice, check_integer, check_pixels
 
 
 def evaluate(
     network: Callable,
     x: np.ndarray,
-    y: np.ndarray,
-    attacks,
+    y: np.ndarray = None,
+    attacks=("fgsm", "pgd20"),
     *,
     seed: int = 0,
     batch_size: int = 256,
@@ -33,6 +33,9 @@ def evaluate(
     state=None,
     uint8: bool = False,
     keep: int = 0,
+    shard=None,
+    adaptive="auto",
+    source=None,
 ) -> Evaluation:
     """Measures a network's accuracy under attacks.
 
@@ -43,10 +46,11 @@ def evaluate(
     Args:
         network: A `keras.Model` giving logits, any callable `[B, ...] -> [B, C]`, `zoo:NAME` or a
             model file's path, see `soar_tf.models.loading.load`.
-        x: float32 `[N, ...]`, pixels in [0, 1].
+        x: float32 `[N, ...]`, pixels in [0, 1]; or, without `y`, a `tf.data.Dataset` of batches
+            `(x, y)` or a `soar_tf.datasets.Split`.
         y: int `[N]`, labels.
         attacks: Attacks, or names such as `"pgd20"`, see `soar_tf.attacks.get`; or a mapping of
-            what they shall be called to either.
+            what they shall be called to either; or one.
         seed: Seed of the attacks' noise; the result does not depend on `batch_size`.
         batch_size: Examples attacked together.
         progress: Called with a `Progress` after each batch, and about twice a second within one.
@@ -54,13 +58,21 @@ def evaluate(
             where it was stopped, and ends with the same bits. Or a `State`.
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial images to keep, those found first.
+        shard: A text such as `"3/8"` attacks the third of eight shards of the images alone, see
+            `soar_tf.evaluation.Shard`; `soar_tf.evaluation.merge` puts the results together.
+        adaptive: Whether the adaptive attack follows, see `soar_tf.evaluation.adaptive`: attacks on
+            stand-ins of the network that do not hide gradients. `"auto"`: with a small budget,
+            where the probe finds that the network may hide them. With `True` the prediction of one
+            that is random in inference is that of its mean softmax over 16 passes.
+        source: A network to transfer from in the adaptive attack, or `None`.
 
     Returns:
-        An `Evaluation`.
+        An `Evaluation`, of the shard's images if there is one.
 
     Raises:
-        InputError: For no examples, pixels or labels out of range, outputs that are no logits, a
-            state file that is damaged or belongs to another evaluation.
+        InputError: For no examples, pixels or labels out of range, a network that the probe calls
+            unusable (see `soar_tf.probe`), a state file that is damaged or belongs to another
+            evaluation.
 
     Example:
 
@@ -71,11 +83,20 @@ def evaluate(
     >>> result.n, result.worst_case_accuracy <= result.clean_accuracy
     (50, True)
     """
+    if y is None:
+        x, y = arrays(x)
     check_pixels(np.asarray(x, np.float32), "x")
     evaluator = Evaluator(
-        network, attacks, seed=seed, batch_size=batch_size, uint8=uint8, keep=keep
+        network,
+        attacks,
+        seed=seed,
+        batch_size=batch_size,
+        uint8=uint8,
+        keep=keep,
+        adaptive=adaptive,
+        source=source,
     )
-    return evaluator(x, y, progress=progress, state=state)
+    return evaluator(x, y, progress=progress, state=state, shard=shard)
 
 
 class Evaluator:
@@ -96,6 +117,12 @@ class Evaluator:
             training that diverged) instead of being refused.
         uint8: Whether adversarial examples are also classified after rounding to 8 bits.
         keep: Number of adversarial images to keep, those found first.
+        adaptive: See `evaluate`.
+        source: See `evaluate`.
+
+    Attributes:
+        findings: What the probe found in the first call, a tuple of
+            `soar_tf.models.findings.Finding`s; `None` before it.
 
     Raises:
         InputError: For an unknown attack or a value out of range.
@@ -111,10 +138,21 @@ class Evaluator:
     """
 
     def __init__(
-        self, network, attacks, *, seed=0, batch_size=256, allow_non_finite=False, uint8=False,
+        self,
+        network,
+        attacks,
+        *,
+        seed=0,
+        batch_size=256,
+        allow_non_finite=False,
+        uint8=False,
         keep=0,
-    ):  # fmt: skip
+        adaptive="auto",
+        source=None,
+    ):
         self.seed = check_integer(seed, "seed", minimum=0)
+        if isinstance(attacks, str | Attack):
+            attacks = [attacks]
         if isinstance(attacks, Mapping):
             named = attacks.items()
         else:
@@ -125,40 +163,58 @@ class Evaluator:
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
         network = loading.as_network(network)
         robustness.check_gradients(network, self.attacks)
+        self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto"))
+        self._source = None if source is None else loading.as_network(source, "source")
+        self.findings = None
         self._network = network
         self._logits_fn = as_logits_fn(network)
         self._counted = Counted(self._logits_fn)
         self._graphs = {}
 
-    def __call__(self, x, y, *, progress=None, state=None):
+    def __call__(self, x, y, *, progress=None, state=None, shard=None):
         """Attacks; see `evaluate` for the arguments and what comes back."""
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
+        self._probe(x, y)
         predict = self._predictor(x.shape[1:])
+        if shard is not None:
+            shard = self._bound(shard, x, y)
+            x, y = x[shard.positions()], y[shard.positions()]
         logits = predict(x)
         robustness.check_logits(logits, self.allow_non_finite)
         robustness.check_labels(y, len(x), logits.shape[1])
         state = state if isinstance(state, State) else State(state)
-        self._bind(state, x, y, logits)
+        self._bind(state, x, y, logits, shard)
         session = Session(
             x, y, predict, self.seed, self.batch_size, state, self.uint8, self.keep,
             None if progress is None else Meter(progress), self._counted.run,
+            None if shard is None else shard.positions(),
         )  # fmt: skip
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)
         with self._counted.by(session.meter):
-            for number, own in enumerate(parts):
+            for number, (_, _, own) in enumerate(parts):
                 later = sum(
-                    session.budget(part) for others in parts[number + 1 :] for part in others
+                    session.budget(part) for _, _, others in parts[number + 1 :] for part in others
                 )
                 session.withstood(own, clean, later=later)
         state.save(always=True)
-        return self._evaluation(session, parts, clean, logits)
+        return self._evaluation(session, parts, clean, logits, shard)
+
+    def _bound(self, shard, x, y):
+        """The shard, with what tells it from shards of other evaluations."""
+        robustness.check_label_count(y, len(x))
+        attacks = [f"{name}: {attack!r}" for name, attack in self.attacks]
+        own = {"rounding to uint8": self.uint8, "images kept": self.keep}
+        if self._budget is not None:
+            own["adaptive attack"] = str(self._budget)
+        return Shard.parse(shard).bind(self._network, x, y, seed=self.seed, attacks=attacks, **own)
 
     def check(self, x, y):
-        """Refuses data that do not fit the network, after a look at one image."""
+        """Refuses data that do not fit the network, and networks that figures say nothing of."""
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
+        self._probe(x, y)
         logits = self.predict(x[:1])
         robustness.check_logits(logits, self.allow_non_finite)
         robustness.check_labels(y, len(x), logits.shape[1])
@@ -168,129 +224,95 @@ class Evaluator:
         x = np.asarray(x, np.float32)
         return self._predictor(x.shape[1:])(x)
 
+    def _probe(self, x, y):
+        """Looks at the network in the first call; later ones are of the same network."""
+        if self.findings is not None:
+            return
+        found = robustness.probed(self._logits_fn, self._network, x, y)
+        if not (self.allow_non_finite and found.names == ("not_finite",)):
+            found.raise_if_unusable()
+            self.findings = found.findings
+
+    def _found(self, *names):
+        return any(finding.name in names for finding in self.findings or ())
+
+    @property
+    def _budget(self):
+        """The adaptive attack's `Budget`, or `None` where it does not run."""
+        if self.adaptive is True:
+            return adaptive_attack.FULL
+        if not artefacts.has_gradients(self._network):
+            return None  # whoever attacks a file lends it another network's gradients
+        hides = self.adaptive == "auto" and self._found(*HIDING)
+        return adaptive_attack.LOW if hides else None
+
     def _predictor(self, shape):
         if shape not in self._graphs:
-            self._graphs[shape] = robustness.batched(self._logits_fn, shape, self.batch_size)
+            judged = self._logits_fn
+            if self.adaptive is True and self._found("random"):
+                judged = Averaged(judged, adaptive_attack.JUDGED_DRAWS)
+            self._graphs[shape] = robustness.batched(judged, shape, self.batch_size)
         return self._graphs[shape]
 
     def _parts(self, shape, counted):
-        """Every attack's parts, compiled for images of one shape; counting costs a little time."""
-        if (shape, counted) not in self._graphs:
+        """`(name, threat, parts)` of every attack, compiled for images of one shape.
+
+        Counting the passes, for the progress, costs a little time.
+        """
+        budget = self._budget
+        key = shape, counted, budget
+        if key not in self._graphs:
             logits_fn = self._counted if counted else self._logits_fn
-            self._graphs[shape, counted] = [
-                _parts_of(number, name, attack, logits_fn, shape)
+            self._graphs[key] = [
+                (name, attack, parts_of(number, name, attack, logits_fn, shape))
                 for number, (name, attack) in enumerate(self.attacks)
             ]
-        return self._graphs[shape, counted]
+            if budget is not None:
+                self._graphs[key] += self._adaptive_parts(logits_fn, shape, budget)
+        return self._graphs[key]
 
-    def _bind(self, state, x, y, logits):
+    def _adaptive_parts(self, logits_fn, shape, budget):
+        """The adaptive attack, once for each ball that the other attacks search."""
+        balls = dict.fromkeys(a.threat_model for _, a in self.attacks if a.norm is not None)
+        for threat in balls or [ThreatModel()]:
+            name = "adaptive" if len(balls) < 2 else f"adaptive {threat}"
+            stages = adaptive_attack.stages(
+                logits_fn, threat, budget, random=self._found("random"), source=self._source
+            )
+            yield name, threat, adaptive_attack.parts(name, threat, stages, shape)
+
+    def _bind(self, state, x, y, logits, shard):
         if state.path is None:
             return
-        bind(state, self._network, x, y, logits, self.seed)
+        bind(state, self._network, x, y, logits, self.seed, shard)
+        adaptive = [] if self._budget is None else [f"adaptive: {self._budget}"]
         state.match(
-            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks],
+            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks] + adaptive,
             rounding_to_uint8=self.uint8,
             images_kept=self.keep,
         )
 
-    def _evaluation(self, session, parts, clean, logits):
+    def _evaluation(self, session, parts, clean, logits, shard):
         """The outcome of all parts, put together."""
-        results = [
-            _result(session, name, attack, own, clean)
-            for (name, attack), own in zip(self.attacks, parts, strict=True)
-        ]
+        results = [outcome.result(session, name, threat, own, clean) for name, threat, own in parts]
         worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
+        every = [part for _, _, own in parts for part in own]
         rounded = None
         if self.uint8:
-            every = [part for own in parts for part in own]
-            rounded = float((clean & ~_broken_when_rounded(session, every)).mean())
+            rounded = float((clean & ~outcome.broken_when_rounded(session, every)).mean())
         return Evaluation(
-            len(clean), float(clean.mean()), results, float(worst.mean()), self.seed, clean,
-            _examples(session, parts, logits, clean), dict(session.state.kept), rounded,
-        )  # fmt: skip
-
-
-def bind(state, network, x, y, logits, seed):
-    """Binds a state to a network, its images and labels, and a seed; refuses one of others."""
-    weights = network.get_weights() if hasattr(network, "get_weights") else None
-    state.match(
-        tensorflow=tf.__version__,
-        keras=keras.__version__,
-        numpy=np.__version__,
-        number_of_images=len(x),
-        images=fingerprint(x),
-        labels=fingerprint(y.astype(np.int64)),
-        network=fingerprint(*weights) if weights else "a function",
-        seed=seed,
-    )
-    state.match_outputs(logits, _SAME_OUTPUTS)
-
-
-def _parts_of(number, name, attack, logits_fn, shape):
-    stages = attack.stages()
-    several = len(stages) > 1
-    return [
-        Part(
-            f"{number} {name}/{stage}" if several else f"{number} {name}",
-            f"{name} {k}/{len(stages)} {stage}" if several else name,
-            f"{name}/{stage}" if several else name,
-            own,
-            search_graph(own, logits_fn, shape),
+            n=len(clean),
+            clean_accuracy=float(clean.mean()),
+            attacks=results,
+            worst_case_accuracy=float(worst.mean()),
+            seed=self.seed,
+            clean=clean,
+            examples=outcome.examples(session, every, logits, clean),
+            kept=dict(session.state.kept),
+            uint8_worst_case_accuracy=rounded,
+            shard=shard,
+            findings=(
+                *(self.findings or ()),
+                *robustness.one_sided(logits.argmax(axis=1), session.y),
+            ),
         )
-        for k, (stage, own) in enumerate(stages, 1)
-    ]
-
-
-def _result(session, name, attack, parts, clean):
-    """One attack's outcome from its parts' tables."""
-    robust, stages = clean.copy(), []
-    for part in parts:
-        robust = robust & ~session.table(part)["broken"]
-        seconds = session.state.seconds.get(part.key, 0.0)
-        stages.append({
-            "name": part.label.rpartition("/")[2],
-            "robust_accuracy": float(robust.mean()),
-            "seconds": round(seconds, 3),
-        })  # fmt: skip
-    seconds = sum(stage["seconds"] for stage in stages)
-    rounded = None
-    if session.uint8:
-        rounded = float((clean & ~_broken_when_rounded(session, parts)).mean())
-    return AttackResult(
-        name, attack.norm, attack.epsilon, float(robust.mean()), round(seconds, 3),
-        round(len(clean) / seconds, 2) if seconds else 0.0, robust,
-        tuple(stages) if len(stages) > 1 else (), rounded,
-    )  # fmt: skip
-
-
-def _broken_when_rounded(session, parts):
-    """bool `[N]`, whether an image that some part found still fools after rounding."""
-    tables = [session.table(part) for part in parts]
-    return np.logical_or.reduce([t["broken"] & t["broken_uint8"] for t in tables])
-
-
-def _examples(session, parts, logits, clean):
-    """What happened to each example: the first part that broke it."""
-    loss = robustness.cross_entropy(logits, session.y)
-    prediction = logits.argmax(axis=1)
-    names = [MISCLASSIFIED, *(part.label for own in parts for part in own)]
-    first = np.where(clean, -1, 0)
-    nothing = np.full(len(clean), np.nan, np.float32)
-    found = {name: np.where(clean, nothing, np.float32(0)) for name in norms.NAMES}
-    found["prediction"] = np.where(clean, -1, prediction)
-    found["loss"] = np.where(clean, nothing, loss)
-    for number, part in enumerate((part for own in parts for part in own), 1):
-        table = session.table(part)
-        rows = table["broken"] & (first < 0)
-        first[rows] = number
-        for name, values in found.items():
-            values[rows] = table[name][rows]
-    return Examples(
-        label=session.y,
-        clean_prediction=prediction,
-        broken_by=np.array([*names, ""])[first],
-        adversarial_prediction=found["prediction"],
-        clean_loss=loss,
-        adversarial_loss=found["loss"],
-        **{name: found[name] for name in norms.NAMES},
-    )

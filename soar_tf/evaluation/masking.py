@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from soar_tf.attacks import as_logits_fn
+from soar_tf.attacks import PGD, as_logits_fn
 from soar_tf.errors import InputError
-from soar_tf.evaluation import masking_checks, parts, robustness
+from soar_tf.evaluation import indicators, masking_checks, parts, robustness
+from soar_tf.evaluation.indicators import AttackIndicators
 from soar_tf.ops import random
 from soar_tf.validation import check_choice, check_epsilon, check_integer
 
@@ -27,6 +28,10 @@ class MaskingReport:
         clean_accuracy: Share of the examples classified correctly.
         white_box_accuracy: Share that withstood every gradient attack of the checks.
         checks: One `Check` each.
+        broken: Positions of the examples that a check broke within the radius, sorted: they count
+            as broken in any headline beside this report.
+        indicators: The `AttackIndicators` of PGD, which say what went wrong on the images that it
+            does not break. They do not count in the verdict.
     """
 
     n: int
@@ -36,6 +41,8 @@ class MaskingReport:
     clean_accuracy: float
     white_box_accuracy: float
     checks: tuple
+    broken: tuple = dataclasses.field(default=(), repr=False)
+    indicators: AttackIndicators | None = None
 
     @property
     def verdict(self):
@@ -44,9 +51,13 @@ class MaskingReport:
 
     def to_dict(self):
         """The report, JSON-serializable."""
-        figures = dataclasses.asdict(self)
-        checks = [dataclasses.asdict(check) for check in self.checks]
-        return {"verdict": self.verdict, **figures, "checks": checks}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "indicators"]
+        report = {"verdict": self.verdict, **{name: getattr(self, name) for name in names}}
+        report["checks"] = [dataclasses.asdict(check) for check in self.checks]
+        report["broken"] = list(self.broken)
+        if self.indicators is not None:
+            report["indicators"] = self.indicators.to_dict()
+        return report
 
 
 def masking_report(
@@ -130,10 +141,27 @@ def masking_report(
     if source is not None:
         checks.append(masking_checks.transferred(subject, source, options, steps))
     checks.append(masking_checks.black_box(subject, options, queries))
+    found = indicators.examine(
+        PGD(steps=steps, **options),
+        f"PGD-{steps}",
+        subject.logits_fn,
+        subject.x,
+        subject.y,
+        subject.clean,
+        seed=seed,
+        batch_size=subject.batch_size,
+    )
     return MaskingReport(
-        len(subject.x), norm, options["epsilon"], seed, float(subject.clean.mean()),
-        white_box_accuracy, tuple(checks),
-    )  # fmt: skip
+        n=len(subject.x),
+        norm=norm,
+        epsilon=options["epsilon"],
+        seed=seed,
+        clean_accuracy=float(subject.clean.mean()),
+        white_box_accuracy=white_box_accuracy,
+        checks=tuple(checks),
+        broken=tuple(np.flatnonzero(subject.clean & ~subject.withstanding).tolist()),
+        indicators=found,
+    )
 
 
 class Subject:
@@ -146,6 +174,7 @@ class Subject:
         logits: `[N, C]`, the clean outputs.
         clean: bool `[N]`, whether each example is classified correctly.
         robust: bool `[N]`, whether it withstood every gradient attack so far.
+        withstanding: bool `[N]`, whether it withstood every attack within the radius.
     """
 
     def __init__(self, network, x, y, bounds, seed, batch_size, progress):
@@ -164,7 +193,7 @@ class Subject:
         self.clean = robustness.correct(self.logits, self.y)
         if not self.clean.any():
             raise InputError("`network` classifies none of the images correctly: nothing to mask.")
-        self.robust = self.clean.copy()
+        self.robust, self.withstanding = self.clean.copy(), self.clean.copy()
 
     def withstood(self, name, attack, rows, seed_offset=0):
         """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether they withstood it."""

@@ -15,6 +15,7 @@ from soar_tf.attacks import APGDT, FGSM, PGD, Square, as_logits_fn
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness, transfer
 from soar_tf.evaluation.intervals import Z95, wilson
+from soar_tf.models.findings import look_like_probabilities
 from soar_tf.ops import losses, norms
 from soar_tf.ops.gradients import input_gradient
 
@@ -60,7 +61,7 @@ class Check:
 
 def probabilities(subject):
     """Outputs that look like a softmax: the loss takes a second one, and slopes vanish."""
-    wrong = robustness.look_like_probabilities(subject.logits)
+    wrong = look_like_probabilities(subject.logits)
     rows = (subject.logits >= 0).all(1) & (np.abs(subject.logits.sum(1) - 1) < 1e-3)
     if wrong:
         sentence = "the outputs are probabilities; attacks need the logits before the softmax"
@@ -160,7 +161,7 @@ def white_box(subject, options, steps):
     restarted = subject.withstood(f"{EFFORT_FACTOR} restarts", many, pgd, seed_offset=1)
     entropy = pgd & fgsm & longer & restarted
     margin = subject.withstood("margin loss", APGDT(steps=max(steps, 2), **options), entropy)
-    subject.robust = margin
+    subject.robust = subject.withstanding = margin
     return [
         _single_step(fgsm, pgd, steps),
         _effort("more_steps", f"{more} steps instead of {steps}", pgd, longer),
@@ -232,6 +233,7 @@ def transferred(subject, source, options, steps):
         crafted = graph(x, y, keys).numpy()
         robustness.check_threat_model(attack, "transfer", crafted, subject.x[rows])
         left[rows] = robustness.correct(subject.predict(crafted), subject.y[rows])
+    subject.withstanding = subject.withstanding & left
     return _black_box("transfer", f"PGD-{steps} on the source network", subject, left)
 
 
@@ -239,6 +241,7 @@ def black_box(subject, options, queries):
     """Square, which sees no gradients, must not break what white-box attacks left."""
     attack = Square(queries=queries, **options)
     left = subject.withstood("Square", attack, subject.robust)
+    subject.withstanding = subject.withstanding & left
     return _black_box("black_box", f"Square with {queries} queries", subject, left)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from soar_tf.attacks import as_logits_fn
 from soar_tf.evaluation import robustness
-from soar_tf.evaluation.evaluator import bind
+from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.parts import Part, Session, search_graph
 from soar_tf.evaluation.progress import Counted, Meter
+from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
 from soar_tf.validation import check_integer, check_pixels
 
@@ -22,15 +23,17 @@ class Measurement:
     Attributes:
         session: The `Session` that runs parts.
         correct: bool `[N]`, whether each example is classified correctly.
+        shard: The `Shard` that the session attacks, or `None`.
     """
 
     session: Session
     correct: np.ndarray
+    shard: Shard | None
     _logits_fn: Callable
     _counted: Counted
 
     @classmethod
-    def begin(cls, network, x, y, *, seed, batch_size, progress, state):
+    def begin(cls, network, x, y, *, seed, batch_size, progress, state, shard=None):
         """Checks everything; see `soar_tf.evaluate` for the arguments.
 
         Raises:
@@ -41,17 +44,34 @@ class Measurement:
         x, y = np.asarray(x, np.float32), np.asarray(y)
         check_pixels(x, "x")
         logits_fn = as_logits_fn(network)
+        robustness.probed(logits_fn, network, x, y).raise_if_unusable()
         predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
+        positions = None
+        if shard is not None:
+            robustness.check_label_count(y, len(x))
+            shard = Shard.parse(shard).bind(network, x, y, seed=seed)
+            positions = shard.positions()
+            x, y = x[positions], y[positions]
         logits = predict(x)
         robustness.check_logits(logits)
         robustness.check_labels(y, len(x), logits.shape[1])
         state = state if isinstance(state, State) else State(state)
         if state.path is not None:
-            bind(state, network, x, y, logits, seed)
+            bind(state, network, x, y, logits, seed, shard)
         meter = None if progress is None else Meter(progress)
         counted = Counted(logits_fn)
-        session = Session(x, y, predict, seed, batch_size, state, meter=meter, run=counted.run)
-        return cls(session, robustness.correct(logits, y), logits_fn, counted)
+        session = Session(
+            x,
+            y,
+            predict,
+            seed,
+            batch_size,
+            state,
+            meter=meter,
+            run=counted.run,
+            positions=positions,
+        )
+        return cls(session, robustness.correct(logits, y), shard, logits_fn, counted)
 
     def part(self, key, label, attack):
         """An attack as a `Part`: `key` in the state, `label` in progress and errors."""

@@ -53,6 +53,8 @@ class Session:
         keep: Number of adversarial examples to keep, those found first.
         meter: The `Meter`, or `None`.
         run: Calls a graph function, see `progress.Counted.run`.
+        positions: int `[N]`, the examples' positions in the set that noise is keyed by; `None`
+            for 0 to N - 1.
     """
 
     x: np.ndarray
@@ -65,6 +67,7 @@ class Session:
     keep: int = 0
     meter: Meter | None = None
     run: object = None
+    positions: np.ndarray | None = None
 
     def withstood(self, parts, rows, *, later=0.0):
         """Runs the parts on the examples in `rows`; bool `[N]`, whether each withstood them all.
@@ -97,13 +100,14 @@ class Session:
             batch = left[start : start + self.batch_size]
             begun = time.perf_counter()
             x, y = self.x[batch], self.y[batch]
-            keys = random.example_keys(self.seed, tf.constant(batch), purpose="attack")
+            positions = batch if self.positions is None else self.positions[batch]
+            keys = random.example_keys(self.seed, tf.constant(positions), purpose="attack")
             graph = part.graph if self.run is None else functools.partial(self.run, part.graph)
             x_adv = graph(tf.constant(x), tf.constant(y, tf.int64), keys).numpy()
             robustness.check_threat_model(part.attack, part.name, x_adv, x)
             self.state.advanced = True
             table[batch] = self._judge(table[batch], x_adv, x, y)
-            self._keep(batch[table["broken"][batch]], x_adv[table["broken"][batch]])
+            self._keep(positions[table["broken"][batch]], x_adv[table["broken"][batch]])
             seconds = self.state.seconds.get(part.key, 0.0)
             self.state.seconds[part.key] = seconds + time.perf_counter() - begun
             self.state.save(always=start + self.batch_size >= len(left))
@@ -149,6 +153,22 @@ def search_graph(attack, logits_fn, shape):
     search = replicas.sharded(functools.partial(search_finite, attack, logits_fn))
     signature = robustness.batch_signature(shape)
     return tf.function(search, input_signature=signature, autograph=False)
+
+
+def parts_of(number, name, attack, logits_fn, shape):
+    """An attack's stages as `Part`s; `number` tells attacks of one name apart."""
+    stages = attack.stages()
+    several = len(stages) > 1
+    return [
+        Part(
+            f"{number} {name}/{stage}" if several else f"{number} {name}",
+            f"{name} {k}/{len(stages)} {stage}" if several else name,
+            f"{name}/{stage}" if several else name,
+            own,
+            search_graph(own, logits_fn, shape),
+        )
+        for k, (stage, own) in enumerate(stages, 1)
+    ]
 
 
 def attack_all(attack, name, logits_fn, predict, x, y, rows, seed, batch_size, progress=None):

@@ -5,9 +5,15 @@ import dataclasses
 import numpy as np
 
 from soar_tf.evaluation.intervals import wilson
+from soar_tf.evaluation.shard import Shard
 
 # What stands where an attack's name would, for examples that need none.
 MISCLASSIFIED = "clean"
+# What a probe may find that plain attacks would not see through.
+HIDING = (
+    *("random", "no_gradient", "zero_gradient", "misleading_gradient"),
+    *("clipped", "rounded", "tiny"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +73,7 @@ class Examples:
             a version that did not keep it.
         clean_loss: Cross-entropy without an attack, in nats.
         adversarial_loss: Cross-entropy of that attack's image, in nats.
+        index: int, the position in the evaluated set; `None` for 0 to N - 1.
     """
 
     label: np.ndarray
@@ -78,18 +85,25 @@ class Examples:
     l1: np.ndarray
     clean_loss: np.ndarray
     adversarial_loss: np.ndarray
+    index: np.ndarray | None = None
 
     def columns(self):
         """The table as a dictionary of arrays, with `index` and `clean_correct`."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         label, prediction = own.pop("label"), own.pop("clean_prediction")
+        index = own.pop("index")
         return {
-            "index": np.arange(len(label)),
+            "index": np.arange(len(label)) if index is None else index,
             "label": label,
             "clean_prediction": prediction,
             "clean_correct": self.broken_by != MISCLASSIFIED,
             **own,
         }
+
+    def rows(self, positions):
+        """Which rows the examples at these positions of the evaluated set have."""
+        positions = np.asarray(positions, np.int64)
+        return positions if self.index is None else np.searchsorted(self.index, positions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +121,8 @@ class Evaluation:
         kept: Maps positions of broken examples to their adversarial images, as many as `keep`.
         uint8_worst_case_accuracy: Share that withstood every attack's images after rounding them
             to 8 bits; `None` if nobody asked.
+        shard: The `Shard` that it is of; `None` for all images.
+        findings: What the probe found, a tuple of `soar_tf.models.findings.Finding`s.
     """
 
     n: int
@@ -118,6 +134,13 @@ class Evaluation:
     examples: Examples = dataclasses.field(repr=False)
     kept: dict = dataclasses.field(default_factory=dict, repr=False)
     uint8_worst_case_accuracy: float | None = None
+    shard: Shard | None = None
+    findings: tuple = ()
+
+    @property
+    def hides_gradients(self):
+        """Whether the probe found that plain attacks may not see through the network."""
+        return any(finding.name in HIDING for finding in self.findings)
 
     @property
     def interval(self):
@@ -136,4 +159,8 @@ class Evaluation:
         }
         if self.uint8_worst_case_accuracy is not None:
             figures["uint8_worst_case_accuracy"] = self.uint8_worst_case_accuracy
+        if self.findings:
+            figures["findings"] = [
+                {"name": finding.name, "message": finding.message} for finding in self.findings
+            ]
         return figures

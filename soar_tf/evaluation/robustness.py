@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.errors import InputError
-from soar_tf.models import artefacts
+from soar_tf.models import artefacts, probe
+from soar_tf.models.findings import Finding, look_like_probabilities
 from soar_tf.ops import norms
 from soar_tf.training import replicas
 
@@ -66,11 +67,6 @@ def check_logits(logits, allow_non_finite=False):
         )
 
 
-def look_like_probabilities(logits):
-    """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
-    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
-
-
 def check_gradients(network, attacks):
     """Refuses attacks, given as pairs of name and `Attack`, that a file cannot be attacked with."""
     if artefacts.has_gradients(network):
@@ -85,12 +81,47 @@ def check_gradients(network, attacks):
 
 def check_labels(y, count, classes):
     """Refuses labels that are no `count` integers from 0 to `classes - 1`."""
-    if y.shape != (count,) or y.dtype.kind not in "iu":
-        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
+    check_label_count(y, count)
     if y.min() < 0 or y.max() >= classes:
         raise InputError(
             f"`y` must hold labels from 0 to {classes - 1}, the network's classes. "
             f"Received labels from {y.min()} to {y.max()}."
+        )
+
+
+def check_label_count(y, count):
+    """Refuses labels that are no `count` integers."""
+    if y.shape != (count,) or y.dtype.kind not in "iu":
+        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
+
+
+def probed(logits_fn, network, x, y):
+    """The `soar_tf.models.probe.Probe` of a network; labels that do not fit are left out."""
+    fitting = y.shape == (len(x),) and y.dtype.kind in "iu" and len(y) and y.min() >= 0
+    return probe.examine(logits_fn, x, y if fitting else None, network=network)
+
+
+ONE_SIDED = ("one_class", "constant")
+"""Names of the findings of `one_sided`, which depend on the images that were attacked."""
+
+
+def one_sided(predictions, labels):
+    """`Finding`s where the answers, or the labels, are all of one class."""
+    if len(labels) < 10:
+        return
+    if len(np.unique(labels)) == 1:
+        yield Finding(
+            "one_class",
+            False,
+            f"All {len(labels)} images are of class {labels[0]}: the figures say nothing of the "
+            "others.",
+        )
+    elif len(np.unique(predictions)) == 1:
+        yield Finding(
+            "constant",
+            False,
+            f"The network answers class {predictions[0]} to all {len(labels)} images: what it "
+            "withstands is that it never answers anything else.",
         )
 
 

@@ -58,6 +58,8 @@ class Method(Configurable):
             norm by itself, before the loss's gradient is added.
         starts_from_standard: Whether the method fine-tunes a network trained in the standard
             way, so that the command line trains one first.
+        needs_input_gradient: Whether it trains along the loss's gradient by the image, so that a
+            network without one would be trained as by `standard`.
         train_settings: Settings of `soar_tf.runs.config.TrainConfig` that a run with this method
             has unless they are given, such as an attack that watches over it.
         schedules: The arguments that change during training, by name; the attributes themselves
@@ -70,6 +72,7 @@ class Method(Configurable):
     diagnostics = ()
     penalty_clipnorm = None
     starts_from_standard = False
+    needs_input_gradient = True
     train_settings = types.MappingProxyType({})
     schedules = types.MappingProxyType({})
 

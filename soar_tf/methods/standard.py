@@ -13,6 +13,8 @@ class Standard(Method):
     Standard()
     """
 
+    needs_input_gradient = False
+
     def terms(self, forward, x, y, *, loss_fn, keys):
         logits = forward.training(x)
         return Terms(loss=loss_fn(y, logits), logits=logits)

@@ -135,12 +135,13 @@ class _ONNX:
         return np.concatenate(parts)
 
 
-def load(path, argument="model"):
+def load(path, argument="model", *, pixel_range=None):
     """Loads a LiteRT or an ONNX file.
 
     Args:
         path: A `pathlib.Path` that ends in `.tflite` or `.onnx`.
         argument: The argument's name, for the errors.
+        pixel_range: See `soar_tf.models.loading.load`.
 
     Returns:
         A `soar_tf.models.loading.LoadedModel` with an `artefact`, whose logits function has no
@@ -152,7 +153,7 @@ def load(path, argument="model"):
     """
     import tensorflow as tf
 
-    from soar_tf.models import loading
+    from soar_tf.models import loading, scales
 
     name = f"`{argument}` {path}"
     try:
@@ -166,7 +167,8 @@ def load(path, argument="model"):
             return run(x) if len(x) else np.zeros((0, run.num_classes), np.float32)
 
     def logits_fn(x):
-        logits = tf.numpy_function(predict, [tf.cast(x, tf.float32)], tf.float32)
+        x = scales.to_range(x, pixel_range, tf.float32)
+        logits = tf.numpy_function(predict, [x], tf.float32)
         logits.set_shape([x.shape[0], run.num_classes])
         return logits
 

@@ -41,10 +41,10 @@ def check_gives_logits(network):
 
 
 def softmax_head(network):
-    """The layer that ends `network` with a softmax or a sigmoid, or `None`.
+    """The layer or operation that ends `network` with a softmax or a sigmoid, or `None`.
 
     Args:
-        network: A `keras.Model`.
+        network: A `keras.Model`. Of a subclassed one nothing is known; see `soar_tf.probe`.
 
     Example:
 
@@ -52,17 +52,10 @@ def softmax_head(network):
     >>> soar_tf.networks.softmax_head(soar_tf.networks.mlp()) is None
     True
     """
-    if not getattr(network, "layers", []):
-        return None
-    last = _output_layer(network)
+    last = _output_operation(network)
     if isinstance(last, keras.Model):
         return softmax_head(last)
-    activation = getattr(last, "activation", None)
-    is_softmax = isinstance(last, layers.Softmax) or activation in (
-        keras.activations.softmax,
-        keras.activations.sigmoid,
-    )
-    return last if is_softmax else None
+    return last if _kind(last) is not None else None
 
 
 def to_logits(network):
@@ -91,7 +84,7 @@ def to_logits(network):
     last = softmax_head(network)
     if last is None:
         return network
-    if getattr(last, "activation", None) is keras.activations.sigmoid:
+    if _kind(last) == "sigmoid":
         raise InputError(
             f"`network` ends in a sigmoid (layer {last.name!r}); use one logit per class, at "
             "least 2 classes."
@@ -105,7 +98,9 @@ def to_logits(network):
     features = outer._inbound_nodes[node_index].input_tensors[0]
     if isinstance(outer, keras.Model):
         logits = to_logits(outer)(features)
-    elif isinstance(outer, (layers.Softmax, layers.Activation)):
+    elif isinstance(outer, layers.Softmax | layers.Activation) or not isinstance(
+        outer, layers.Layer
+    ):
         logits = features
     else:
         linear = type(outer).from_config({**outer.get_config(), "activation": "linear"})
@@ -114,10 +109,18 @@ def to_logits(network):
     return keras.Model(network.inputs, logits, name=network.name)
 
 
-def _output_layer(network):
+def _output_operation(network):
+    """What computes the output of a functional or sequential network; `None` for others."""
     outputs = getattr(network, "outputs", None)
-    if outputs and hasattr(outputs[0], "_keras_history"):
-        operation = outputs[0]._keras_history.operation
-        if isinstance(operation, keras.layers.Layer):
-            return operation
-    return network.layers[-1]
+    if not outputs or not hasattr(outputs[0], "_keras_history"):
+        return None
+    return outputs[0]._keras_history.operation
+
+
+def _kind(operation):
+    """`"softmax"`, `"sigmoid"`, or `None` for what ends in neither."""
+    activation = getattr(operation, "activation", None)
+    # `keras.ops.softmax` in a functional network is an operation of that class; an activation may
+    # be Keras's function or TensorFlow's.
+    name = getattr(activation, "__name__", type(operation).__name__).lower().rstrip("_v2")
+    return name if name in ("softmax", "sigmoid") else None

@@ -34,7 +34,7 @@ class LoadedModel:
     artefact: object = None
 
 
-def load(path, argument="model", *, trust=False):
+def load(path, argument="model", *, trust=False, pixel_range=None):
     """Loads a `.keras` file, a SavedModel folder or a network of the zoo.
 
     SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
@@ -45,6 +45,8 @@ def load(path, argument="model", *, trust=False):
             network's folder.
         argument: The argument's name, for the errors.
         trust: Whether a SavedModel may hold any operation, such as one that writes files.
+        pixel_range: The pixel value that stands for white where a file's network takes others than
+            [0, 1], such as 255; the zoo's networks all take [0, 1].
 
     Returns:
         A `LoadedModel`, or `None` if `path` is none of these.
@@ -70,15 +72,16 @@ def load(path, argument="model", *, trust=False):
     if (path / "saved_model.pb").is_file():
         if not trust:
             saved_models.check(path, argument)
-        return _load_saved_model(path, argument)
+        return _load_saved_model(path, argument, pixel_range)
     if path.is_file() and path.suffix == ".keras":
-        return from_network(load_network(path, argument), path, argument)
+        network = load_network(path, argument, pixel_range=pixel_range)
+        return from_network(network, path, argument)
     if path.suffix in artefacts.SUFFIXES:
-        return artefacts.load(path, argument)
+        return artefacts.load(path, argument, pixel_range=pixel_range)
     return None
 
 
-def load_network(path, argument="model"):
+def load_network(path, argument="model", *, pixel_range=None):
     """Loads a `.keras` file as a network that gives logits.
 
     A model saved by this package gives its wrapped network; a softmax head is taken off (and said
@@ -87,6 +90,7 @@ def load_network(path, argument="model"):
     Args:
         path: The `.keras` file.
         argument: The argument's name, for the errors.
+        pixel_range: See `load`.
 
     Returns:
         A `keras.Model`.
@@ -110,6 +114,8 @@ def load_network(path, argument="model"):
     if (head := networks.softmax_head(network)) is not None:
         print(f"{path}: taking off the softmax of layer {head.name!r}.", file=sys.stderr)
         network = networks.to_logits(network)
+    if pixel_range is not None:
+        network = networks.with_pixel_range(network, pixel_range)
     return network
 
 
@@ -187,8 +193,10 @@ def _load_entry(path, given, argument):
     return dataclasses.replace(loaded, config=config)
 
 
-def _load_saved_model(path, argument):
+def _load_saved_model(path, argument, pixel_range):
     import tensorflow as tf
+
+    from soar_tf.models import scales
 
     try:
         loaded = tf.saved_model.load(path)
@@ -209,8 +217,17 @@ def _load_saved_model(path, argument):
             f"`{argument}` {path} must give logits [B, C]. Received shape {output_spec.shape}."
         )
 
+    if spec.shape.rank is not None and spec.shape[0] is not None:
+        raise InputError(
+            f"`{argument}` {path} must take batches of any size. Received a signature for exactly "
+            f"{spec.shape[0]} images; export it with a batch size of None."
+        )
+    if not spec.dtype.is_floating and pixel_range is None:
+        raise InputError(scales.integer_input(f"`{argument}` {path}", spec.dtype.name))
+
     def logits_fn(x):
-        return tf.cast(signature(**{key: tf.cast(x, spec.dtype)})[output], tf.float32)
+        x = scales.to_range(x, pixel_range, spec.dtype)
+        return tf.cast(signature(**{key: x})[output], tf.float32)
 
     # The signature's variables live as long as the loaded object.
     logits_fn.saved_model = loaded

@@ -70,5 +70,11 @@ def with_logits(inputs, features, num_classes, name):
     return keras.Model(inputs, logits, name=name)
 
 
+_WIDEST = 64
+
+
 def scaled(channels, width):
-    return max(1, round(channels * check_number(width, "width", minimum=0.0, exclusive=True)))
+    width = check_number(width, "width", minimum=0.0, exclusive=True)
+    if width > _WIDEST:
+        raise InputError(f"`width` must be at most {_WIDEST}. Received: {width:g}.")
+    return max(1, round(channels * width))

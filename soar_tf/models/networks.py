@@ -9,6 +9,7 @@ from soar_tf.errors import unknown
 from soar_tf.models.heads import check_gives_logits, softmax_head, to_logits
 from soar_tf.models.network_parts import normalized, scaled, standardize, with_logits
 from soar_tf.models.residual_networks import preact_resnet18, resnet18, wide_resnet
+from soar_tf.models.scales import with_pixel_range
 from soar_tf.validation import check_choice, check_integer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "standardize",
     "to_logits",
     "wide_resnet",
+    "with_pixel_range",
 ]
 
 

@@ -108,7 +108,7 @@ def project_l1_box(x_adv, x, epsilon, bounds):
     sign = tf.sign(delta)
     point = flat + sign * move
     moved = tf.abs(point - flat)
-    nearer = tf.maximum(moved - tf.abs(point) * np.finfo(x.dtype.as_numpy_dtype).eps, 0.0)
+    nearer = tf.maximum(moved - tf.abs(point) * np.finfo(point.dtype.as_numpy_dtype).eps, 0.0)
     point = tf.where(moved > move, flat + sign * nearer, point)
     return tf.clip_by_value(tf.reshape(point, tf.shape(x)), low, high)
 

@@ -30,7 +30,7 @@ class Budget:
 
 LIMITS = {
     "smoke": Budget(seeds=1, images=32, autoattack_images=8, training_images=256),
-    "short": Budget(seeds=2, images=1000, autoattack_images=200),
+    "short": Budget(seeds=2, images=1000, autoattack_images=1000),
     "paper": Budget(seeds=3, images=None, autoattack_images=1000),
 }
 

@@ -47,21 +47,25 @@ def measure(subject, attack, minimum, epsilons, threat, **common):
         minimum: See `attacks`.
         epsilons: See `attacks`.
         threat: The `soar_tf.threat_model.ThreatModel` of attacks that set none.
-        **common: `seed`, `batch_size`, `progress` and `state` of `soar_tf.evaluate`.
+        **common: `seed`, `batch_size`, `progress`, `state` and `shard` of `soar_tf.evaluate`.
 
     Returns:
-        `(curve, distances)`: the report's section, JSON-serializable, and a `MinimumNorms`.
+        `(curve, distances)`: an `AccuracyCurve` and a `MinimumNorms`.
     """
     sampled, nearest = attacks(attack, minimum, epsilons, norm=threat.norm, epsilon=threat.epsilon)
     curve = evaluation.accuracy_curve(*subject, sampled, epsilons or None, name=attack, **common)
-    distances = evaluation.minimum_norms(*subject, nearest, name=minimum, **common)
+    return curve, evaluation.minimum_norms(*subject, nearest, name=minimum, **common)
+
+
+def section(curve, distances):
+    """The report's section about a curve, JSON-serializable; for the arguments see `measure`."""
     worst = np.minimum(curve.broken_at, distances.distances)
     fine = np.unique([*curve.epsilons, *np.linspace(0.0, curve.epsilons[-1], _POINTS)])
-    section = curve.to_dict() | {
+    return curve.to_dict() | {
         "accuracy": list(curve_from_distances(worst, curve.epsilons)),
         "attacks": [
-            {"attack": attack, "accuracy": list(curve.accuracy)},
-            {"attack": minimum, "accuracy": list(distances.accuracy(curve.epsilons))},
+            {"attack": curve.attack, "accuracy": list(curve.accuracy)},
+            {"attack": distances.attack, "accuracy": list(distances.accuracy(curve.epsilons))},
         ],
         "median_distance": distances.median if np.isfinite(distances.median) else None,
         "fine": {
@@ -69,4 +73,3 @@ def measure(subject, attack, minimum, epsilons, threat, **common):
             "accuracy": list(curve_from_distances(worst, fine)),
         },
     }
-    return section, distances

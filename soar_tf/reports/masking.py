@@ -2,18 +2,20 @@
 
 from soar_tf import evaluation
 from soar_tf.errors import InputError
+from soar_tf.evaluation.intervals import wilson
 from soar_tf.evaluation.state import fingerprint
 from soar_tf.runs import models
 
 UNRELIABLE = "The figures are unreliable: they fail the masking checks {}."
 
 
-def load_source(path, model, *, trust=False):
-    """Loads the model for the transfer check, before any attack.
+def load_source(path, model, argument="masking_source", *, trust=False):
+    """Loads the model to transfer from, before any attack.
 
     Args:
         path: A run directory, a `.keras` file, a SavedModel folder or `zoo:NAME`; or `None`.
         model: The `LoadedModel` to evaluate.
+        argument: The argument's name, for the errors.
         trust: Whether a SavedModel may hold any operation.
 
     Returns:
@@ -27,18 +29,21 @@ def load_source(path, model, *, trust=False):
     source = models.load(path, trust=trust)
     if (source.input_shape, source.num_classes) != (model.input_shape, model.num_classes):
         raise InputError(
-            f"`masking_source` {path} must take images of shape {model.input_shape} and give "
+            f"`{argument}` {path} must take images of shape {model.input_shape} and give "
             f"{model.num_classes} classes, as {model.name}. Received {source.input_shape} and "
             f"{source.num_classes}."
         )
     return source
 
 
-def add(report, model, source, examples, threat, batch_size, progress, state):
+def add(report, result, model, source, examples, threat, batch_size, progress, state):
     """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
+
+    What a check breaks within the radius counts as broken in the report's worst case.
 
     Args:
         report: `evaluate_model`'s report, changed in place.
+        result: Its `soar_tf.evaluation.Evaluation`.
         model: The `LoadedModel`.
         source: The `LoadedModel` for the transfer check, or `None`.
         examples: The data set's split.
@@ -55,12 +60,29 @@ def add(report, model, source, examples, threat, batch_size, progress, state):
         stored = {"belongs": belongs, "report": found.to_dict()}
         state.set_section("masking", stored)
     report["masking"] = stored["report"]
-    report["reliability"] = "no masking check failed"
+    _count_broken(report, result, stored["report"].get("broken", ()))
+    if report["reliability"] == "not checked":
+        report["reliability"] = "no masking check failed"
     checks = report["masking"]["checks"]
     failed = [check["name"] for check in checks if check["verdict"] == "fail"]
     if failed:
         report["reliability"] = "unreliable"
         report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
+
+
+def _count_broken(report, result, broken):
+    robust = result.examples.broken_by == ""
+    rows = [row for row in broken if robust[row]]
+    if not rows:
+        return
+    left = (robust.sum() - len(rows)) / len(robust)
+    report["worst_case_accuracy"] = float(left)
+    report["worst_case_interval"] = list(wilson(int(robust.sum()) - len(rows), len(robust)))
+    report["masking"]["broken_besides"] = len(rows)
+    report["note"] = (
+        f"The worst case counts {len(rows)} images that only the masking checks broke. "
+        f"{report['note']}"
+    )
 
 
 def _weights(source):

@@ -15,7 +15,11 @@ JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 TABLE, CSV = "examples.npz", "examples.csv"
 ADVERSARIAL, PICTURE, STATE = "adversarial.npz", "accuracy-epsilon.png", "evaluation.state"
 SOURCE_STATE = f"source-{STATE}"  # see `soar_tf.reports.shipped`
-_NAMES = (JSON, MARKDOWN, HTML, TABLE, CSV, ADVERSARIAL, PICTURE, STATE, SOURCE_STATE)
+SHARD = "shard.npz"
+_NAMES = (
+    *(JSON, MARKDOWN, HTML, TABLE, CSV, ADVERSARIAL, PICTURE, STATE, SOURCE_STATE),
+    SHARD,
+)
 GALLERY = 12  # images that broke, in the page
 
 
@@ -41,6 +45,8 @@ class ReportPlace:
         self.folder = None if self.file else path
         self.state = None if state is None else Path(state)
         if self.file is not None:
+            if self.state is not None and self.state.resolve() == self.file.resolve():
+                raise InputError(f"`state` must be another file than `output`. Received: {state}.")
             _check_file(self.file, "output")
         if self.state is not None:
             _check_file(self.state, "state")
@@ -67,34 +73,38 @@ class ReportPlace:
                 self.folder.rmdir()
             raise
 
-    def write(self, report, result, examples, class_names, *, everything, distances=None):
+    def write(self, report, result, images, class_names, *, everything, curve=None):
         """Writes the report.
 
         Args:
             report: The report as a dictionary.
             result: The `soar_tf.evaluation.Evaluation`.
-            examples: The `soar_tf.datasets.Split`.
+            images: Callable that gives the images at some positions of the evaluated set, float32
+                `[k, H, W, C]`.
             class_names: Names of the classes, or `None`.
             everything: Whether to write all adversarial images.
-            distances: The curve's `MinimumNorms`, for the table; or `None`.
+            curve: The curve's `AccuracyCurve` and `MinimumNorms`; or `None`.
         """
         if self.file is not None:
             files.write_json(self.file, report)
         if self.folder is None:
             return
         columns = result.examples.columns()
-        if distances is not None:
+        if curve is not None:
+            distances = curve[1]
             found = distances.distances
             columns[f"distance_{distances.norm}"] = np.where(np.isfinite(found), found, np.nan)
         reports.write_npz(self.folder / TABLE, columns)
         reports.write_csv(self.folder / CSV, columns)
         if everything:
-            reports.write_npz(self.folder / ADVERSARIAL, _adversarial(result, examples))
+            reports.write_npz(self.folder / ADVERSARIAL, _adversarial(result, images))
+        if result.shard is not None:
+            reports.write_npz(self.folder / SHARD, _for_merging(result, images, curve))
         pictures = []
         for _, figure in reports.figures(report):
             plots.save(figure, self.folder / PICTURE)
             pictures.append(PICTURE)
-        gallery = _gallery(result, examples, class_names)
+        gallery = _gallery(result, images, class_names)
         files.write_text(self.folder / MARKDOWN, reports.markdown(report, pictures))
         files.write_text(self.folder / HTML, reports.html(report, gallery))
         files.write_json(self.folder / JSON, report)  # last: whoever waits for it finds the rest
@@ -134,31 +144,54 @@ def _check_file(path, argument):
         raise InputError(f"`{argument}` {path} cannot be written.")
 
 
-def _adversarial(result, examples):
+def _adversarial(result, images):
     """Every example that broke: position, label, clean and adversarial image."""
-    rows = np.array(sorted(result.kept), np.int64)
-    images = examples.select(rows).float_images()
+    positions, clean, adversarial = _kept(result, images)
+    rows = result.examples.rows(positions)
     return {
-        "index": rows,
-        "label": examples.labels[rows],
-        "x": images,
-        "x_adv": np.stack([result.kept[row] for row in rows]) if len(rows) else images,
+        "index": positions,
+        "label": result.examples.label[rows],
+        "x": clean,
+        "x_adv": adversarial,
         "adversarial_prediction": result.examples.adversarial_prediction[rows],
         "broken_by": result.examples.broken_by[rows],
     }
 
 
-def _gallery(result, examples, class_names):
+def _kept(result, images):
+    """Positions, clean and adversarial images of the examples whose images were kept."""
+    positions = np.array(sorted(result.kept), np.int64)
+    clean = images(positions)
+    adversarial = [result.kept[row] for row in positions.tolist()]
+    return positions, clean, np.stack(adversarial) if adversarial else clean
+
+
+def _for_merging(result, images, curve):
+    """What a merged report needs of a shard beyond the other files."""
+    positions, clean, adversarial = _kept(result, images)
+    arrays = {
+        "robust": np.stack([attack.robust for attack in result.attacks]),
+        "kept": positions,
+        "kept_clean": clean,
+        "kept_adversarial": adversarial,
+    }
+    if curve is not None:
+        arrays |= {"broken_at": curve[0].broken_at, "distances": curve[1].distances}
+    return arrays
+
+
+def _gallery(result, images, class_names):
     """The images that broke for the page, see `soar_tf.reports.html`."""
     found = result.examples
 
     def name(label):
         return class_names[label] if class_names else f"class {label}"
 
-    return [
-        {
-            "index": row,
-            "image": examples.select([row]).float_images()[0],
+    def entry(position, image):
+        row = int(found.rows(position))
+        return {
+            "index": position,
+            "image": images([position])[0],
             "adversarial": image,
             "clean": name(found.label[row]),
             "predicted": name(found.adversarial_prediction[row]),
@@ -166,5 +199,5 @@ def _gallery(result, examples, class_names):
             "linf": radius_text(round(float(found.linf[row]), 6)),
             "l2": f"{found.l2[row]:.3g}",
         }
-        for row, image in sorted(list(result.kept.items())[:GALLERY])
-    ]
+
+    return [entry(*kept) for kept in sorted(list(result.kept.items())[:GALLERY])]

@@ -36,7 +36,22 @@ _ENVIRONMENT.filters |= {
 }
 
 
-_ENVIRONMENT.globals |= {"threat": threat_text, "curve_attacks": curve_attacks}
+def machines(shards):
+    """The machines that shards were computed on, each once with its versions."""
+    found = [shard["environment"] for shard in shards]
+    texts = [
+        f"{own['processor']}, {own['cpu_count']} cores, {', '.join(own['devices'])}, TensorFlow "
+        f"{own['versions'].get('tensorflow') or own['versions'].get('tensorflow-cpu', 'unknown')}"
+        for own in found
+    ]
+    return list(dict.fromkeys(texts))
+
+
+_ENVIRONMENT.globals |= {
+    "threat": threat_text,
+    "curve_attacks": curve_attacks,
+    "machines": machines,
+}
 
 
 def render(template, **values):

@@ -9,10 +9,39 @@ from soar_tf.threat_model import ThreatModel
 UPPER_BOUND = "Robust accuracy is an upper bound: stronger attacks may lower it{}."
 
 
-def note(attacks):
-    """The sentence under every table of robust accuracies."""
+FEW_IMAGES = 500
+"""Below this number of images, a report warns that its interval is wide."""
+
+
+def note(attacks, n=None, interval=None):
+    """The message under every table of robust accuracies.
+
+    Args:
+        attacks: The attacks' names.
+        n: Number of images, or `None` to say nothing about it.
+        interval: The worst case's 95 % interval, `(low, high)`.
+    """
     strong = any(name.partition(":")[0] == "autoattack" for name in attacks)
-    return UPPER_BOUND.format("" if strong else ", such as --attack autoattack, which was not run")
+    said = UPPER_BOUND.format("" if strong else ", such as --attack autoattack, which was not run")
+    if n is not None and n < FEW_IMAGES:
+        low, high = interval
+        said += (
+            f" {n} images leave a wide interval, {100 * (high - low):.0f} points: to compare "
+            "networks, use 1,000 images and soar-tf compare."
+        )
+    return said
+
+
+def verdict(result):
+    """What a report says of its headline before any masking check: `note` and `reliability`.
+
+    Args:
+        result: The `soar_tf.evaluation.Evaluation`.
+    """
+    sentences = [finding.message for finding in result.findings]
+    sentences.append(note([attack.name for attack in result.attacks], result.n, result.interval))
+    reliability = "unreliable" if result.hides_gradients else "not checked"
+    return {"note": " ".join(sentences), "reliability": reliability}
 
 
 def judged_split(dataset):

@@ -39,6 +39,7 @@ def transfer_models(
     batch_size=256,
     seed=0,
     output=None,
+    pixel_range=None,
     trust=False,
     progress=None,
 ):
@@ -53,6 +54,8 @@ def transfer_models(
         data_dir, image_size, split, limit, norm, epsilon, batch_size, seed: As for
             `soar_tf.reports.evaluation.evaluate_model`; norm and radius are the targets'.
         output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
+        pixel_range: The pixel value that stands for white where a file's network takes others than
+            [0, 1], such as 255; it holds for all files, and not for runs and zoo networks.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluation.transfer_matrix`.
 
@@ -66,7 +69,7 @@ def transfer_models(
     if output is not None:
         check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
-    loaded = {name: models.load(name, trust=trust) for name in loaded}
+    loaded = {name: models.load(name, trust=trust, pixel_range=pixel_range) for name in loaded}
     dataset = dataset or _common_dataset(loaded.values())
     judged = [loaded[str(path)] for path in targets]
     threat = models.threat_model(judged, dataset, norm, epsilon)

@@ -100,8 +100,8 @@ class CollapseNotice(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         constant = math.log(self.num_classes)
-        kind = "validation loss" if "val_loss" in logs else "loss"
-        loss = logs.get("val_loss", logs["loss"])
+        judged = "val_loss" if "val_loss" in logs else "loss"
+        kind, loss = judged.replace("val_", "validation "), logs[judged]
         at_chance = abs(loss - constant) < NEAR * constant
         self.epochs = self.epochs + 1 if at_chance else 0
         if self.epochs == EPOCHS_AT_CHANCE:

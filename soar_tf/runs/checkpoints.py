@@ -191,21 +191,27 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         progress: The run's progress: a dictionary with the log's `rows` so far, extended in place.
         write_log: Callable that writes the rows to the log file.
         selection: The phase's `soar_tf.runs.selection.Selection`, or `None`.
+        check_place: Callable that refuses to write where the folder is not the run's any more.
     """
 
-    def __init__(self, folder, phase, progress, write_log, selection=None):
+    def __init__(
+        self, folder, phase, progress, write_log, selection=None, check_place=lambda: None
+    ):
         super().__init__()
+        self.check_place = check_place
         self.folder, self.progress, self.write_log = folder, progress, write_log
         self.number, self.name = phase
         self.selection = selection
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {name: float(value) for name, value in (logs or {}).items()}
-        if not math.isfinite(logs["loss"]):
-            kind = "NaN" if math.isnan(logs["loss"]) else "infinite"
-            raise DivergedError(
-                f"The loss became {kind} in epoch {epoch + 1} of phase {self.name!r}"
-            )
+        for name in ("loss", "val_loss"):
+            if not math.isfinite(value := logs.get(name, 0.0)):
+                kind = "NaN" if math.isnan(value) else "infinite"
+                what = "loss" if name == "loss" else "validation loss"
+                raise DivergedError(
+                    f"The {what} became {kind} in epoch {epoch + 1} of phase {self.name!r}"
+                )
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         row = {"phase": self.name, "epoch": epoch + 1, "learning_rate": rate, **logs}
         self.progress["rows"].append(row)
@@ -214,6 +220,7 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         if self.selection is not None:
             self.progress["selection"] = self.selection.state()
             best_epoch = self.selection.best_epoch + 1
+        self.check_place()
         with files.as_run_error(self.folder.parent):
             save(self.folder, self.model, self.progress, best_epoch)
             self.write_log(self.progress["rows"])

@@ -39,6 +39,8 @@ class TrainConfig:
         network: Registered network's name, or the path of a `.keras` file.
         network_args: The network's arguments.
         init_from: Model to start from: a run directory or a `.keras` file, or `None`.
+        pixel_range: The pixel value that stands for white where a loaded `.keras` network takes
+            others than [0, 1], such as 255; `None`: it takes [0, 1].
         pretrain_epochs: Epochs of standard training before a method that fine-tunes.
         epochs: Epochs of the method.
         batch_size: Images per step.
@@ -56,6 +58,8 @@ class TrainConfig:
         label_smoothing: Share of the label's weight that is spread over all classes, in [0, 1);
             `None`: none.
         ema: Momentum of the weights' moving average, which is validated and kept; `None`: none.
+        awp: Size of the adversarial weight perturbation, see `soar_tf.RobustModel`: a number, a
+            schedule's text, or `None`.
         seed: Seed of weights, order, augmentation and noise.
         limit: Number of training images used, or `None` for all.
         validation_images: Number of training images set apart for validation where the data set has
@@ -86,6 +90,7 @@ class TrainConfig:
     network: str | None = None
     network_args: dict = dataclasses.field(default_factory=dict)
     init_from: str | None = None
+    pixel_range: float | None = None
     pretrain_epochs: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -99,6 +104,7 @@ class TrainConfig:
     weight_decay_type: str = "decoupled"
     label_smoothing: float | None = None
     ema: float | None = None
+    awp: float | str | None = None
     seed: int = 0
     limit: int | None = None
     validation_images: int | None = None
@@ -184,10 +190,13 @@ class TrainConfig:
         for name in ("pretrain_epochs", "seed", "validation_images"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
+        check_number(self.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
         for name in ("limit", "micro_batch", "cutout"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
-        for name in ("learning_rate", "pretrain_learning_rate"):
+        for name in ("learning_rate", "pretrain_learning_rate", "pixel_range"):
+            if getattr(self, name) is None:
+                continue
             value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
             setattr(self, name, value)
         self.weight_decay = check_number(self.weight_decay, "weight_decay", minimum=0.0)
@@ -277,7 +286,7 @@ def read_toml(path):
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too
         raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in values.items():

@@ -22,6 +22,7 @@ from soar_tf.runs import checkpoints, models, provenance, run_directory, workers
 from soar_tf.runs.phases import Phase, write_log
 from soar_tf.runs.selection import validation_callbacks
 from soar_tf.training import strategies
+from soar_tf.training.weight_perturbation import WeightPerturbation
 
 # Where the paper divides the learning rate by ten: at epochs 100 and 150 of 200, and 90 and 100
 # of 150 (arXiv:2004.01832, appendix C).
@@ -57,7 +58,11 @@ class Experiment:
             second_order=method.second_order,
             usual=method.train_settings,
         )
-        self.config = dataclasses.replace(config, method_args=run_directory.plain(method))
+        self.config = dataclasses.replace(
+            config,
+            method_args=run_directory.plain(method),
+            awp=WeightPerturbation(config.awp).setting,
+        )
         keras.config.set_dtype_policy(config.precision)
         keras.utils.set_random_seed(config.seed)
         self.dataset = datasets.load(
@@ -92,6 +97,8 @@ class Experiment:
         config, dataset = self.config, self.dataset
         path = config.init_from or config.network
         if config.init_from is None and not config.network.endswith(".keras"):
+            if config.pixel_range is not None:
+                raise InputError("`pixel_range` is for a network loaded from a .keras file.")
             return networks.get(
                 config.network,
                 input_shape=dataset.image_shape,
@@ -101,7 +108,9 @@ class Experiment:
         if config.network_args:
             raise InputError("`network_args` are for registered networks, not for a loaded one.")
         argument = "network" if config.init_from is None else "init_from"
-        network = models.load_network(models.network_path(path, argument), argument)
+        network = models.load_network(
+            models.network_path(path, argument), argument, pixel_range=config.pixel_range
+        )
         models.check_fits(network, dataset.image_shape, dataset.num_classes, path)
         return network
 
@@ -143,6 +152,7 @@ class Experiment:
         fingerprint = self.dataset.fingerprint()
         with workers.open_run(self.strategy, workdir, self.config, fingerprint) as folder:
             if folder.is_complete():
+                self._check_data(folder.manifest().get("dataset"), fingerprint, workdir)
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
                 return self._result(folder)
             path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
@@ -171,18 +181,24 @@ class Experiment:
     def _progress(self, progress, fingerprint, workdir, allow_mixed):
         """The progress to go on from; refuses other data or, unless allowed, environments."""
         progress = progress or {"phase": 0, "epoch": 0, "rows": []}
-        if (stored := progress.setdefault("dataset", fingerprint)) != fingerprint:
-            raise InputError(
-                f"`workdir` {workdir} was begun with other images or labels of data set "
-                f"{self.dataset.name!r}: their fingerprint is {str(stored)[:16]} there and "
-                f"{fingerprint[:16]} here; use another workdir."
-            )
+        stored = {"fingerprint": progress.setdefault("dataset", fingerprint)}
+        self._check_data(stored, fingerprint, workdir)
         if progress["phase"] >= len(self.phases):
             raise InputError(f"`workdir` {workdir} holds checkpoints of another run.")
         environments = progress.get("environments", [])
         place = progress["phase"], progress["epoch"]
         progress["environments"] = provenance.continued(environments, place, allow_mixed, workdir)
         return progress
+
+    def _check_data(self, stored, fingerprint, workdir):
+        """Refuses other images or labels than a run was begun with, as its records have them."""
+        known = stored.get("fingerprint", fingerprint) if isinstance(stored, dict) else fingerprint
+        if known != fingerprint:
+            raise InputError(
+                f"`workdir` {workdir} was begun with other images or labels of data set "
+                f"{self.dataset.name!r}: their fingerprint is {str(known)[:16]} there and "
+                f"{fingerprint[:16]} here; use another workdir."
+            )
 
     def _begin_manifest(self, folder, previous, progress):
         folder.update_manifest(
@@ -219,6 +235,7 @@ class Experiment:
             if phase.number + 1 < len(self.phases):
                 with files.as_run_error(folder.path):
                     _save_network(self.network, folder / run_directory.STANDARD)
+        folder.check_place()
         with files.as_run_error(folder.path):
             _save_network(self.network, folder / run_directory.NETWORK)
             if not (folder / run_directory.SAVED_MODEL).exists():

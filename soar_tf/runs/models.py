@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-def load(path, *, trust=False):
+def load(path, *, trust=False, pixel_range=None):
     """Loads a model of any kind.
 
     SavedModels are programs: one that could do more than compute is refused, unless it is trusted.
@@ -37,6 +37,8 @@ def load(path, *, trust=False):
         path: A run directory, a `.keras`, `.tflite` or `.onnx` file, a SavedModel folder or
             `zoo:NAME`.
         trust: Whether a SavedModel may hold any operation.
+        pixel_range: The pixel value that stands for white where a file's network takes others than
+            [0, 1]; runs and zoo networks all take [0, 1].
 
     Returns:
         A `LoadedModel`.
@@ -46,7 +48,7 @@ def load(path, *, trust=False):
     """
     if run_directory.is_run(path):
         return _load_run(Path(path))
-    if (loaded := loading.load(path, trust=trust)) is not None:
+    if (loaded := loading.load(path, trust=trust, pixel_range=pixel_range)) is not None:
         return loaded
     raise InputError(
         "`model` must be a run directory, a .keras, .tflite or .onnx file, a SavedModel folder or "

@@ -48,7 +48,12 @@ class Phase:
         )
         with strategies.scope(strategy):
             model = RobustModel(
-                network, self.method, seed=self.seed(config), micro_batch=config.micro_batch
+                network,
+                self.method,
+                seed=self.seed(config),
+                micro_batch=config.micro_batch,
+                # The standard network before a method is the same with and without.
+                awp=config.awp if self.last else None,
             )
             model.compile(
                 optimizers.optimizer(
@@ -139,6 +144,7 @@ class Phase:
                 progress,
                 lambda rows: write_log(folder / run_directory.LOG, rows),
                 selection,
+                folder.check_place,
             ),
         ]
 

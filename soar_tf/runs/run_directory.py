@@ -2,13 +2,14 @@
 
 import dataclasses
 import fcntl
+import os
 import sys
 from pathlib import Path
 
 import tomli_w
 
 from soar_tf import files, methods
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, RunError
 from soar_tf.runs.config import read_toml
 
 NETWORK = "model.keras"
@@ -110,6 +111,23 @@ class RunDirectory:
                 f"`workdir` {self.path} holds a run of another configuration: {name} is "
                 f"{stored.get(name)!r} there and {config.to_dict().get(name)!r} here; use another "
                 "workdir."
+            )
+
+    def check_place(self):
+        """Refuses to go on where the folder has been moved away, and another may have its name.
+
+        Raises:
+            RunError: If it has.
+        """
+        try:
+            there = (self.path / ".lock").stat()
+        except OSError:
+            there = None
+        ours = os.fstat(self._lock.fileno())
+        if there is None or (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            raise RunError(
+                f"{self.path} is not the folder any more in which this run began: it was moved or "
+                "replaced; what it had saved is kept where it is now."
             )
 
     def close(self):

@@ -1,11 +1,15 @@
 """A compiled Keras loss as the per-example function that methods need."""
 
+import inspect
+
 import keras
 import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.ops import losses
 from soar_tf.validation import check_number
+
+_AVERAGES = (None, "none", "mean", "sum_over_batch_size", "mean_with_sample_weight")
 
 
 def default_loss(label_smoothing=0.0):
@@ -71,8 +75,11 @@ def per_example(loss):
     Returns:
         The callable.
 
+    The labels of Keras's sparse cross-entropy may also be one-hot, or shares of the classes.
+
     Raises:
-        InputError: If the loss expects probabilities: networks here give logits.
+        InputError: If the loss expects probabilities, for networks here give logits; or has a
+            reduction or ignored class that the methods do not know.
 
     Example:
 
@@ -90,17 +97,55 @@ def per_example(loss):
     resolved = keras.losses.get(loss)
     if not isinstance(resolved, keras.losses.Loss):
         name = getattr(resolved, "__name__", str(resolved))
-        if "crossentropy" in name and isinstance(loss, str):
+        if _wants_probabilities(resolved):
             raise InputError(_from_logits(name))
         return _reduce_to_batch(resolved)
     config = resolved.get_config()
     if config.get("from_logits") is False:
         raise InputError(_from_logits(type(resolved).__name__))
+    _check_options(resolved, config)
+    sparse = isinstance(resolved, keras.losses.SparseCategoricalCrossentropy)
 
     def unreduced(y, outputs):
+        if sparse and y.shape.rank == 2 and outputs.shape.rank == 2 and y.shape[1] not in (None, 1):
+            y = tf.cast(y, outputs.dtype)
+            return keras.losses.categorical_crossentropy(y, outputs, from_logits=True)
         return resolved.call(y, outputs)
 
     return _reduce_to_batch(unreduced)
+
+
+def is_cross_entropy(loss):
+    """Whether a compiled loss is a cross-entropy, so that the network's outputs are logits."""
+    if loss is None:
+        return True
+    resolved = keras.losses.get(loss)
+    name = getattr(resolved, "__name__", type(resolved).__name__)
+    return "crossentropy" in name.lower().replace("_", "")
+
+
+def _wants_probabilities(function):
+    """Whether a loss function, such as Keras's, takes probabilities unless it is told otherwise."""
+    try:
+        parameter = inspect.signature(function).parameters.get("from_logits")
+    except (TypeError, ValueError):
+        return False
+    return parameter is not None and parameter.default is False
+
+
+def _check_options(loss, config):
+    """Refuses what Keras would do with the loss and a robust train step does not."""
+    name = type(loss).__name__
+    if config.get("ignore_class") is not None:
+        raise InputError(
+            f"`loss` {name} must not ignore a class; leave its examples out, or give them a "
+            f"sample weight of 0. Received: ignore_class={config['ignore_class']}."
+        )
+    if loss.reduction not in _AVERAGES:
+        raise InputError(
+            f"`loss` {name} must be averaged over the batch; scale the learning rate instead. "
+            f"Received: reduction={loss.reduction!r}."
+        )
 
 
 def _from_logits(name):

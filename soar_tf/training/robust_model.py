@@ -8,13 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf import methods
+from soar_tf.errors import InputError
 from soar_tf.methods.method import UNCLIPPED
 from soar_tf.models import networks
 from soar_tf.ops import random
-from soar_tf.second_order.check import check_second_order
 from soar_tf.training import (
     batch_norm,
     epochs,
+    first_look,
     losses,
     micro_batches,
     pixel_range,
@@ -101,7 +102,7 @@ class RobustModel(replicas.DistributedModel):
             aggregation="only_first_replica",
             name="step",
         )
-        self._steps_per_epoch = None
+        self._steps_per_epoch, self.looked = None, False
         if self.method.has_penalty:
             self.penalty_tracker = keras.metrics.Mean(name="penalty")
         self.diagnostic_trackers = [skipping.EpochMean(name) for name in self.method.diagnostics]
@@ -124,6 +125,11 @@ class RobustModel(replicas.DistributedModel):
         """
         loss = losses.default_loss() if loss is None else loss
         self._per_example_loss = losses.per_example(loss)
+        if kwargs.get("loss_weights") is not None:
+            raise InputError(
+                "`loss_weights` are for several outputs; a method has weights of its own. "
+                f"Received: {kwargs['loss_weights']}."
+            )
         with self.distribute_strategy.scope():
             super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         replicas.check_distributed(self, self.optimizer, kwargs.get("jit_compile"))
@@ -137,12 +143,15 @@ class RobustModel(replicas.DistributedModel):
             self.optimizer.build(self.trainable_variables)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """Trains; see `keras.Model.fit`. Arrays of pixels outside [0, 1] are refused."""
+        """Trains; see `keras.Model.fit`.
+
+        Before the first step it looks at some of the data and at what the network makes of it, see
+        `soar_tf.probe`: pixels outside [0, 1], labels that the loss cannot take, and networks that
+        make no sense with the method are refused.
+        """
         if isinstance(x, np.ndarray):
             check_pixels(x, "x")
-        if self.method.second_order:
-            xla = bool(self.jit_compile)
-            check_second_order(self.network, quick=True, xla=xla).raise_if_wrong()
+        first_look.look(self, x, y, kwargs.get("validation_data"))
         self._count_steps(x, y, *args, **kwargs)
         fresh, before = batch_norm.untouched(self.network), int(self.step.numpy())
         with pixel_range.assertions_as_input_errors():
@@ -164,7 +173,7 @@ class RobustModel(replicas.DistributedModel):
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x = replicas.nonempty(tf.cast(x, tf.float32))
+        x = replicas.nonempty(tf.cast(first_look.only_input(x), tf.float32))
         if self.jit_compile:
             micro_batches.check_compilable(x, self.micro_batch)
         else:

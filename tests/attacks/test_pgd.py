@@ -352,7 +352,7 @@ def test_defaults_apply_where_the_name_sets_nothing():
         ("pgd:steps=0", "`steps` must be >= 1. Received: '0'."),
         ("pgd:steps=2.5", "`steps` must be an integer. Received: '2.5'."),
         ("pgd:restarts=0", "`restarts` must be >= 1."),
-        ("pgd:step_size=-0.1", "`step_size` must be >= 0. Received: '-0.1'."),
+        ("pgd:step_size=-0.1", "`step_size` must be > 0. Received: '-0.1'."),
         ("pgd:norm=lnf", "Unknown `norm` 'lnf'. Did you mean 'linf'? Allowed: l1, l2, linf."),
         ("pgd:random_start=maybe", "`random_start` must be true or false. Received: 'maybe'."),
         ("pgd:target=secnd", "Unknown `target` 'secnd'. Did you mean 'second'? Allowed: "),

@@ -151,7 +151,11 @@ def test_one_draw_is_the_first_of_several():
 def test_evaluation_reports_no_norm():
     x = np.full((4, 3, 3, 1), 0.48, np.float32)
     result = soar_tf.evaluate(
-        by_mean, x, np.zeros(4, int), ["gaussian-noise:sigma=0.15,samples=20", "spatial"]
+        by_mean,
+        x,
+        np.zeros(4, int),
+        ["gaussian-noise:sigma=0.15,samples=20", "spatial"],
+        adaptive=False,
     )
     noise, spatial = result.to_dict()["attacks"]
     assert noise["norm"] is None and noise["epsilon"] is None and json.dumps(noise)

@@ -48,6 +48,13 @@ def test_a_report_that_fails_says_unreliable(masking_network, tmp_path, run_cli)
     again = run_cli(*arguments, "--json")  # the finished checks are not run again
     assert "complete already" in again.stderr and again.json["masking"] == report["masking"]
     assert report["masking"]["verdict"] == "fail"
+    indicators = report["masking"]["indicators"]
+    assert indicators["attack"] == "PGD-20" and len(indicators["indicators"]) == 5
+    assert indicators["indicators"][0]["name"] == "zero_gradient"
+    assert len(indicators["indicators"][0]["images"]) == indicators["failed"] > 0
+    for entry in indicators["indicators"]:
+        for shown in (result.stdout, markdown, page):
+            assert entry["sentence"] in shown
     assert report["note"].startswith("The figures are unreliable") and "gradients" in report["note"]
     assert "transfer" not in [check["name"] for check in report["masking"]["checks"]]
 

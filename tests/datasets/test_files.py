@@ -226,6 +226,71 @@ def test_folder_refusals(tmp_path):
     (tmp_path / "set" / "train" / "cat" / "03.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"cat/03.png must be a readable image"):
         datasets.load(name)
+    (tmp_path / "set" / "test" / "dog" / "05.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"2 files that are not: \S+cat/03.png, \S+dog/05.png\."):
+        datasets.load(name)
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tiff", ".tif", ".ppm"])
+def test_folder_reads_what_pillow_reads(tmp_path, suffix):
+    image_module = pytest.importorskip("PIL.Image")
+    name = make_folder(tmp_path)
+    image = np.random.RandomState(0).randint(0, 256, (6, 5, 3)).astype(np.uint8)
+    options = {"lossless": True} if suffix == ".webp" else {}
+    image_module.fromarray(image).save(tmp_path / "test" / "cat" / f"zz{suffix}", **options)
+    test = datasets.load(name, splits=("test",))["test"]
+    assert len(test) == 21
+    np.testing.assert_array_equal(test.images[10], image)
+    (tmp_path / "test" / "cat" / f"zz{suffix}").write_bytes(b"no image")
+    with pytest.raises(InputError, match=rf"zz{suffix} must be a readable image"):
+        datasets.load(name)
+
+
+def test_folder_says_what_decoding_left_out(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    name = make_folder(tmp_path)
+    cat = tmp_path / "test" / "cat"
+    assert "Images whose" not in datasets.load(name, splits=("test",)).provenance
+    exif = image_module.Exif()
+    exif[0x0112] = 6
+    plain = image_module.fromarray(np.zeros((6, 5, 3), np.uint8))
+    plain.save(cat / "turned.jpg", exif=exif)
+    plain.convert("RGBA").save(cat / "clear.png")
+    frames = [image_module.fromarray(np.full((6, 5, 3), v, np.uint8)) for v in (0, 90, 200)]
+    frames[0].save(cat / "moving.gif", save_all=True, append_images=frames[1:])
+    provenance = datasets.load(name, splits=("test",)).provenance
+    assert "Images whose EXIF orientation was not applied: 1." in provenance
+    assert "Images whose transparency was dropped: 1." in provenance
+    assert "Files of which only the first frame was read: 1." in provenance
+
+
+def test_folder_refuses_16_bit_tiff_by_name(tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    name = make_folder(tmp_path)
+    image_module.fromarray(np.zeros((6, 5), np.uint16)).save(tmp_path / "test" / "cat" / "d.tif")
+    with pytest.raises(InputError, match=r"d.tif must have 8 bits per channel"):
+        datasets.load(name)
+
+
+def test_folder_says_what_was_skipped_and_the_order_of_numbered_classes(tmp_path):
+    plain = make_folder(tmp_path / "plain")
+    assert "Skipped" not in datasets.load(plain).provenance
+    for file in ("a.txt", "b.TXT", "c.mp4", ".hidden"):
+        (tmp_path / "plain" / "test" / "cat" / file).write_bytes(b"")
+    assert datasets.load(plain).provenance.count("Skipped as no images: 1 .mp4, 2 .txt.") == 1
+    for label in range(12):
+        write_image(tmp_path / "many" / "test" / str(label) / "1.png", np.zeros((2, 2, 1), "uint8"))
+    many = datasets.load(f"folder:{tmp_path / 'many'}")
+    assert many.class_names[:4] == ("0", "1", "10", "11")
+    assert "class folder 10 has label 2" in many.provenance
+    for name in ("9", "10"):
+        write_image(tmp_path / "two" / "test" / name / "1.png", np.zeros((2, 2, 1), "uint8"))
+    two = datasets.load(f"folder:{tmp_path / 'two'}")
+    assert "class folder 10 has label 0" in two.provenance
+    for label in (10, 11):
+        (tmp_path / "many" / "test" / str(label) / "1.png").unlink()
+        (tmp_path / "many" / "test" / str(label)).rmdir()
+    assert "has label" not in datasets.load(f"folder:{tmp_path / 'many'}").provenance
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # damaged escapes

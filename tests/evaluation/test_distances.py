@@ -87,7 +87,7 @@ def test_state_files_from_before_the_l1_column_go_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(state, "_ROW", before)
         patch.setattr("soar_tf.ops.norms.NAMES", ("linf", "l2"))
-        patch.setattr("soar_tf.evaluation.evaluator._examples", lambda *_: None)
+        patch.setattr("soar_tf.evaluation.outcome.examples", lambda *_: None)
         soar_tf.evaluate(split, X, Y, ["fgsm:epsilon=0.2"], state=tmp_path / "s", keep=2)
     assert State(tmp_path / "s").table("0 fgsm:epsilon=0.2", 10)["done"].all()
     calls = []

@@ -166,3 +166,31 @@ def test_a_keras_model_of_a_users_own_on_color_images_that_are_not_square():
     assert result.clean_accuracy == 1.0 and result.worst_case_accuracy < 1.0
     for first, second in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(first, second)  # crafting never updates statistics
+
+
+def test_one_attack_and_one_data_set_may_be_given_as_they_are(digits):
+    network, split = soar_tf.networks.mlp(), digits["test"].take(20)
+    x, y = split.float_images(), split.labels
+    expected = soar_tf.evaluate(network, x, y, ["fgsm"])
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(6)
+    for data, attack in (
+        (split, "fgsm"),
+        (batches, soar_tf.attacks.FGSM()),
+    ):
+        found = soar_tf.evaluate(network, data, attacks=attack)
+        assert found.worst_case_accuracy == expected.worst_case_accuracy
+        np.testing.assert_array_equal(found.clean, expected.clean)
+
+
+def test_a_network_of_one_answer_and_labels_of_one_class_are_told(digits):
+    split = digits["test"].take(30)
+    x, y = split.float_images(), split.labels
+
+    def constant(x):
+        first = 3.0 * tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 10)
+        return first + 0.1 * x[:, 4, 4, :] * tf.range(10.0)
+
+    found = soar_tf.evaluate(constant, x, y, "fgsm")
+    assert "constant" in [finding.name for finding in found.findings]
+    found = soar_tf.evaluate(soar_tf.networks.mlp(), x, np.full(30, 3), "fgsm")
+    assert "one_class" in [finding.name for finding in found.findings]

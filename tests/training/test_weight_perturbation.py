@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import soar_tf
-from soar_tf import methods, serialization
+from soar_tf import methods, registry
 from soar_tf.errors import InputError
 from soar_tf.training.weight_perturbation import WeightPerturbation
 
@@ -36,7 +36,7 @@ def data(count=8):
 
 
 def build(name):
-    takes = serialization.argument_names(methods.ALL_OBJECTS[name])
+    takes = registry.argument_names(methods.ALL_OBJECTS[name])
     wanted = {"steps": 2, "epsilon": 0.1}
     return methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
 
@@ -180,7 +180,7 @@ def test_dropout_drops_the_same_and_goes_on_by_one_mask():
     def seeds(awp, steps):
         model = compiled(methods.Standard(), awp, network(dropout=True), run_eagerly=True)
         train(model, steps)
-        return [v.numpy() for v in model.network.layers[1].seed_generator.variables]
+        return keras.ops.convert_to_numpy(model.network.layers[1].seed_generator.state)
 
     np.testing.assert_array_equal(seeds(0.1, 2), seeds(None, 2))
 

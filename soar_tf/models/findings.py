@@ -1,0 +1,126 @@
+"""What can be said about a network's outputs, and how it is said: the probe's findings."""
+
+import dataclasses
+import typing
+
+import numpy as np
+
+from soar_tf.errors import InputError
+
+_TINY = 1e-3
+
+
+class Finding(typing.NamedTuple):
+    """Something about a network that figures depend on.
+
+    Attributes:
+        name: Its short name, such as `"random"`.
+        unusable: Whether no figure of such a network means anything.
+        message: One sentence: what was seen, on how many images, and what to do.
+    """
+
+    name: str
+    unusable: bool
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What a probe found.
+
+    Attributes:
+        n: Number of images looked at.
+        findings: The `Finding`s; none is good.
+    """
+
+    n: int
+    findings: tuple
+
+    @property
+    def names(self):
+        """The findings' short names."""
+        return tuple(finding.name for finding in self.findings)
+
+    def raise_if_unusable(self, *also):
+        """Refuses a network with an unusable finding, or one named in `also`.
+
+        Raises:
+            InputError: With the first such finding's sentence.
+        """
+        for finding in self.findings:
+            if finding.unusable or finding.name in also:
+                raise InputError(finding.message)
+
+
+def output_form(outputs, logits=True):
+    """A finding where outputs are several, or should be logits and are no `[B, C]`, C > 1."""
+    if isinstance(outputs, (dict, list, tuple)):
+        return Finding(
+            "several_outputs",
+            True,
+            f"`network` must have one output. Received: a {type(outputs).__name__} of "
+            f"{len(outputs)}.",
+        )
+    shape = tuple(outputs.shape)
+    if not logits:
+        return None
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
+        return Finding(
+            "one_output",
+            True,
+            f"`network` must give logits [B, C] of at least 2 classes. Received shape {shape}; for "
+            "two classes, give the logits [0, z] instead of one.",
+        )
+    if len(shape) != 2:
+        return Finding("shape", True, f"`network` must give logits [B, C]. Received shape {shape}.")
+    return None
+
+
+def output_values(z):
+    """What the outputs' values say: probabilities, several labels, cut off, few values."""
+    count = z.size
+    if look_like_probabilities(z):
+        yield Finding(
+            "probabilities",
+            True,
+            "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
+            "which hide gradients; take off the softmax, for a Keras model with "
+            "soar_tf.networks.to_logits.",
+        )
+        return
+    if count >= 20 and z.min() >= 0.0 and z.max() <= 1.0 and np.ptp(z) > 1e-3:
+        yield Finding(
+            "sigmoid",
+            True,
+            f"`network` must give one logit per class, but all {count} outputs on {len(z)} images "
+            "lie in [0, 1], as a sigmoid's; take off the sigmoid, and give each image one label.",
+        )
+        return
+    if 0 < np.ptp(z) < _TINY:
+        yield Finding(
+            "tiny",
+            False,
+            f"The outputs of {len(z)} images differ by {np.ptp(z):.2g} at most: losses hardly tell "
+            "classes apart, and slopes are lost in rounding; pass --adaptive.",
+        )
+    at_limit = int((z == z.max()).sum())
+    if at_limit > max(3, len(z) // 4) and np.ptp(z) > 0:
+        yield Finding(
+            "clipped",
+            False,
+            f"The outputs of {len(z)} images reach their largest value, {z.max():.4g}, "
+            f"{at_limit} times: they are cut off or saturated, and attacks see no slope there; "
+            "pass --adaptive.",
+        )
+    elif count >= 20 and len(np.unique(z)) <= count // 2 and len(np.unique(z, axis=0)) > 1:
+        yield Finding(
+            "rounded",
+            False,
+            f"The {count} outputs of {len(z)} images take only {len(np.unique(z))} values: they "
+            "are rounded, and attacks see no slope; pass --adaptive.",
+        )
+
+
+def look_like_probabilities(logits):
+    """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
+    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))

@@ -1,0 +1,230 @@
+"""One look at what a network does, on a few of the caller's images, before any work begins.
+
+A robust accuracy is worth nothing if the network's outputs are no logits, change from pass to pass
+or with the rest of the batch, or if there is no gradient to follow. The last layer's type does not
+tell; what comes out does.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from soar_tf.errors import InputError
+from soar_tf.models import artefacts, scales
+from soar_tf.models.findings import Finding, Probe, output_form, output_values
+from soar_tf.models.inference import as_logits_fn
+from soar_tf.ops import gradients, losses
+
+SAMPLE = 16
+"""Number of images that a probe looks at."""
+
+# Two passes of a deterministic network differ by rounding at most, relative to the outputs' range;
+# passes over batches of other sizes, whose kernels may differ, by a little more.
+_SAME, _SAME_OTHER_SIZE = 1e-4, 5e-3
+# A small step up the gradient raises the loss as the gradient says, to a factor of ten, unless the
+# loss is a staircase or the gradient not its own.
+_STEP, _FACTOR = 0.25 / 255, 10.0
+# Noise, rounding and clips matter less beside pixels of another size.
+_HELPED_BY_LARGE_PIXELS = {"random", "rounded", "clipped", "no_gradient", "misleading_gradient"}
+_LEAST_RISE = 1e-5  # below it, float32 losses cannot tell
+
+
+def probe(network: Callable, x: np.ndarray, y=None, *, bounds: tuple = (0.0, 1.0)) -> Probe:
+    """Looks at what a network does on a few images, as `soar_tf.evaluate` and `fit` do first.
+
+    It sees outputs that are no logits (probabilities, sigmoids, one unit, cut off, rounded),
+    outputs that change from pass to pass or with the rest of the batch, a gradient that is missing,
+    zero or not the outputs' own, integer inputs, and pixels on another scale.
+
+    Args:
+        network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
+        x: float32 `[N, ...]`, pixels in `bounds`; at most 16 of them, evenly spread, are used.
+        y: int `[N]`, labels; `None` leaves out what needs them.
+        bounds: `(low, high)` of valid pixels.
+
+    Returns:
+        A `Probe`, whose `findings` are empty if all is well.
+
+    Raises:
+        InputError: If the network fails on the images.
+
+    Example:
+
+    >>> import numpy as np, soar_tf
+    >>> digits = soar_tf.datasets.load("digits")["test"].take(50)
+    >>> soar_tf.probe(soar_tf.networks.mlp(), digits.float_images(), digits.labels).names
+    ()
+    """
+    return examine(as_logits_fn(network), x, y, network=network, bounds=bounds)
+
+
+def examine(
+    logits_fn: Callable,
+    x: np.ndarray,
+    y=None,
+    *,
+    loss_fn: Callable | None = None,
+    network=None,
+    bounds: tuple = (0.0, 1.0),
+    logits: bool = True,
+) -> Probe:
+    """Looks at a network's outputs and gradients on at most 16 of the images, evenly spread.
+
+    Args:
+        logits_fn: Callable `[B, ...] -> [B, C]` in inference mode.
+        x: float32 `[N, ...]`, pixels in `bounds`.
+        y: Labels `[N]`, or in the form that `loss_fn` takes; `None` leaves out what needs them.
+        loss_fn: Per-example loss `(y, logits) -> [B]`. Default: cross-entropy.
+        network: The `keras.Model` behind `logits_fn`, if it is one.
+        bounds: `(low, high)` of valid pixels.
+        logits: Whether the outputs should be logits; otherwise only their dependence on pass and
+            batch and their gradients are looked at.
+
+    Returns:
+        A `Probe`.
+
+    Raises:
+        InputError: If the network fails on the images.
+
+    Example:
+
+    >>> import numpy as np, soar_tf
+    >>> from soar_tf.models import probe
+    >>> x = np.linspace(0, 1, 8 * 64).reshape(8, 8, 8, 1).astype("float32")
+    >>> anew = lambda x: soar_tf.networks.mlp()(x)  # other weights in each pass
+    >>> probe.examine(anew, x, np.arange(8)).names
+    ('random',)
+    """
+    if y is not None and loss_fn is None and np.asarray(y).dtype.kind not in "iu":
+        y = None
+    rows = np.unique(np.linspace(0, len(x) - 1, SAMPLE).round().astype(int))
+    x = tf.constant(np.asarray(x)[rows], tf.float32)
+    y = None if y is None else tf.convert_to_tensor(np.asarray(y)[rows])
+    findings = [Finding(*finding) for finding in scales.input_findings(network)]
+    if findings:
+        return Probe(len(rows), tuple(findings))
+    outputs = _outputs(logits_fn, x)
+    if (finding := output_form(outputs, logits)) is not None:
+        return Probe(len(rows), (finding,))
+    z = outputs.numpy()
+    if not np.isfinite(z).all():
+        finding = Finding(
+            "not_finite", True, "`network` gives NaN or infinite logits for clean images."
+        )
+        return Probe(len(rows), (finding,))
+    if logits:
+        findings += output_values(z)
+    findings += _dependence(logits_fn, x, z)
+    if y is not None and loss_fn is None and int(tf.reduce_max(y)) >= z.shape[1]:
+        y = None  # whoever uses the labels will say so
+    if y is not None and not any(finding.unusable for finding in findings):
+        found = ()
+        if artefacts.has_gradients(logits_fn):  # a file has none, and whoever attacks it knows
+            found = _gradients(logits_fn, loss_fn or losses.cross_entropy, x, y, z, bounds)
+        # Two passes of a random network differ by themselves.
+        random = any(finding.name == "random" for finding in findings)
+        findings += (f for f in found if not (random and f.name == "misleading_gradient"))
+        findings += (Finding(*found) for found in scales.findings(network, bounds))
+        if not _HELPED_BY_LARGE_PIXELS & {finding.name for finding in findings}:
+            better = scales.accuracy_findings(logits_fn, x, y, z, bounds)
+            findings += (Finding(*found) for found in better)
+    return Probe(len(rows), tuple(findings))
+
+
+def _outputs(logits_fn, x):
+    try:
+        return logits_fn(x)
+    except InputError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines() or [""]
+        raise InputError(
+            f"`network` fails on {x.shape[0]} images of shape {tuple(x.shape[1:])}: "
+            f"{type(error).__name__}: {first[0]}"
+        ) from error
+
+
+def _dependence(logits_fn, x, z):
+    """Whether outputs change from pass to pass, or with the rest of the batch."""
+    half = max(1, len(z) // 2)
+    span = max(float(np.ptp(z)), 1e-30)
+    try:
+        again = _outputs(logits_fn, x[:half]).numpy()
+    except InputError as error:
+        yield Finding("fixed_batch", True, f"{error} Batches of any size must be taken.")
+        return
+    moved = np.abs(again - z[:half]).max(axis=1) / span
+    if not (moved > _SAME).any():
+        return
+    once_more = logits_fn(x[:half]).numpy()
+    differing = np.abs(once_more - again).max(axis=1) / span > _SAME
+    if differing.any():
+        yield Finding(
+            "random",
+            False,
+            f"Two passes over the same images differ on {differing.sum()} of {half}: the network "
+            "is random in inference, so every figure is one draw; use layers that heed `training`, "
+            "or pass --adaptive, which judges averages over draws.",
+        )
+    elif (moved > _SAME_OTHER_SIZE).any():
+        count = int((moved > _SAME_OTHER_SIZE).sum())
+        yield Finding(
+            "batch_dependent",
+            True,
+            f"The outputs of {count} of {half} images change with the rest of their batch: the "
+            "network normalises by batch statistics in inference; call its BatchNormalization "
+            "layers with training=False, so that figures do not depend on the batch size.",
+        )
+
+
+def _gradients(logits_fn, loss_fn, x, y, z, bounds):
+    """Whether the loss has a gradient, and whether the outputs change along it as it says."""
+
+    def losses_and_scores(x):
+        outputs = logits_fn(x)
+        label = tf.argmax(outputs, axis=1)
+        return tf.stack([loss_fn(y, outputs), _score(outputs, label, span)], axis=1), label
+
+    if len(np.unique(z, axis=0)) == 1:
+        return  # an untrained head of zeros: nothing depends on the image yet
+    span = float(np.ptp(z))
+    values, (gradient, slope), label = gradients.input_gradients(losses_and_scores, x, has_aux=True)
+    flat = tf.reshape(gradient, [tf.shape(x)[0], -1]).numpy()
+    zero = int((np.abs(flat).max(axis=1) == 0).sum())
+    if zero == len(flat):
+        yield Finding(
+            "no_gradient",
+            False,
+            f"The loss has no gradient by the image, for none of {zero}: something in the "
+            "network cannot be differentiated, and gradient attacks would report the clean "
+            "accuracy; pass --adaptive, or attack a differentiable copy and transfer.",
+        )
+        return
+    # Of a loss that saturates, rounding would leave too little to compare.
+    step = _STEP * (bounds[1] - bounds[0])
+    moved = _score(logits_fn(x + step * tf.sign(slope)), label, span)
+    risen = (moved - values[:, 1]).numpy()
+    expected = step * tf.reduce_sum(tf.abs(tf.reshape(slope, [tf.shape(x)[0], -1])), axis=1).numpy()
+    tells = np.isfinite(expected) & (expected > _LEAST_RISE)
+    wrong = tells & ~((risen > expected / _FACTOR) & (risen < expected * _FACTOR))
+    if tells.sum() >= 8 and wrong.sum() > tells.sum() // 2:
+        yield Finding(
+            "misleading_gradient",
+            False,
+            f"On {wrong.sum()} of {tells.sum()} images a small step up the gradient does not "
+            "change the outputs as the gradient says: it is rounded away, random or another "
+            "function's; pass --adaptive.",
+        )
+    elif zero > len(flat) // 10:
+        yield Finding(
+            "zero_gradient",
+            False,
+            f"The loss's gradient by the image is exactly zero for {zero} of {len(flat)} images: "
+            "attacks on the cross-entropy cannot move them; pass --adaptive.",
+        )
+
+
+def _score(outputs, label, span):
+    """How much the best other logit leads the label's, `[B]`, in units of `span`."""
+    return losses.margin(label, outputs) / span
