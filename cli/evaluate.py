@@ -208,7 +208,8 @@ def report_lines(report):
     lines = [
         params.table(rows, header),
         f"Worst case: 95 % interval {percent(low)} to {percent(high)}, n = {report['n']}.",
-        f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}.",
+        f"{report['n']} images of {report['dataset']} ({report['split']}), pixels in [0, 1], "
+        f"seed {report['seed']}.",
     ]
     if rounded:
         lines.append("{still_fool} of the {found} images that broke still fool after rounding to "

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-from soar_tf.errors import InputError
 from soar_tf.formatting import threat_text
-from soar_tf.validation import check_choice, check_epsilon, check_number
+from soar_tf.validation import check_bounds, check_choice, check_epsilon
 
 NORMS = ("linf", "l2", "l1")
 
@@ -19,7 +18,8 @@ class ThreatModel:
 
     Args:
         norm: `"linf"`, `"l2"` or `"l1"`.
-        epsilon: Radius in units of the pixel range, a number or a fraction such as `"8/255"`.
+        epsilon: Radius, an absolute distance between images with pixels in `bounds`: with pixels in
+            [0, 1] a share of the pixel range. A number or a fraction such as `"8/255"`.
         bounds: `(low, high)` of valid pixels.
 
     Raises:
@@ -30,6 +30,8 @@ class ThreatModel:
     >>> from soar_tf.threat_model import ThreatModel
     >>> print(ThreatModel("l2", "128/255"))
     L2 0.502
+    >>> print(ThreatModel("linf", 8, bounds=(0, 255)))
+    Linf 8, pixels in [0, 255]
     """
 
     norm: str = "linf"
@@ -38,11 +40,12 @@ class ThreatModel:
 
     def __post_init__(self):
         check_choice(self.norm, "norm", NORMS)
-        object.__setattr__(self, "epsilon", check_epsilon(self.epsilon, norm=self.norm))
-        low, high = (check_number(bound, "bounds") for bound in self.bounds)
-        if low >= high:
-            raise InputError(f"`bounds` must be (low, high), low < high. Received: {self.bounds}.")
-        object.__setattr__(self, "bounds", (low, high))
+        object.__setattr__(self, "bounds", check_bounds(self.bounds))
+        epsilon = check_epsilon(self.epsilon, norm=self.norm, bounds=self.bounds)
+        object.__setattr__(self, "epsilon", epsilon)
 
     def __str__(self):
-        return threat_text(self.norm, self.epsilon)
+        if self.bounds == (0.0, 1.0):
+            return threat_text(self.norm, self.epsilon)
+        low, high = self.bounds
+        return f"{self.norm.capitalize()} {self.epsilon:.4g}, pixels in [{low:g}, {high:g}]"

@@ -144,18 +144,56 @@ def check_boolean(value: object, argument: str) -> bool:
     raise InputError(f"`{argument}` must be true or false. Received: {value!r}.")
 
 
-def check_epsilon(value: object, argument: str = "epsilon", norm: str = "linf") -> float:
-    """Reads a perturbation radius in units of the pixel range [0, 1].
+# The smallest radius that can be meant, as a share of the pixel range: a quarter of 1/255 is above
+# it, a radius that was divided by 255 once too often below. With a range other than 1 the mistake
+# is a radius for [0, 1], and the usual ones of l2 and l1 are larger than those of l-infinity.
+_LEAST_RADIUS = 1 / 1024
+_LEAST_RADIUS_OF_OTHER_RANGES = {"linf": 1 / 1024, "l2": 1 / 100, "l1": 1 / 10}
 
-    An l-infinity radius above 1 can only be a figure on the 0-255 scale, so it is refused.
+
+def check_epsilon(
+    value: object,
+    argument: str = "epsilon",
+    norm: str = "linf",
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> float:
+    """Reads a perturbation radius: a distance between images with pixels in `bounds`.
+
+    Radii that cannot be meant are refused: an l-infinity radius larger than the pixel range, which
+    is one for 0-255 pixels, and one far below a grey level, which was divided by 255 too often or
+    is for pixels in [0, 1] where `bounds` are others.
     """
-    maximum = 1.0 if norm == "linf" else None
-    hint = ""
     if _is_tensor(value):
         return value  # type: ignore[return-value] # a schedule's value inside a graph
-    if maximum is not None and parse_number(value, argument) > maximum:
-        hint = f"Pixels lie in [0, 1]: write {parse_number(value, argument):g}/255 for 0-255."
+    low, high = bounds
+    span = high - low
+    number = parse_number(value, argument)
+    maximum = span if norm == "linf" else None
+    hint = ""
+    if maximum is not None and number > maximum:
+        hint = f"Pixels lie in [{low:g}, {high:g}]."
+        if span == 1.0:
+            hint = f"Pixels lie in [0, 1]: write {number:g}/255 for 0-255."
+    share = _LEAST_RADIUS if span == 1.0 else _LEAST_RADIUS_OF_OTHER_RANGES[norm]
+    if 0.0 < number < share * span:
+        raise InputError(
+            f"`{argument}` must be 0 or at least {share * span:.3g}, a distance between images "
+            f"with pixels in [{low:g}, {high:g}]. Received: {value!r}."
+            + ("" if span == 1.0 else f" Write {number * span:.6g} for {number:.6g} of the range.")
+        )
     return check_number(value, argument, minimum=0.0, maximum=maximum, hint=hint)
+
+
+def check_bounds(value) -> tuple[float, float]:
+    """Reads the `bounds` of valid pixels, `(low, high)`."""
+    try:
+        low, high = value
+    except (TypeError, ValueError):
+        raise InputError(f"`bounds` must be (low, high). Received: {value!r}.") from None
+    low, high = check_number(low, "bounds"), check_number(high, "bounds")
+    if low >= high:
+        raise InputError(f"`bounds` must be (low, high), low < high. Received: {value!r}.")
+    return low, high
 
 
 def pixels_outside(argument: str, low: object, high: object) -> str:

@@ -46,7 +46,7 @@ class APGD(Attack):
     radius; see `soar_tf.attacks.apgd_steps.Sparse`. Only points within `epsilon` count.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         loss: `"ce"` (cross-entropy) or `"dlr"` (difference of logits ratio).
         steps: Number of gradient steps.
@@ -249,7 +249,7 @@ class APGDT(APGD):
     classes, all the others.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         targets: Number of target classes.
         steps: Number of gradient steps per target.

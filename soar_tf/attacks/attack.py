@@ -1,14 +1,13 @@
 """The base class of every attack, and the two ways in which an attack is used."""
 
-import functools
-
 import tensorflow as tf
 
-from soar_tf.models.inference import as_logits_fn
+from soar_tf.errors import InputError
+from soar_tf.models.inference import NetworkCache, as_logits_fn
 from soar_tf.ops import losses, norms, projections, random
 from soar_tf.registry import Configurable
 from soar_tf.threat_model import ThreatModel
-from soar_tf.validation import check_choice, check_epsilon, check_integer
+from soar_tf.validation import check_bounds, check_choice, check_epsilon, check_integer
 
 # 12 is the radius that l1 results on CIFAR-10 are given for.
 DEFAULT_EPSILON = {"l1": 12.0}
@@ -26,8 +25,9 @@ class Attack(Configurable):
     Calling the attack runs `search`, compiled.
 
     Args:
-        epsilon: Radius in units of the pixel range, e.g. `8 / 255` or `"8/255"`; `None` takes 12
-            for l1, else 8/255.
+        epsilon: Radius, an absolute distance between images with pixels in `bounds`, e.g. `8 / 255`
+            or `"8/255"` with pixels in [0, 1], 8 with pixels in [0, 255]; `None` takes 12 for l1,
+            else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`, as far as the attack knows it. (Transformations have the
             norm and epsilon `None`: only the box bounds them.)
         bounds: `(low, high)` of valid pixels.
@@ -45,8 +45,8 @@ class Attack(Configurable):
     def __init__(self, epsilon=8 / 255, norm="linf", bounds=(0.0, 1.0)):
         self.norm = check_choice(norm, "norm", self.norms)
         epsilon = DEFAULT_EPSILON.get(norm, 8 / 255) if epsilon is None else epsilon
-        self.epsilon = check_epsilon(epsilon, norm=norm)
-        self.bounds = tuple(float(bound) for bound in bounds)
+        self.bounds = check_bounds(bounds)
+        self.epsilon = check_epsilon(epsilon, norm=norm, bounds=self.bounds)
 
     @property
     def threat_model(self):
@@ -104,6 +104,9 @@ class Attack(Configurable):
         Returns:
             float32 tensor `[B, ...]`.
 
+        Raises:
+            InputError: If `x` has pixels outside `bounds`; inside a graph nobody looks.
+
         Example:
 
         >>> import keras, numpy as np, soar_tf
@@ -115,24 +118,37 @@ class Attack(Configurable):
         """
         x = tf.cast(x, tf.float32)
         y = tf.cast(y, tf.int64)
+        _check_inside(x, self.bounds)
         indices = tf.range(tf.shape(x)[0]) if indices is None else tf.convert_to_tensor(indices)
         keys = random.example_keys(check_integer(seed, "seed"), indices, purpose="attack")
         return self._compiled(as_logits_fn(network), x.shape[1:])(x, y, keys)
 
     def _compiled(self, logits_fn, shape):
         """`attack_survivors` as a graph, traced once per network and image shape."""
-        cache = self.__dict__.setdefault("_graphs", {})
-        if (logits_fn, *shape) not in cache:
-            cache[logits_fn, *shape] = tf.function(
-                functools.partial(attack_survivors, self, logits_fn),
+        cache = self.__dict__.setdefault("_graphs", NetworkCache())
+        graphs = cache.of(logits_fn)
+        if shape not in graphs:
+            graphs[shape] = tf.function(
+                lambda x, y, keys: attack_survivors(self, logits_fn, x, y, keys),
                 input_signature=(
                     tf.TensorSpec([None, *shape], tf.float32),
                     tf.TensorSpec([None], tf.int64),
                     tf.TensorSpec([None, 2], tf.uint32),
                 ),
                 autograph=False,
-            )
-        return cache[logits_fn, *shape]
+            ).get_concrete_function()
+        return graphs[shape]
+
+
+def _check_inside(x, bounds):
+    if not tf.executing_eagerly() or tf.size(x) == 0:
+        return
+    low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
+    if not (low >= bounds[0] and high <= bounds[1]):  # NaN is outside, too
+        raise InputError(
+            f"`x` must hold pixels in [{bounds[0]:g}, {bounds[1]:g}], the attack's `bounds`. "
+            f"Received values from {low:g} to {high:g}."
+        )
 
 
 def attack_survivors(attack, logits_fn, x, y, keys):

@@ -47,7 +47,7 @@ class AutoAttack(Attack):
     classes the targeted attacks aim at all C - 1 others.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         version: `"standard"`, `"plus"` or `"rand"`.
         bounds: `(low, high)` of valid pixels.

@@ -35,7 +35,7 @@ class CarliniWagner(Bisection):
     the example comes back unchanged.
 
     Args:
-        epsilon: l2 radius in units of the pixel range, within which a point counts.
+        epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: Steps of Adam for each c.
         search_steps: Number of constants c tried.

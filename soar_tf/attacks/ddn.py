@@ -26,7 +26,7 @@ class DDN(MinimumNorm):
     point is within `epsilon`, else the example comes back unchanged.
 
     Args:
-        epsilon: l2 radius in units of the pixel range, within which a point counts.
+        epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: Number of gradient steps.
         initial_norm: First length $\rho$.

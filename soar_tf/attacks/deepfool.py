@@ -38,7 +38,7 @@ class DeepFool(Attack):
     longer than `epsilon` comes back unchanged. A large `epsilon` therefore measures distances.
 
     Args:
-        epsilon: l2 radius in units of the pixel range, within which a point counts.
+        epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: Largest number of steps.
         overshoot: $\eta$, how far beyond the boundary a point is put.

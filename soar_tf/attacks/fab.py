@@ -35,7 +35,7 @@ class FAB(Attack):
     one, and those without one come back unchanged.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of steps.
         restarts: Number of starts: the first at the image, later ones at a random point at half
@@ -180,7 +180,7 @@ class FABT(FAB):
     with fewer classes, all the others. See `FAB`.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         targets: Number of target classes.
         steps: Number of steps per target.

@@ -30,7 +30,7 @@ class FMN(MinimumNorm):
     point is within `epsilon`, else the example comes back unchanged.
 
     Args:
-        epsilon: Radius in units of the pixel range, within which a point counts. Default: 12 for
+        epsilon: Radius, in the units of `bounds`, within which a point counts. Default: 12 for
             l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.

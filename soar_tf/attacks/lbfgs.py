@@ -34,7 +34,7 @@ class LBFGS(Bisection):
     point counts if it is within `epsilon`, else the example comes back unchanged.
 
     Args:
-        epsilon: l2 radius in units of the pixel range, within which a point counts.
+        epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: L-BFGS iterations for each c.
         search_steps: Number of constants c tried.

@@ -17,7 +17,7 @@ class MIFGSM(PGD):
     to other networks.
 
     Args:
-        epsilon: Radius in units of the pixel range.
+        epsilon: Radius, in the units of `bounds`.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / steps`.

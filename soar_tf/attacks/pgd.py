@@ -36,7 +36,7 @@ class PGD(Attack):
     misclassification still counts.
 
     Args:
-        epsilon: Radius in units of the pixel range.
+        epsilon: Radius, in the units of `bounds`.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / 4` for linf (2/255 at
@@ -211,7 +211,7 @@ class FGSM(Attack):
     """Fast gradient sign method (Goodfellow et al. 2014, arXiv:1412.6572): one step of `epsilon`.
 
     Args:
-        epsilon: Radius in units of the pixel range.
+        epsilon: Radius, in the units of `bounds`.
         norm: `"linf"` (the sign of the gradient), `"l2"` (the normalised gradient) or `"l1"` (see
             `PGD`).
         target: Class to aim at, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et
@@ -247,7 +247,7 @@ class BIM(PGD):
     """Basic iterative method (Kurakin et al. 2016, arXiv:1607.02533): PGD that starts at `x`.
 
     Args:
-        epsilon: Radius in units of the pixel range.
+        epsilon: Radius, in the units of `bounds`.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length of a step; defaults as for `PGD`.

@@ -34,7 +34,7 @@ class Square(Attack):
     Images are `[B, H, W, C]`; inputs of lower rank are taken as images with one row or channel.
 
     Args:
-        epsilon: Radius in units of the pixel range. Default: 12 for l1, else 8/255.
+        epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         queries: Number of proposals after the random start.
         p_init: Share of the image that the first proposals change.

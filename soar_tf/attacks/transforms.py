@@ -9,7 +9,7 @@ from soar_tf.attacks import working_set
 from soar_tf.attacks.attack import Attack, misclassified
 from soar_tf.errors import InputError
 from soar_tf.ops import losses, norms, random
-from soar_tf.validation import check_choice, check_integer, check_number
+from soar_tf.validation import check_bounds, check_choice, check_integer, check_number
 
 
 class _Rows(typing.NamedTuple):
@@ -38,7 +38,7 @@ class Transformation(Attack):
     def __init__(self, samples=1, bounds=(0.0, 1.0)):
         self.norm = self.epsilon = None
         self.samples = check_integer(samples, "samples", minimum=1)
-        self.bounds = tuple(float(bound) for bound in bounds)
+        self.bounds = check_bounds(bounds)
 
     def transform(self, x, keys):
         """One random transformation of each image, `[B, ...]`."""

@@ -162,7 +162,7 @@ class Evaluator:
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
         network = loading.as_network(network)
-        robustness.check_gradients(network, self.attacks)
+        robustness.check_attacks(network, self.attacks)
         self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto"))
         self._source = None if source is None else loading.as_network(source, "source")
         self.findings = None

@@ -142,6 +142,7 @@ def attack_indicators(
     attack = get_attack(attack)
     if not isinstance(attack, PGD) or attack.target is not None:
         raise InputError(f"`attack` must be PGD without a target. Received: {attack!r}.")
+    robustness.check_pixel_range(name, attack)
     x, y = np.asarray(x, np.float32), np.asarray(y)
     check_pixels(x, "x")
     logits_fn = as_logits_fn(network)

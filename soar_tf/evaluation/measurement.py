@@ -75,6 +75,7 @@ class Measurement:
 
     def part(self, key, label, attack):
         """An attack as a `Part`: `key` in the state, `label` in progress and errors."""
+        robustness.check_pixel_range(label, attack)
         logits_fn = self._logits_fn if self.session.meter is None else self._counted
         graph = search_graph(attack, logits_fn, self.session.x.shape[1:])
         return Part(key, label, label, attack, graph)

@@ -67,16 +67,27 @@ def check_logits(logits, allow_non_finite=False):
         )
 
 
-def check_gradients(network, attacks):
-    """Refuses attacks, given as pairs of name and `Attack`, that a file cannot be attacked with."""
-    if artefacts.has_gradients(network):
-        return
+def check_attacks(network, attacks):
+    """Refuses attacks, given as pairs of name and `Attack`, that do not fit what is evaluated."""
     for name, attack in attacks:
+        check_pixel_range(name, attack)
+        if artefacts.has_gradients(network):
+            continue
         if any(part.needs_gradients for _, part in attack.stages()):
             raise InputError(
                 f"`attacks` must not need gradients, which the file does not have. Received: "
                 f"{name!r}; give soar_tf.attacks.Transferred(attack, source)."
             )
+
+
+def check_pixel_range(name, attack):
+    """Refuses an attack whose pixels are not in [0, 1], as all images here are."""
+    if tuple(attack.bounds) != (0.0, 1.0):
+        low, high = attack.bounds
+        raise InputError(
+            f"Attack {name!r} must have `bounds` (0, 1), the range of the images that are "
+            f"evaluated. Received: ({low:g}, {high:g})."
+        )
 
 
 def check_labels(y, count, classes):

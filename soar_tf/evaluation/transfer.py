@@ -148,6 +148,7 @@ def transfer_matrix(
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     name, attack = robustness.attack_name(attack), get_attack(attack)
+    robustness.check_pixel_range(name, attack)
     _check_gradients(sources)
     players = _players(sources, targets, x, y, batch_size)
     crafters, judges = list(sources.values()), list(targets.values())

@@ -1,5 +1,7 @@
 """Networks as functions from images to logits, in inference mode."""
 
+import weakref
+
 import tensorflow as tf
 
 from soar_tf.models.precision import in_float32
@@ -39,3 +41,35 @@ def as_logits_fn(network):
     TensorShape([2, 10])
     """
     return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
+
+
+class NetworkCache:
+    """What was compiled for each network, for as long as the network lives.
+
+    A graph keeps the variables that it reads, not the Python object of its network; so the cache
+    refers to networks weakly, and forgets what belongs to one that is gone.
+    """
+
+    def __init__(self):
+        self._by_network = weakref.WeakKeyDictionary()
+
+    def of(self, logits_fn):
+        """A dictionary for a network's graphs, the same one in every call.
+
+        Args:
+            logits_fn: What `as_logits_fn` gives. A callable that cannot be referred to weakly gets
+                a new dictionary each time.
+        """
+        owner, part = getattr(logits_fn, "network", logits_fn), None
+        if hasattr(owner, "__self__"):  # a bound method is a new object each time
+            owner, part = owner.__self__, owner.__func__
+        try:
+            return self._by_network.setdefault(owner, {}).setdefault(part, {})
+        except TypeError:
+            return {}
+
+    def __deepcopy__(self, memo):
+        return NetworkCache()
+
+    def __reduce__(self):
+        return NetworkCache, ()
