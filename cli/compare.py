@@ -9,11 +9,11 @@ from soar_tf.cli.startup import load_tensorflow
 
 
 @click.command(short_help="Compare two reports of the same images.")
-@click.argument("first", type=click.Path(), metavar="REPORT")
-@click.argument("second", type=click.Path(), metavar="REPORT")
+@click.argument("first", type=params.PathName(), metavar="REPORT")
+@click.argument("second", type=params.PathName(), metavar="REPORT")
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="DIR",
     help="Folder for comparison.json and comparison.md. [default: none]",
 )

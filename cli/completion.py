@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 import soar_tf
+from soar_tf import files
 from soar_tf.errors import InputError
 from soar_tf.models import zoo
 
@@ -77,6 +78,13 @@ class Registered(click.ParamType):
 
 class Model(click.Path):
     """A model: a path, or `zoo:NAME`, whose names are completed."""
+
+    def convert(self, value, param, ctx):
+        try:
+            files.check_path(value, param.name)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
 
     def shell_complete(self, ctx, param, incomplete):
         # From the second letter on: what begins with a z may well be a file.

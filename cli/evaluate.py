@@ -89,7 +89,7 @@ from soar_tf.runs import cluster as clusters
 )
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="DIR|FILE.json",
     help="Folder for report.json, report.md, report.html, examples.npz and examples.csv; the same "
     "command goes on where it was stopped. A name that ends in .json is that file alone. "
@@ -102,7 +102,7 @@ from soar_tf.runs import cluster as clusters
 )
 @click.option(
     "--state",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="FILE",
     help="File that keeps what was found, after each batch: the same command goes on where it was "
     "stopped. [default: evaluation.state in the folder of --output]",

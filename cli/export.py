@@ -16,7 +16,7 @@ _SUSPICIOUS = 0.9
 
 @click.command(short_help="Export a model: SavedModel, .keras, LiteRT or ONNX.")
 @click.argument("model", type=Model(), metavar="MODEL")
-@click.argument("out", type=click.Path(), metavar="OUT")
+@click.argument("out", type=params.PathName(), metavar="OUT")
 @click.option(
     "--format",
     "format_name",

@@ -28,7 +28,7 @@ class PerChannel(click.ParamType):
 
 
 @click.command("import", short_help="Import the weights of a PyTorch checkpoint.")
-@click.argument("checkpoint", type=click.Path(), metavar="CHECKPOINT")
+@click.argument("checkpoint", type=params.PathName(), metavar="CHECKPOINT")
 @click.option(
     "--network",
     type=click.Choice(_NETWORKS),
@@ -37,7 +37,7 @@ class PerChannel(click.ParamType):
 )
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="FILE.keras",
     help="Where to write. [default: CHECKPOINT with the suffix .keras]",
 )

@@ -1,5 +1,6 @@
 """The `soar-tf` command and what all its sub-commands share."""
 
+import errno
 import sys
 
 import click
@@ -42,7 +43,19 @@ class _Group(click.Group):
             sys.stderr.close()
             context.exit(1)
         except OSError as error:
-            click.echo(f"Failed: {error}", err=True)
+            bad_input = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+            click.echo(f"{'Error' if bad_input else 'Failed'}: {error}", err=True)
+            context.exit(2 if bad_input else 1)
+        except Exception as error:
+            # TensorFlow's class is told by its name: most commands never import it.
+            names = {kind.__name__ for kind in type(error).__mro__}
+            if not names & {"MemoryError", "ResourceExhaustedError"}:
+                raise
+            click.echo(
+                "Failed: out of memory; give a smaller --batch-size, --micro-batch, --image-size "
+                "or --limit.",
+                err=True,
+            )
             context.exit(1)
 
 

@@ -11,10 +11,10 @@ from soar_tf.cli.startup import load_tensorflow
 
 
 @click.command(short_help="Merge the reports of all shards of an evaluation.")
-@click.argument("reports", type=click.Path(), nargs=-1, required=True, metavar="REPORT...")
+@click.argument("reports", type=params.PathName(), nargs=-1, required=True, metavar="REPORT...")
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     required=True,
     metavar="DIR|FILE.json",
     help="Folder for the report, as that of `soar-tf evaluate --output`; or a name that ends in "

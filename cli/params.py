@@ -7,6 +7,7 @@ import textwrap
 
 import click
 
+from soar_tf import files
 from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError
 from soar_tf.runs import cluster as clusters
@@ -61,6 +62,17 @@ class Size(click.ParamType):
         return [int(sides[0]), int(sides[-1])]
 
 
+class PathName(click.Path):
+    """A path that a file or folder can have; whether it exists is for the command to say."""
+
+    def convert(self, value, param, ctx):
+        try:
+            files.check_path(value, param.name)
+        except InputError as error:
+            self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
+
+
 POSITIVE = click.IntRange(min=1)
 
 dataset_option = click.option(
@@ -72,7 +84,7 @@ dataset_option = click.option(
 )
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(),
+    type=PathName(),
     metavar="DIR",
     help="Folder of tensorflow-datasets. [default: ~/tensorflow_datasets]",
 )

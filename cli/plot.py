@@ -11,7 +11,11 @@ from soar_tf.errors import InputError
 @click.command(short_help="Draw runs and reports: training curves, accuracy, transfer, images.")
 @click.argument("sources", type=Model(), nargs=-1, required=True, metavar="RUN...")
 @click.option(
-    "--output", type=click.Path(), required=True, metavar="DIR", help="Folder for the pictures."
+    "--output",
+    type=params.PathName(),
+    required=True,
+    metavar="DIR",
+    help="Folder for the pictures.",
 )
 @click.option(
     "--loss-surface",

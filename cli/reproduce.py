@@ -40,14 +40,14 @@ from soar_tf.validation import PRECISIONS
 )
 @click.option(
     "--models",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="DIR",
     help="Take networks from DIR, where they are named NAME-seedK or NAME-seedK.keras, such as "
     "standard-seed0; missing ones are trained. [default: none]",
 )
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     required=True,
     metavar="DIR",
     help="Folder for NAME.json, NAME.csv, NAME.md and NAME.png; networks and measurements are kept "

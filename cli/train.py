@@ -219,13 +219,13 @@ from soar_tf.validation import PRECISIONS
 @click.option(
     "--config",
     "config_file",
-    type=click.Path(),
+    type=params.PathName(),
     metavar="FILE",
     help="TOML file with any of these settings; flags win. [default: none]",
 )
 @click.option(
     "--workdir",
-    type=click.Path(),
+    type=params.PathName(),
     required=True,
     metavar="DIR",
     help="Run directory. The same directory and settings resume.",

@@ -41,7 +41,7 @@ from soar_tf.formatting import percent, threat_text
 @params.attack_options
 @click.option(
     "--output",
-    type=click.Path(),
+    type=params.PathName(),
     required=True,
     metavar="DIR",
     help="Folder for transfer.json, transfer.md and transfer.png.",

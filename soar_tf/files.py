@@ -5,6 +5,7 @@ is written through.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -73,6 +74,36 @@ def read_bytes(path, name=None, max_bytes=MAX_JSON_BYTES, *, follow=True):
     if len(content) > max_bytes:  # it grows, or is one of the kernel's, whose sizes are 0
         raise InputError(f"{name or path} must have at most {max_bytes} bytes.")
     return content
+
+
+def check_path(path, argument):
+    """Refuses what cannot be the path of a file or folder, before hours of work, not after.
+
+    Args:
+        path: A path, as text or as a `pathlib.Path`.
+        argument: The argument's name, for the error.
+
+    Returns:
+        The path as a `pathlib.Path`.
+
+    Raises:
+        InputError: If it is empty, is not UTF-8 (which TensorFlow cannot write), holds a NUL
+            character, is too long for the file system, or leads in circles.
+    """
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise InputError(f"`{argument}` must be a path. Received: {text!r}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"`{argument}` must be a path in UTF-8. Received: {text!r}.") from None
+    try:
+        os.stat(text)
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            shown = text if len(text) <= 80 else f"{text[:80]}..."
+            raise InputError(f"`{argument}` {shown}: {error.strerror}.") from None
+    return Path(path)
 
 
 def open_lock(path):

@@ -103,9 +103,9 @@ def check_number(
     if too_small or (maximum is not None and number > maximum):
         bounds = []
         if minimum is not None:
-            bounds.append(f"{'>' if exclusive else '>='} {minimum:g}")
+            bounds.append(f"{'>' if exclusive else '>='} {minimum:.12g}")
         if maximum is not None:
-            bounds.append(f"<= {maximum:g}")
+            bounds.append(f"<= {maximum:.12g}")
         tail = f" {hint}" if hint else ""
         raise InputError(f"`{argument}` must be {' and '.join(bounds)}. Received: {value!r}.{tail}")
     return number
@@ -197,11 +197,26 @@ def check_bounds(value) -> tuple[float, float]:
 
 
 def pixels_outside(argument: str, low: object, high: object) -> str:
-    """The sentence for pixels outside [0, 1]."""
-    return (
-        f"`{argument}` must hold pixels in [0, 1]. Received values from {low} to {high}; "
-        "divide 0-255 images by 255."
-    )
+    """The message for pixels outside [0, 1]: numbers as text, for a graph has no others."""
+    remedy = _remedy(low, high)
+    tail = f"; {remedy}." if remedy else "."
+    return f"`{argument}` must hold pixels in [0, 1]. Received values from {low} to {high}{tail}"
+
+
+def _remedy(low, high):
+    try:
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        return "divide 0-255 images by 255"  # what is most likely
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "NaN and infinity are no pixels"
+    if -1.0 <= low < 0.0 and high <= 1.0:
+        return "take (x + 1) / 2 of images in [-1, 1]"
+    if low < 0.0:
+        return "undo their standardisation, which belongs into the network as a layer"
+    if high <= 255.0:
+        return "divide 0-255 images by 255"
+    return "divide 16-bit images by 65535" if high <= 65535.0 else ""
 
 
 def check_pixels(x, argument: str = "x") -> None:

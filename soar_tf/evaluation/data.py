@@ -1,5 +1,7 @@
 """Validation data as users have it, as arrays."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
@@ -52,8 +54,23 @@ def _images_and_labels(data, limit):
     )
 
 
+def _without_names(data, spec):
+    """The data set with its images' tensor instead of a dictionary of one entry."""
+    images = spec[0] if isinstance(spec, tuple) else spec
+    if not isinstance(spec, tuple) or len(images) != 1:
+        raise InputError(
+            "`data` must be a tf.data.Dataset of batches (x, y) with one tensor of images. Received "
+            f"a dictionary of {', '.join(map(str, images))}; map it to (x, y)."
+        )
+    (name,) = images
+    data = data.map(lambda x, *labels: (x[name], *labels))
+    return data, data.element_spec
+
+
 def _collected(data, limit):
     spec = data.element_spec
+    if isinstance(spec, Mapping) or (isinstance(spec, tuple) and isinstance(spec[0], Mapping)):
+        data, spec = _without_names(data, spec)
     if not isinstance(spec, tuple) or len(spec) < 2 or spec[1].shape.rank == 0:
         raise InputError("`data` must be a tf.data.Dataset of batches (x, y); call .batch on it.")
     if limit is None and data.cardinality() == tf.data.INFINITE_CARDINALITY:

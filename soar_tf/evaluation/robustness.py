@@ -103,7 +103,10 @@ def check_labels(y, count, classes):
 def check_label_count(y, count):
     """Refuses labels that are no `count` integers."""
     if y.shape != (count,) or y.dtype.kind not in "iu":
-        raise InputError(f"`y` must hold {count} integer labels. Received: shape {y.shape}.")
+        hint = "; take y.argmax(axis=1) of one-hot labels" if y.ndim == 2 else ""
+        raise InputError(
+            f"`y` must hold {count} integer labels. Received: {y.dtype} of shape {y.shape}{hint}."
+        )
 
 
 def probed(logits_fn, network, x, y):

@@ -4,6 +4,7 @@ import weakref
 
 import tensorflow as tf
 
+from soar_tf.errors import InputError
 from soar_tf.models.precision import in_float32
 
 
@@ -15,7 +16,13 @@ class _InferenceLogits:
 
     def __call__(self, x):
         with in_float32(self.network):
-            return tf.cast(self.network(x, training=False), tf.float32)
+            outputs = self.network(x, training=False)
+        if isinstance(outputs, (dict, list, tuple)):
+            raise InputError(
+                "`network` must have one output, a tensor of logits [B, C]. Received: "
+                f"a {type(outputs).__name__} of {len(outputs)}."
+            )
+        return tf.cast(outputs, tf.float32)
 
     def __eq__(self, other):
         return isinstance(other, _InferenceLogits) and self.network is other.network

@@ -121,7 +121,7 @@ def check_folder(path, argument, names=()):
     Raises:
         InputError: If it cannot be made or written, or holds folders of these names.
     """
-    place = Path(path).absolute()
+    place = files.check_path(path, argument).absolute()
     while not place.exists():
         place = place.parent
     if not place.is_dir():
@@ -137,6 +137,7 @@ def check_folder(path, argument, names=()):
 
 
 def _check_file(path, argument):
+    files.check_path(path, argument)
     parent = path.absolute().parent
     if not parent.is_dir():
         raise InputError(f"`{argument}` {path}: the folder {path.parent} does not exist.")

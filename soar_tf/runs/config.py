@@ -286,8 +286,15 @@ def read_toml(path):
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, too
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"`config` {path!s} is not valid TOML: it is not UTF-8.") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"`config` {path!s} is not valid TOML: it nests too deeply or holds an integer of "
+            "thousands of digits."
+        ) from None
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for key, value in values.items():
         if key not in fields:

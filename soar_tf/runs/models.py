@@ -72,7 +72,8 @@ def check_fits(model, image_shape, num_classes, name):
     if isinstance(model, LoadedModel):
         wanted, classes = model.input_shape, model.num_classes
     else:
-        wanted, classes = tuple(model.input_shape[1:]), model.output_shape[-1]
+        loaded = loading.from_network(model, name)
+        wanted, classes = loaded.input_shape, loaded.num_classes
     fits = len(wanted) == len(image_shape) and all(
         w is None or w == i for w, i in zip(wanted, image_shape, strict=False)
     )

@@ -59,7 +59,7 @@ class RunDirectory:
     """
 
     def __init__(self, path, config):
-        self.path = Path(path)
+        self.path = files.check_path(path, "workdir")
         self._check(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,15 @@ def look(model, x, y, validation_data):
         InputError: See `check`; or if the method needs second derivatives that TensorFlow does not
             have for one of the network's layers.
     """
+    if not model.network.trainable_weights:
+        raise InputError(
+            f"`network` {model.network.name!r} must have weights to train; set trainable=True."
+        )
     known_x, known_y = (None, None) if model.looked else sample(x, y)
+    if known_y is not None and len(known_x) != len(known_y):
+        raise InputError(
+            f"`y` must hold a label for each of {len(known_x)} images. Received: {len(known_y)}."
+        )
     if model.method.second_order:
         unknown = known_x is not None and not getattr(model.network, "inputs", None)
         two = known_x[:2].astype("float32") if unknown else None

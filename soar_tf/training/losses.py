@@ -104,15 +104,28 @@ def per_example(loss):
     if config.get("from_logits") is False:
         raise InputError(_from_logits(type(resolved).__name__))
     _check_options(resolved, config)
-    sparse = isinstance(resolved, keras.losses.SparseCategoricalCrossentropy)
 
     def unreduced(y, outputs):
-        if sparse and y.shape.rank == 2 and outputs.shape.rank == 2 and y.shape[1] not in (None, 1):
+        if takes_shares(resolved, y, outputs):
             y = tf.cast(y, outputs.dtype)
             return keras.losses.categorical_crossentropy(y, outputs, from_logits=True)
         return resolved.call(y, outputs)
 
     return _reduce_to_batch(unreduced)
+
+
+def takes_shares(loss, y, outputs):
+    """Whether Keras's sparse cross-entropy gets one-hot labels, or shares of the classes.
+
+    Args:
+        loss: A loss as `compile` takes it, or `None` for the default.
+        y: Labels, a tensor.
+        outputs: Logits `[B, C]`.
+    """
+    if y is None or y.shape.rank != 2 or outputs.shape.rank != 2 or y.shape[1] in (None, 1):
+        return False
+    sparse = keras.losses.SparseCategoricalCrossentropy
+    return loss is None or isinstance(keras.losses.get(loss), sparse)
 
 
 def is_cross_entropy(loss):

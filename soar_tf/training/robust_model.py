@@ -222,6 +222,13 @@ class RobustModel(replicas.DistributedModel):
         logs = self.compute_metrics(x, y, whole.logits, sample_weight=sample_weight)
         return self._reducible({**logs, **scheduled})
 
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if training or not losses.takes_shares(self.loss, y, y_pred):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+        regularizers = sum(keras.ops.sum(term) for term in self.losses)
+        return loss(y, y_pred, sample_weight=sample_weight) + regularizers
+
     def test_step(self, data):
         logs = self._reducible(super().test_step(data))
         for name in ("penalty", *self.method.diagnostics):

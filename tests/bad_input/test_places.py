@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+import soar_tf
+
 TRAIN = ("train", "--dataset", "digits", "--verbose", "0")
 
 
@@ -79,3 +81,39 @@ def test_export_refuses_a_used_folder(tiny_run, tmp_path, run_cli):
     result = run_cli("export", tiny_run, tmp_path, expect=2)
     assert "must not exist yet, or be empty" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("option", ["--workdir", "--config", "--data-dir", "--init-from"])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "must be a path. Received: ''"),
+        ("x" * 300, "File name too long"),
+        ("\udcff\udcfe", "must be a path in UTF-8"),
+    ],
+    ids=["empty", "long", "not UTF-8"],
+)
+def test_what_cannot_be_a_path(option, path, message, tmp_path, monkeypatch, run_cli):
+    monkeypatch.chdir(tmp_path)
+    other = () if option == "--workdir" else ("--workdir", "out")
+    result = run_cli("train", *other, option, path, expect=2)
+    assert message in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", [f"seed = {'1' * 5000}", "x = " + "[" * 9999], ids=["long", "deep"]
+)
+def test_a_configuration_that_python_cannot_read(text, tmp_path, run_cli):
+    (tmp_path / "run.toml").write_text(text)
+    run, out = tmp_path / "run.toml", tmp_path / "out"
+    result = run_cli("train", "--config", run, "--workdir", out, expect=2)
+    assert "nests too deeply or holds an integer" in result.stderr
+    assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, run_cli):
+    path = tmp_path / "mlp.keras"
+    soar_tf.networks.mlp().save(path)
+    result = run_cli("export", path, "/proc/exported", expect=2)
+    assert "`path` /proc/exported cannot be written: No such file or directory." in result.stderr

@@ -188,3 +188,30 @@ def test_a_head_of_zeros_is_no_network_without_a_gradient():
 def test_regression_is_not_asked_for_logits():
     net = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
     fit(net, "adversarial", y=np.linspace(0, 1, 40, dtype="float32")[:, None], loss="mse")
+
+
+def test_one_hot_labels_are_validated_like_whole_numbers():
+    x, y = data()
+    found = []
+    for labels in (y, np.eye(3, dtype="float32")[y]):
+        keras.utils.set_random_seed(0)
+        model = soar_tf.RobustModel(network(keras.layers.Dense(2, kernel_regularizer="l2")), "soar")
+        model.compile("sgd")
+        history = model.fit(x, labels, validation_data=(x, labels), shuffle=False, verbose=0)
+        found.append(history.history["val_loss"][0])
+        weights = np.linspace(0, 1, len(x))
+        found.append(model.evaluate(x, labels, sample_weight=weights, verbose=0))
+    np.testing.assert_allclose(found[:2], found[2:], rtol=1e-6)
+
+
+def test_a_label_is_missing():
+    x, y = data()
+    with pytest.raises(InputError, match="a label for each of 40 images. Received: 39"):
+        fit(network(), x=x, y=y[:-1])
+
+
+def test_nothing_to_train():
+    net = network()
+    net.trainable = False
+    with pytest.raises(InputError, match="must have weights to train"):
+        fit(net)

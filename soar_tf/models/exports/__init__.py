@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from soar_tf.models.exports.keras_format import KerasFormat
 from soar_tf.models.exports.litert_format import LiteRTFormat
 from soar_tf.models.exports.onnx_format import ONNXFormat
 from soar_tf.models.exports.saved_model_format import SavedModelFormat
+from soar_tf.models.inference import as_logits_fn
 from soar_tf.ops import random
 from soar_tf.validation import check_pixels
 
@@ -107,6 +109,9 @@ def export(network, path, format="saved_model", *, quantize=None, images=None):
     temporary = files.unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # TensorFlow's own error for a folder that cannot be written names another file.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.UNFINISHED):
+            pass
         _write(writer, network, temporary, quantize, images)
         result = _compared(network, writer, temporary, images)
         if quantize is None and len(images):
@@ -145,7 +150,7 @@ def check(path, format, quantize=None):
     'a Keras file'
     """
     writer = get(format)
-    writer.check(Path(path), quantize)
+    writer.check(files.check_path(path, "path"), quantize)
     _check_free(Path(path), writer)
     return writer
 
@@ -241,7 +246,7 @@ def _compared(network, writer, path, images):
     """How the export's logits differ from the network's."""
     if not len(images):
         return dict.fromkeys(("same_top_class", "largest_difference", "largest_logit"))
-    wanted = tf.cast(network(images, training=False), tf.float32).numpy()
+    wanted = as_logits_fn(network)(images).numpy()
     found = writer.read(path).logits_fn(tf.constant(images)).numpy()
     if found.shape != wanted.shape:
         raise RunError(f"The export gives outputs of shape {found.shape}, not {wanted.shape}.")
