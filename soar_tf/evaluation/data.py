@@ -59,8 +59,8 @@ def _without_names(data, spec):
     images = spec[0] if isinstance(spec, tuple) else spec
     if not isinstance(spec, tuple) or len(images) != 1:
         raise InputError(
-            "`data` must be a tf.data.Dataset of batches (x, y) with one tensor of images. Received "
-            f"a dictionary of {', '.join(map(str, images))}; map it to (x, y)."
+            "`data` must be a tf.data.Dataset of batches (x, y) with one tensor of images. "
+            f"Received a dictionary of {', '.join(map(str, images))}; map it to (x, y)."
         )
     (name,) = images
     data = data.map(lambda x, *labels: (x[name], *labels))

@@ -75,8 +75,11 @@ def test_refusals(shipped, tiny_run, tmp_path, run_cli):
     for arguments, message in (
         ((alone, "--dataset", "digits"), "`source` is needed"),
         ((file, "--source", file), "`source` must have gradients"),
-        ((file, "--masking"), "`masking` and `curve` need gradients"),
-        ((run, "--source", run), "`source` is for .tflite and .onnx files"),
+        ((file, "--masking"), "`masking` is for models with gradients"),
+        ((file, "--curve"), "`curve` is for models with gradients"),
+        ((file, "--adaptive"), "`adaptive` is for models with gradients"),
+        ((file, "--shard", "1/2", "--output", tmp_path / "out"), "`shard` is for models with"),
+        ((run, "--source", run), "`source` needs `adaptive`, or a .tflite or .onnx file"),
     ):
         assert message in run_cli("evaluate", *arguments, expect=2).stderr
     arguments = ("transfer", "--source", file, "--target", run, "--output", tmp_path / "out")
