@@ -17,6 +17,7 @@ from soar_tf.methods.llr import LLR
 from soar_tf.methods.mart import MART
 from soar_tf.methods.method import Method, Terms
 from soar_tf.methods.n_fgsm import NFGSM
+from soar_tf.methods.proposal import Proposal, propose
 from soar_tf.methods.qub import QUB
 from soar_tf.methods.regularizer import Regularizer
 from soar_tf.methods.schedules import Ramp, Schedule, Stairs, last_value
@@ -169,6 +170,7 @@ __all__ = [
     "GradientNorm",
     "Jacobian",
     "Method",
+    "Proposal",
     "Ramp",
     "Regularizer",
     "Schedule",
@@ -181,5 +183,6 @@ __all__ = [
     "find",
     "get",
     "last_value",
+    "propose",
     "serialize",
 ]

@@ -1,6 +1,7 @@
 """The engine: the only train step of the package."""
 
 import functools
+import inspect
 import warnings
 
 import keras
@@ -16,6 +17,7 @@ from soar_tf.training import (
     batch_norm,
     epochs,
     first_look,
+    harm,
     losses,
     micro_batches,
     pixel_range,
@@ -151,11 +153,14 @@ class RobustModel(replicas.DistributedModel):
         """
         if isinstance(x, np.ndarray):
             check_pixels(x, "x")
-        first_look.look(self, x, y, kwargs.get("validation_data"))
+        given = inspect.signature(super().fit).bind_partial(x, y, *args, **kwargs).arguments
+        validation_data = given.get("validation_data")
+        first_look.look(self, x, y, validation_data)
         self._count_steps(x, y, *args, **kwargs)
+        given["callbacks"] = harm.watched(self, x, y, validation_data, given.get("callbacks"))
         fresh, before = batch_norm.untouched(self.network), int(self.step.numpy())
         with pixel_range.assertions_as_input_errors():
-            history = super().fit(x, y, *args, **kwargs)
+            history = super().fit(**given)
         if sentence := batch_norm.lag(fresh, int(self.step.numpy()) - before):
             warnings.warn(sentence, stacklevel=2)
         return history
