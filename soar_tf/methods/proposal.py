@@ -16,7 +16,7 @@ _PAPER = PRESETS["per_example"]
 _LARGEST_PENALTY = (
     _PAPER["lambda_"] * _PAPER["norm_clip"] * curvature.bound_factor(32 * 32 * 3, 8 / 255)
 )
-# Below the clip an example has a gradient. In the paper's setting this share does at first, or more.
+# The share of the batch that is below the clip, and so has a gradient.
 _SHARE = 0.25
 
 
@@ -52,11 +52,10 @@ class Proposal:
 def propose(network, x, y, *, epsilon=8 / 255, norm="linf", images=64, seed=0):
     r"""Proposes SOAR's `lambda_` and `norm_clip` for a network and its images.
 
-    The paper's constants are those of CIFAR-10 at 8/255, where $(d\epsilon^2 + 1)/2 = 2$. The factor
-    grows with the number of pixels (75 at 224 x 224 x 3 pixels) and the norm with the network, so
-    elsewhere the same constants give a penalty that drowns the loss, or one that is at its clip for
-    every example and so has no gradient. The proposal keeps the two shares that the paper's setting
-    has:
+    The paper's constants are those of CIFAR-10 at 8/255, where $(d\epsilon^2 + 1)/2 = 2$. The
+    factor grows with the number of pixels (75 at 224 x 224 x 3 pixels) and the norm with the
+    network, so elsewhere the same constants give a penalty that drowns the loss, or one that is at
+    its clip for every example and so has no gradient. The proposal bounds both:
 
     * the clip is at least the paper's 10, and lets a quarter of the batch have a gradient;
     * an example's largest penalty is at most the paper's,
