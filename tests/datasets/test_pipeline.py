@@ -28,7 +28,11 @@ def same(first, second):
     )
 
 
-AUGMENTATIONS = [{}, {"augment": True}, {"cutout": 3}, {"augment": True, "cutout": 2}]
+MIXED = {"mixup": 0.4, "num_classes": 10}
+AUGMENTATIONS = [
+    *({}, {"augment": True}, {"cutout": 3}, {"augment": True, "cutout": 2}),
+    *(MIXED, {"augment": True, "cutout": 2, **MIXED}),
+]
 
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)
