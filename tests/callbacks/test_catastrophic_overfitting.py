@@ -73,19 +73,18 @@ def test_it_warns_once_when_the_running_cosine_has_halved(threshold_data):
         ([0.8] * 5 + [0.45] * 100, {}),
         ([0.8, np.nan, np.inf] * 20, {}),
         ([0.8] * 5 + [0.0] * 40, {"alignment": None}),
-        ([-0.5] * 40, {}),
         ([0.8] * 5 + [0.3] * 40, {"alignment": 0.3}),
     ],
 )
 def test_it_does_not_warn(threshold_data, values, arguments):
-    if values[0] < 0:
-        # A mean below zero, without a best one above, is below any share of it.
-        with pytest.warns(UserWarning, match="may be near"):
-            watching(threshold_data, values, **arguments)
-        return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert watching(threshold_data, values, **arguments).warned_batch is None
+
+
+def test_it_warns_of_gradients_that_are_opposite_from_the_start(threshold_data):
+    with pytest.warns(UserWarning, match="mean cosine of -0.50 by now"):
+        assert watching(threshold_data, [-0.5] * 3).warned_batch == 0
 
 
 def test_a_robust_model_tells_it_the_cosine_and_other_models_do_not(threshold_data, linear_model):
