@@ -5,6 +5,7 @@ row is written as soon as it is done; the same command goes on where it was stop
 """
 
 import argparse
+import csv
 import json
 import math
 import statistics
@@ -64,15 +65,18 @@ class Study:
 
     Args:
         options: The parsed options.
-        init_from: Run directory or `.keras` file that every variant starts from.
+        init_from: Run directory or `.keras` file that every variant starts from, or `None`.
         source: Model for the transfer column, or `None` for none.
+        caption: What the table shows, a sentence; `None`: variants of one standard network.
     """
 
-    def __init__(self, options, init_from, source=None):
+    def __init__(self, options, init_from=None, source=None, caption=None):
         self.options, self.init_from, self.source = options, init_from, source
         self.runs = options.workdir or options.output.with_suffix(".runs")
         settings = {name: getattr(options, name) for name in _SETTINGS}
         self.report = {"settings": settings, "environment": provenance.environment(), "rows": {}}
+        if caption is not None:
+            self.report["caption"] = caption
         if options.output.exists():
             stored = json.loads(options.output.read_text())
             if stored["settings"] != settings:
@@ -126,7 +130,8 @@ class Study:
         common = ["--dataset", options.dataset, "--limit", str(options.attack_limit)]
         common += ["--data-dir", options.data_dir] if options.data_dir else []
         attacks = ["--attack", "pgd20", "--attack", "autoattack"]
-        command_line("evaluate", folder, *attacks, *common, "--output", report)
+        state = ["--state", folder / "evaluation.state"]
+        command_line("evaluate", folder, *attacks, *common, *state, "--output", report)
         found = json.loads(report.read_text())
         row = {"clean": found["clean_accuracy"], "n": found["n"]}
         row |= {attack["name"]: attack["robust_accuracy"] for attack in found["attacks"]}
@@ -143,10 +148,10 @@ class Study:
         """A train step's time relative to Standard's: the median over interleaved steps."""
         config = tomllib.loads((folder / "config.toml").read_text())
         if self._standard is None:
-            self._standard = _timed_model(folder, {**config, "method": "standard"}, {})
-        own = _timed_model(folder, config, config.get("method_args", {}))
-        ratios = [own() / self._standard() for _ in range(self.options.step_rounds)]
-        return round(statistics.median(ratios), 3)
+            plain = {**config, "method": "standard", "awp": None}
+            self._standard = timed_model(folder, plain, {})
+        own = timed_model(folder, config, config.get("method_args", {}))
+        return median_ratio(own, self._standard, self.options.step_rounds)
 
     def write(self):
         """Writes the result file, and the table beside it."""
@@ -178,11 +183,26 @@ def command_line(*arguments):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _timed_model(folder, config, method_args):
+def median_ratio(own, other, rounds):
+    """The median ratio of two timings that take turns."""
+    return round(statistics.median(own() / other() for _ in range(rounds)), 3)
+
+
+def rows_of(path):
+    """The rows of a run's log, numbers as floats; absent ones as `None`."""
+    with open(path, newline="") as file:
+        return [
+            {k: None if v == "" else v if k == "phase" else float(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def timed_model(folder, config, method_args):
     """A function that takes some train steps on random images, and returns a step's seconds."""
     network = keras.saving.load_model(folder / "model.keras")
     method = soar_tf.methods.get(config["method"], **method_args).at(0, steps_per_epoch=1)
-    model = soar_tf.RobustModel(network, method)
+    awp = soar_tf.methods.last_value(config.get("awp"))
+    model = soar_tf.RobustModel(network, method, awp=awp)
     model.compile(keras.optimizers.SGD(1e-6))
     generator, size = np.random.default_rng(0), config["batch_size"]
     x = generator.uniform(0, 1, (size, *network.input_shape[1:])).astype("float32")
@@ -223,11 +243,13 @@ def _mark(row):
     if "--epochs" in row["arguments"]:
         return " *"
     start = row.get("starts_from", "standard")
-    return "" if start == "standard" else f" (from {start})"
+    return "" if start in ("standard", None) else f" (from {start})"
 
 
 def _caption(report):
     """What the table shows."""
+    if "caption" in report:
+        return report["caption"]
     rows, settings = report["rows"], report["settings"]
     epsilon = defaults.recipe(settings["dataset"])["epsilon"]
     images = settings["limit"] or "all"

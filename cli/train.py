@@ -169,6 +169,13 @@ from soar_tf.validation import PRECISIONS
     help="Lay a grey square of this side over each training image, anew in every epoch. "
     "[default: none]",
 )
+@click.option(
+    "--mixup",
+    type=params.Number(),
+    metavar="A",
+    help="Mix training images and their labels in pairs, in shares drawn from Beta(A, A), such as "
+    "0.2; comes after cropping and cutout. [default: none]",
+)
 @click.option("--jit/--no-jit", default=None, help="Compile with XLA. [default: on a GPU only]")
 @click.option(
     "--precision",

@@ -1,9 +1,14 @@
 """Stops a training that loses its robustness from one epoch to the next."""
 
+import math
 import warnings
 
 from soar_tf.callbacks.epoch_callback import EpochCallback, log_name
+from soar_tf.training import RobustModel
 from soar_tf.validation import check_number
+
+# What the running mean of the alignment keeps from batch to batch: some twenty batches count.
+MEMORY = 0.95
 
 
 class CatastrophicOverfitting(EpochCallback):
@@ -16,6 +21,14 @@ class CatastrophicOverfitting(EpochCallback):
 
     It writes `val_<attack>_accuracy`, such as `val_pgd5_accuracy`, and warns when it stops.
 
+    Before that, it warns: while a `RobustModel` trains by a method that crafts its points by one
+    step (`fast`, `n-fgsm`, `gradalign`, `elle`, `adversarial` with one step), each batch tells how
+    well the gradient that the step followed agrees with the gradient where it ends, at the cost
+    of no further pass (`RobustModel.log_alignment`). A running mean of the batches' mean cosine,
+    which falls from one batch to the next when training begins to overfit, is compared with its
+    highest value. The logs then hold `alignment`, that of each epoch's last batch. For other
+    methods and models there is nothing to compare, and no warning.
+
     Args:
         data: Held data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`. One batch is enough.
@@ -24,10 +37,14 @@ class CatastrophicOverfitting(EpochCallback):
         limit: Number of examples, the first ones; `None` takes all.
         seed: Seed of the attack's noise.
         batch_size: Examples attacked together.
+        alignment: Share in (0, 1] of its highest value below which the running mean of the cosine
+            warns, once in a `fit`; `None`: the cosine is not watched.
 
     Attributes:
         stopped_epoch: The epoch (from 0 on) after which it stopped, or `None`.
         best_epoch: The epoch with the highest accuracy so far.
+        warned_batch: The batch (from 0 on, counted over all epochs of the `fit`) after which the
+            alignment warned, or `None`.
 
     Raises:
         InputError: For an argument out of range, or data that do not fit the model.
@@ -44,17 +61,39 @@ class CatastrophicOverfitting(EpochCallback):
     True
     """
 
-    def __init__(self, data, attack="pgd5", threshold=0.2, limit=256, seed=0, *, batch_size=256):
+    def __init__(
+        self,
+        data,
+        attack="pgd5",
+        threshold=0.2,
+        limit=256,
+        seed=0,
+        *,
+        batch_size=256,
+        alignment=0.5,
+    ):
         super().__init__(data, [attack], limit=limit, seed=seed, batch_size=batch_size)
         self.threshold = check_number(
             threshold, "threshold", minimum=0.0, maximum=1.0, exclusive=True
         )
+        self.alignment = alignment
+        if alignment is not None:
+            self.alignment = check_number(
+                alignment, "alignment", minimum=0.0, maximum=1.0, exclusive=True
+            )
         self.key = f"val_{log_name(attack)}_accuracy"
         self._forget()
 
     def _forget(self):
         self.stopped_epoch = self.best_epoch = None
         self._previous = self._best = self._best_weights = None
+        self.warned_batch = None
+        self._batches, self._mean, self._highest = 0, None, 0.0
+
+    def set_model(self, model):
+        super().set_model(model)
+        if self.alignment is not None and isinstance(model, RobustModel):
+            model.log_alignment()
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
@@ -74,6 +113,24 @@ class CatastrophicOverfitting(EpochCallback):
             # Of equal epochs the later one has trained longer.
             self._best, self.best_epoch = accuracy, epoch
             self._best_weights = self.network.get_weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        if self.alignment is None or self.warned_batch is not None:
+            return
+        cosine = float((logs or {}).get("alignment", math.nan))
+        if not math.isfinite(cosine):
+            return
+        mean = cosine if self._mean is None else MEMORY * self._mean + (1.0 - MEMORY) * cosine
+        self._mean, self._highest = mean, max(self._highest, mean)
+        if mean < self.alignment * self._highest:
+            self.warned_batch = self._batches - 1
+            warnings.warn(
+                "Catastrophic overfitting may be near: the gradients at both ends of the training "
+                f"attack's step have a mean cosine of {mean:.2f} by now, after {self._highest:.2f} "
+                "at best. Methods that keep it high are gradalign and elle; n-fgsm helps, too.",
+                stacklevel=2,
+            )
 
     def _stop(self, epoch, previous, accuracy):
         self.stopped_epoch = epoch

@@ -4,15 +4,22 @@ Everything random is a pure function of (seed, epoch, example), through `soar_tf
 pipeline that starts at epoch k yields the very bits that an uninterrupted one yields from there on.
 """
 
+from soar_tf.datasets import cutouts, mixing
 from soar_tf.errors import InputError
 from soar_tf.validation import check_integer
 
-# What a square of cutout is filled with: the networks' normalisation makes 0 of it.
-CUTOUT_GREY = 0.5
-
 
 def training_pipeline(
-    split, batch_size, *, seed, epochs, initial_epoch=0, augment=False, cutout=None
+    split,
+    batch_size,
+    *,
+    seed,
+    epochs,
+    initial_epoch=0,
+    augment=False,
+    cutout=None,
+    mixup=None,
+    num_classes=None,
 ):
     """Builds the batches of epochs `initial_epoch` to `epochs - 1`, each in an order of its own.
 
@@ -30,10 +37,15 @@ def training_pipeline(
         cutout: Side in pixels of a grey square that is laid over each image, at most the images'
             shorter side, or `None` (DeVries and Taylor 2017, arXiv:1708.04552). Its centre is a
             uniform pixel, so it may be cut by the border. It comes after cropping and mirroring.
+        mixup: The number a, in (0, 100], or `None`: each image, and its label, becomes a
+            combination of itself and another one of the batch, in shares that are drawn from
+            Beta(a, a) (Zhang et al. 2018, arXiv:1710.09412). It comes last.
+        num_classes: Number of classes, which `mixup` needs.
 
     Returns:
         `(dataset, steps_per_epoch)`: a finite `tf.data.Dataset` of `(x, y)`, float32
-        `[B, H, W, C]` in [0, 1] and int64 `[B]`, for `fit(..., steps_per_epoch=...)`.
+        `[B, H, W, C]` in [0, 1] and int64 `[B]`, for `fit(..., steps_per_epoch=...)`. With `mixup`
+        labels are the classes' shares, float32 `[B, num_classes]`.
 
     Raises:
         InputError: If an argument is out of range or the split is empty.
@@ -53,7 +65,10 @@ def training_pipeline(
     initial_epoch = check_integer(initial_epoch, "initial_epoch", minimum=0)
     epochs = check_integer(epochs, "epochs", minimum=initial_epoch)
     batch_size = min(check_integer(batch_size, "batch_size", minimum=1), len(split))
-    cutout = check_cutout(cutout, split.images.shape[1:3])
+    cutout = cutouts.check_cutout(cutout, split.images.shape[1:3])
+    mixup = mixing.check_mixup(mixup)
+    if mixup is not None:
+        num_classes = check_integer(num_classes, "num_classes", minimum=1)
     steps = len(split) // batch_size
     images, labels = _tensors(split)
 
@@ -68,8 +83,11 @@ def training_pipeline(
             x = augment_batch(x, *draw_augmentation(seed, epoch, indices, x.shape[1:3]))
         x = _to_float(x)
         if cutout is not None:
-            x = cut_out(x, *draw_cutout(seed, epoch, indices, x.shape[1:3]), cutout)
-        return x, tf.gather(labels, indices)
+            x = cutouts.cut_out(x, *cutouts.draw_cutout(seed, epoch, indices, x.shape[1:3]), cutout)
+        y = tf.gather(labels, indices)
+        if mixup is not None:
+            x, y = mixing.mix(x, y, mixing.draw_shares(seed, epoch, indices, mixup), num_classes)
+        return x, y
 
     dataset = tf.data.Dataset.range(initial_epoch, epochs).flat_map(batches)
     dataset = dataset.apply(
@@ -183,75 +201,6 @@ def augment_batch(images, rows, columns, flip):
     # One flat gather of pixels is faster than a gather per axis.
     pixel = row[:, :, None] * wide + column[:, None, :]
     return tf.gather(tf.reshape(padded, [-1, channels]), pixel)
-
-
-def check_cutout(side, size):
-    """Checks the side of cutout's square.
-
-    Args:
-        side: Side in pixels, or `None` for no cutout.
-        size: `(H, W)` of the images in pixels.
-
-    Returns:
-        `side` as an int, or `None`.
-
-    Raises:
-        InputError: If it is below 1 or larger than the images.
-    """
-    if side is None:
-        return None
-    side = check_integer(side, "cutout", minimum=1)
-    if side > min(size):
-        raise InputError(
-            f"`cutout` must be at most {min(size)} pixels for images of {size[0]}x{size[1]}. "
-            f"Received: {side}."
-        )
-    return side
-
-
-def draw_cutout(seed, epoch, indices, size):
-    """Draws, per example, the centre of cutout's square: a uniform pixel.
-
-    Args:
-        seed: The training seed.
-        epoch: Int or int64 scalar tensor.
-        indices: int64 `[B]`: the examples' positions in the split.
-        size: `(H, W)` in pixels.
-
-    Returns:
-        `(rows, columns)`: int32 `[B]` in 0..H - 1 and in 0..W - 1.
-    """
-    import tensorflow as tf
-
-    from soar_tf.ops import random
-
-    keys = random.example_keys(seed, indices, step=epoch, purpose="cutout")
-    unit = random.uniform(keys, (2,))
-    return tuple(tf.minimum(tf.cast(unit[:, i] * size[i], tf.int32), size[i] - 1) for i in (0, 1))
-
-
-def cut_out(images, rows, columns, side):
-    """Fills a square of each image with grey.
-
-    Args:
-        images: float32 `[B, H, W, C]` in [0, 1].
-        rows: int32 `[B]`: the row of the square's centre. Of an even side it is the one below the
-            middle: the square begins `side // 2` rows above it.
-        columns: int32 `[B]`, likewise.
-        side: The square's side in pixels.
-
-    Returns:
-        A tensor like `images`.
-    """
-    import tensorflow as tf
-
-    def covered(centres, length):
-        first = centres[:, None] - side // 2
-        place = tf.range(length)[None, :]
-        return (place >= first) & (place < first + side)
-
-    inside = covered(rows, images.shape[1])[:, :, None] & covered(columns, images.shape[2])[:, None]
-    return tf.where(inside[..., None], CUTOUT_GREY, images)
 
 
 def _check_split(split):

@@ -1,6 +1,7 @@
 """Adversarial training: the loss at the point that an attack found."""
 
 from soar_tf.attacks import PGD
+from soar_tf.methods import crafting
 from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.validation import check_boolean
@@ -45,11 +46,10 @@ class Adversarial(Method):
         self.steps, self.step_size = self.attack.steps, self.attack.step_size
         self.random_start = self.attack.random_start
         self.inner_loss = inner.check(inner_loss, "inner_loss")
+        self.takes_mixed_labels = inner.takes_mixed_labels(self.inner_loss)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
-        x_adv = forward.search(
-            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=climbed)
-        )
+        x_adv = crafting.point(forward, self.attack, x, y, loss_fn=climbed, keys=keys)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

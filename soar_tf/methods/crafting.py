@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from soar_tf.attacks import PGD
 from soar_tf.errors import InputError
-from soar_tf.ops import random
+from soar_tf.ops import gradients, random
 from soar_tf.validation import check_choice
 
 # "zero": the image itself; "random": a uniform point of the ball; "noise": N-FGSM's wider start.
@@ -77,3 +77,39 @@ def attack(epsilon, steps=1, step_size=None, norm="linf", start="random"):
     if step_size is None and made.steps == 1 and norm == "linf":
         made.step_size = (1.25 if start == "random" else 1.0) * made.epsilon
     return made
+
+
+def point(forward, attack, x, y, *, loss_fn, keys, slope=None):
+    """The point that a method trains on, found by an attack.
+
+    Where the train step watches the alignment of gradients, the gradient that a single step
+    follows is handed to `forward.watch`; see `soar_tf.RobustModel.log_alignment`.
+
+    Args:
+        forward: The `Forward`, see `Method.terms`.
+        attack: A `soar_tf.attacks.PGD`.
+        x: `[B, ...]`, the images.
+        y: Labels, in the form that `loss_fn` takes.
+        loss_fn: The per-example loss that the attack climbs.
+        keys: uint32 tensor `[B, 2]`, the examples' noise keys.
+        slope: The loss's gradient at `x`, `[B, ...]`, for a step that starts there; `None`: it is
+            computed.
+
+    Returns:
+        float32 tensor `[B, ...]`, without gradient.
+    """
+
+    def step():
+        start, known = x, slope
+        if known is None:
+            start = attack.start(x, random.derive(keys, 0))
+            known = gradients.input_gradient(lambda z: loss_fn(y, forward.inference(z)), start)[1]
+        return tf.stop_gradient(attack.advance(start, x, known, ())[0]), known
+
+    if forward.watches and attack.steps == 1 and attack.restarts == 1:
+        found, followed = forward.search(step, count=2)
+        forward.watch(found, followed)
+        return found
+    if slope is not None:
+        return forward.search(lambda: step()[0])
+    return forward.search(lambda: attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn))

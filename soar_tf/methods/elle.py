@@ -3,13 +3,13 @@
 import tensorflow as tf
 
 from soar_tf.attacks.attack import random_start
-from soar_tf.methods import crafting
-from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.methods.adaptive import JumpRule
+from soar_tf.methods.one_step import PenalizedStep
 from soar_tf.ops import norms, random
-from soar_tf.validation import check_number
+from soar_tf.validation import check_boolean, check_number
 
 
-class ELLE(Method):
+class ELLE(PenalizedStep):
     r"""Efficient local linearity (Rocamora et al. 2024, arXiv:2401.11618).
 
     Minimises $\ell(x', y) + \lambda R(x)$ per example, with $x'$ from one sign step and
@@ -23,7 +23,14 @@ class ELLE(Method):
     $x_b$ are cut to the pixel box.
 
     The authors take $\lambda = 1000$ up to 8/255, 5000 from 10/255 to 20/255 and 10000 from 22/255
-    on. (Their adaptive form, ELLE-A, raises $\lambda$ when R jumps.)
+    on.
+
+    Their adaptive form, ELLE-A (`adaptive=True`), needs no such table. $\lambda$ starts at 0. After
+    each step the batch's mean of R is compared with those of all steps before it: where it exceeds
+    their mean by more than `deviations` of their standard deviations, $\lambda$ becomes `lambda_`
+    (the authors take 4000), otherwise it is multiplied by `decay`. Three steps come first, of which
+    none is a jump. The weight and the history are a part of the model's state: checkpoints hold
+    them, replicas share them, and `fit` logs the weight of each epoch's last step as `lambda_`.
 
     BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, R and $x'$
     in inference mode. R is computed in float32: it is the square of a small difference.
@@ -35,6 +42,10 @@ class ELLE(Method):
             from the start `"random"` `1.25 * epsilon`.
         start: Where the step starts: `"zero"` (the image), `"random"` (a uniform point of the
             ball, as `fast`) or `"noise"` (as `n-fgsm`).
+        adaptive: Whether the weight follows R (ELLE-A); then `lambda_` is its largest value.
+        decay: Factor in [0, 1] of the adaptive weight after a step without a jump.
+        deviations: How many standard deviations above its mean R has jumped, at least 0; for the
+            adaptive weight.
 
     Example:
 
@@ -43,26 +54,26 @@ class ELLE(Method):
     False
     """
 
-    has_penalty = True
-    train_settings = crafting.WATCHED
+    def __init__(
+        self,
+        epsilon=8 / 255,
+        lambda_=1000.0,
+        step_size=None,
+        start="zero",
+        adaptive=False,
+        decay=0.99,
+        deviations=2.0,
+    ):
+        super().__init__(epsilon, lambda_, step_size, start)
+        self.adaptive = check_boolean(adaptive, "adaptive")
+        self.decay = check_number(decay, "decay", minimum=0.0, maximum=1.0)
+        self.deviations = check_number(deviations, "deviations", minimum=0.0)
 
-    def __init__(self, epsilon=8 / 255, lambda_=1000.0, step_size=None, start="zero"):
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
-        self.step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = crafting.attack(epsilon, 1, self.step_size, start=start)
-        self.epsilon, self.start = self.attack.epsilon, start
+    @property
+    def weight_rule(self):
+        return JumpRule(self.lambda_, self.decay, self.deviations) if self.adaptive else None
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
-        x_adv = forward.search(
-            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
-        )
-        penalty = self.nonlinearity(forward, x, y, loss_fn, keys)
-        # The penalty is that of the inference network, before the loss's pass updates it.
-        logits = forward.training(x_adv)
-        return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)
-
-    def nonlinearity(self, forward, x, y, loss_fn, keys):
-        """R at `x`, `[B]`."""
+    def penalty(self, forward, x, y, *, loss_fn, keys, slope):
         x_a, x_b = (
             random_start(random.derive(keys, end), x, self.epsilon, "linf", self.attack.bounds)
             for end in ("segment_a", "segment_b")

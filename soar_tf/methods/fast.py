@@ -37,8 +37,6 @@ class Fast(Method):
         self.epsilon = self.attack.epsilon
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        x_adv = forward.search(
-            lambda: self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
-        )
+        x_adv = crafting.point(forward, self.attack, x, y, loss_fn=loss_fn, keys=keys)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

@@ -26,12 +26,15 @@ class Forward:
             its plain sum is not the one that is wanted: with sample weights, and inside a sum.
         points: Results of earlier searches with the same batch, which `search` gives again.
         reuse: Whether it does: a bool, or a bool scalar tensor.
+        watches: Whether the train step wants to know `watched`.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
         depends_on_training: Whether the training and the inference pass can differ. If not, one
             pass may serve for both.
         searched: What `search` gave, in order.
+        watched: What `watch` was told: pairs of a point that the method trains on and the gradient
+            that the single step to it followed.
 
     Example:
 
@@ -53,6 +56,7 @@ class Forward:
         needs_recorded_loss=False,
         points=(),
         reuse=True,
+        watches=False,
     ):
         self.network = network
         self._tape = tape
@@ -65,6 +69,7 @@ class Forward:
         self._passes = []
         self._points, self._reuse = tuple(points), reuse
         self.searched = []
+        self.watches, self.watched = watches, []
 
     def _pass(self, x, training):
         logits = tf.cast(self.network(x, training=training), tf.float32)
@@ -113,14 +118,16 @@ class Forward:
         """
         return contextlib.nullcontext() if self._tape is None else self._tape.stop_recording()
 
-    def search(self, function):
+    def search(self, function, count=1):
         """The result of a search, such as an attack, unrecorded.
 
         A train step with adversarial weight perturbation computes a method's terms twice, and
         searches the points that the method trains on once: the second time, they are given.
 
         Args:
-            function: Callable without arguments that gives a tensor shaped like the batch `x`.
+            function: Callable without arguments that gives a tensor shaped like the batch `x`; or,
+                with a larger `count`, a tuple of so many.
+            count: Number of tensors.
 
         Returns:
             What it gives, or gave before.
@@ -133,17 +140,35 @@ class Forward:
         >>> forward.search(lambda: tf.zeros((2, 8, 8, 1))).shape
         TensorShape([2, 8, 8, 1])
         """
-        position = len(self.searched)
+
+        def compute():
+            found = function()
+            return (found,) if count == 1 else tuple(found)
+
+        known = self._points[len(self.searched) :][:count]
         with self.unrecorded():
-            if position >= len(self._points):
-                result = function()
+            if not known:
+                results = compute()
             elif self._reuse is True:
-                result = self._points[position]
+                results = known
             else:
-                known = self._points[position]
-                result = tf.ensure_shape(tf.cond(self._reuse, lambda: known, function), known.shape)
-        self.searched.append(result)
-        return result
+                results = tf.cond(self._reuse, lambda: known, compute)
+                shaped = zip(results, known, strict=True)
+                results = tuple(tf.ensure_shape(result, old.shape) for result, old in shaped)
+        self.searched.extend(results)
+        return results[0] if count == 1 else results
+
+    def watch(self, point, slope):
+        """Makes a note of how a training point was found; the train step compares the gradients.
+
+        Args:
+            point: `[B, ...]`, a point that the method trains on. The step's tape watches it: call
+                this before the point goes through the network.
+            slope: `[B, ...]`, the loss's gradient that the single step to it followed.
+        """
+        if self._tape is not None:
+            self._tape.watch(point)
+        self.watched.append((point, slope))
 
     def inference(self, x):
         """Inference mode: what attacks see. A function of each example alone, without state."""

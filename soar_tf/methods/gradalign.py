@@ -3,13 +3,11 @@
 import tensorflow as tf
 
 from soar_tf.attacks.attack import random_start
-from soar_tf.methods import crafting
-from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.methods.one_step import PenalizedStep
 from soar_tf.ops import gradients, norms, random
-from soar_tf.validation import check_number
 
 
-class GradAlign(Method):
+class GradAlign(PenalizedStep):
     r"""Gradient alignment (Andriushchenko and Flammarion 2020, arXiv:2007.02617).
 
     Minimises $\ell(x', y) + \lambda R(x)$ per example, with $x'$ from one sign step and
@@ -43,33 +41,22 @@ class GradAlign(Method):
     True
     """
 
-    has_penalty = True
     second_order = True
-    train_settings = crafting.WATCHED
 
     def __init__(self, epsilon=8 / 255, lambda_=0.2, step_size=None, start="zero"):
-        self.lambda_ = check_number(lambda_, "lambda_", minimum=0.0)
-        self.step_size = optional_number(step_size, "step_size", minimum=0.0)
-        self.attack = crafting.attack(epsilon, 1, self.step_size, start=start)
-        self.epsilon, self.start = self.attack.epsilon, start
+        super().__init__(epsilon, lambda_, step_size, start)
 
-    def terms(self, forward, x, y, *, loss_fn, keys):
-        def values(inputs):
-            return loss_fn(y, forward.curvature(inputs))
-
+    def slope(self, forward, x, y, *, loss_fn):
+        values = self._values(forward, y, loss_fn)
         with forward.unrecorded():
-            fixed = tf.stop_gradient(gradients.input_gradient(values, x)[1])
+            return tf.stop_gradient(gradients.input_gradient(values, x)[1])
 
-        def point():
-            if self.start == "zero":
-                return self.attack.advance(x, x, fixed, ())[0]
-            return self.attack.perturb(forward.inference, x, y, keys, loss_fn=loss_fn)
-
-        x_adv = forward.search(point)
+    def penalty(self, forward, x, y, *, loss_fn, keys, slope):
         own_keys = random.derive(keys, "alignment")
         moved = random_start(own_keys, x, self.epsilon, "linf", self.attack.bounds)
-        _, free = gradients.input_gradient(values, moved)
-        penalty = 1.0 - norms.cosine(fixed, free)
-        # The penalty is that of the inference network, before the loss's pass updates it.
-        logits = forward.training(x_adv)
-        return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)
+        _, free = gradients.input_gradient(self._values(forward, y, loss_fn), moved)
+        return 1.0 - norms.cosine(slope, free)
+
+    @staticmethod
+    def _values(forward, y, loss_fn):
+        return lambda inputs: loss_fn(y, forward.curvature(inputs))

@@ -13,6 +13,11 @@ def check(name, argument):
     return check_choice(name, argument, NAMES)
 
 
+def takes_mixed_labels(*names):
+    """Whether inner losses of these names take labels that are shares of several classes."""
+    return all(name == TRAINING for name in names)
+
+
 def choose(name, loss_fn):
     """The inner loss as a function `(y, logits [B, C]) -> [B]`.
 

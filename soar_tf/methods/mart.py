@@ -43,6 +43,7 @@ class MART(Method):
     """
 
     has_penalty = True
+    takes_mixed_labels = False
 
     def __init__(self, epsilon=8 / 255, lambda_=5.0, steps=10, step_size=None, norm="linf"):
         step_size = optional_number(step_size, "step_size", minimum=0.0)

@@ -1,5 +1,6 @@
 """The base class of every method: what is minimised, per example."""
 
+import copy
 import dataclasses
 import types
 
@@ -60,8 +61,12 @@ class Method(Configurable):
             way, so that the command line trains one first.
         needs_input_gradient: Whether it trains along the loss's gradient by the image, so that a
             network without one would be trained as by `standard`.
+        takes_mixed_labels: Whether labels may be shares of several classes, `[B, C]`, as mixup
+            makes them: `terms` uses them in `loss_fn` only.
         train_settings: Settings of `soar_tf.runs.config.TrainConfig` that a run with this method
             has unless they are given, such as an attack that watches over it.
+        weight_rule: How the penalty's weight follows the penalty from step to step: a
+            `soar_tf.methods.adaptive.JumpRule`, or `None`. Its state is the model's.
         schedules: The arguments that change during training, by name; the attributes themselves
             hold the last values. See `soar_tf.methods.Schedule`: any constructor takes them.
     """
@@ -73,7 +78,9 @@ class Method(Configurable):
     penalty_clipnorm = None
     starts_from_standard = False
     needs_input_gradient = True
+    takes_mixed_labels = True
     train_settings = types.MappingProxyType({})
+    weight_rule = None
     schedules = types.MappingProxyType({})
 
     def __init_subclass__(cls, takes_schedules=True, **kwargs):
@@ -125,6 +132,16 @@ class Method(Configurable):
         with tensors_as_numbers():
             return type(self)(**{**self.get_config(), **values})
 
+    def with_weight(self, weight):
+        """The method with another weight of its penalty, for one with a `weight_rule`.
+
+        Args:
+            weight: A number or a scalar tensor.
+        """
+        weighed = copy.copy(self)
+        weighed.lambda_ = weight
+        return weighed
+
     def check_batches(self, micro_batch, replicas):
         """Refuses to split the batches of a method that couples their examples.
 
@@ -140,6 +157,22 @@ class Method(Configurable):
                 "`micro_batch` must be None, and there must be one replica, for a method that "
                 "couples the examples of a batch, as SOAR's norm_clip_scope='batch' does. "
                 f"Received: micro_batch={micro_batch}, replicas={replicas}."
+            )
+
+    def check_mixed_labels(self, rule, received):
+        """Refuses labels that are shares of several classes, for a method that needs one class.
+
+        Args:
+            rule: What must be, such as "`mixup` must be None".
+            received: What came.
+
+        Raises:
+            InputError: With what is allowed.
+        """
+        if not self.takes_mixed_labels:
+            raise InputError(
+                f"{rule} for a method that compares the label with the other classes, as mart does "
+                f"and an inner or penalty loss other than 'training'. Received: {received}."
             )
 
     def terms(self, forward, x, y, *, loss_fn, keys):

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from soar_tf.attacks import PGD
 from soar_tf.attacks.attack import random_start
+from soar_tf.errors import InputError
+from soar_tf.methods import crafting
 from soar_tf.methods import inner_loss as inner
 from soar_tf.methods.method import UNCLIPPED, Terms, optional_number
 from soar_tf.methods.regularizer import Regularizer
@@ -17,7 +19,9 @@ PRESETS = {
     "per_example": {"lambda_": 0.5, "norm_clip": 10.0},
     "batch_mean": {"lambda_": 0.5 / 128, "norm_clip": 1280.0},
 }
-INITS = ("pgd1", "random", "zero")
+INITS = ("pgd1", "random", "zero", "fgsm")
+# The largest step h that stands for the radius of the l2 ball around the threat model's.
+BALL = "ball"
 
 
 class _GradientStep(PGD):
@@ -41,6 +45,18 @@ class SOAR(Regularizer):
     bounds the second-order part of the loss's growth inside the ball. Gradients are per example,
     so R does not depend on the batch (but with `norm_clip_scope="batch"`).
 
+    **At ball scale.** At h of at most 0.03 the penalty sees the curvature next to x' only, and
+    shrinking gradients lower it. `alpha="ball"` lets h reach $\sqrt d\,\epsilon$ (1.74 on CIFAR-10
+    at 8/255), and `measure` takes the gradient's change relative to its size instead:
+
+    $$R(x') = \frac{\|g' - g\|_2}{\|g\|_2} \quad\text{or}\quad R(x') = 1 - \cos(g', g), \qquad
+    g = \nabla\ell(x'),\ g' = \nabla\ell(x' + h\tilde z_d),$$
+
+    without the factor in front and without $z_1$; the page on theory says what that bounds. The
+    norm clip then acts on R. $\lambda$ is of the order of GradAlign's: 0.2 at 8/255, 2 at 16/255.
+    With `init="fgsm"` x' is the point of FGSM training, and `soar-tf train` watches for its
+    collapse, as for `fast`.
+
     With a norm clip `fit` logs `curvature_norm`, the mean of the norm before it is clipped, and, if
     each norm is clipped by itself, `unclipped`, the share of the examples below the clip: the only
     ones whose penalty has a gradient, and the only ones that need the second backward pass. See
@@ -49,17 +65,19 @@ class SOAR(Regularizer):
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         lambda_: Weight $\lambda$ of the penalty. Default: the preset's.
-        alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha).
-        init: The point x': `"pgd1"` (random start, then one PGD step), `"random"` (random start)
-            or `"zero"` (x itself). The last two let the network mask its gradients.
-        step_size: Length of the PGD1 step. Default: `epsilon / 4` (2/255 at 8/255); for l2
-            `2.5 * epsilon`.
-        step_direction: What the PGD1 step multiplies by its length: `"steepest"` (the gradient's
+        alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha). `"ball"`: the
+            radius of the l2 ball around the threat model's, `sqrt(d) * epsilon` for linf.
+        init: The point x': `"pgd1"` (random start, then one PGD step), `"random"` (random start),
+            `"zero"` (x itself) or `"fgsm"` (one step from x to the ball's face). `"random"` and
+            `"zero"` let the network mask its gradients.
+        step_size: Length of the step to x'. Default: `epsilon / 4` (2/255 at 8/255), for l2
+            `2.5 * epsilon`; with `init="fgsm"` `epsilon`.
+        step_direction: What the step to x' multiplies by its length: `"steepest"` (the gradient's
             sign; for l2, the unit vector along it) or `"gradient"` (the gradient itself, as
             section 4.2 prints it: a much shorter step, so that x' is nearly a random start).
         num_directions: Number of random directions z.
-        norm_clip: Largest value of the norm $\|\cdot\|_2$ (`None`: unclipped). Default: the
-            preset's.
+        norm_clip: Largest value of the norm $\|\cdot\|_2$, or of what `measure` takes instead
+            (`None`: unclipped). Default: the preset's.
         norm_clip_scope: `"example"`: each norm is cut at `norm_clip`, and an example above it has
             no gradient; or `"batch"`: all norms of a batch are scaled until their mean is at most
             `norm_clip`, so that batches must stay whole (one replica, no `micro_batch`).
@@ -81,6 +99,11 @@ class SOAR(Regularizer):
             `soar_tf.methods.Regularizer`. A step costs at most (5 + 12 f) / 3 standard ones, and
             about (5 + (4 + 12 s) f) / 3 if a share s of the examples, below 0.6, is unclipped.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
+        measure: What is measured of the gradient's change: `"absolute"` (eq. 11), `"relative"` or
+            `"cosine"`, see above. The last two take neither `hvp="exact"` nor `full_vector`.
+
+    Raises:
+        InputError: For an argument out of range, or arguments that exclude each other.
 
     Example:
 
@@ -113,6 +136,7 @@ class SOAR(Regularizer):
         penalty_loss="training",
         penalty_fraction=1.0,
         penalty_every=1,
+        measure="absolute",
     ):
         self.preset = check_choice(preset, "preset", PRESETS)
         constants = PRESETS[preset]
@@ -120,15 +144,22 @@ class SOAR(Regularizer):
         step_size = optional_number(step_size, "step_size", minimum=0.0)
         self.step_direction = check_choice(step_direction, "step_direction", STEPS)
         check_choice(norm, "norm", ("linf", "l2"))
-        self.attack = STEPS[step_direction](epsilon, norm, 1, step_size)
+        self.init = check_choice(init, "init", INITS)
+        self.attack = STEPS[step_direction](epsilon, norm, 1, step_size, init != "fgsm")
         self.epsilon, self.norm = self.attack.epsilon, self.attack.norm
         self.step_size = self.attack.step_size
+        if init == "fgsm":
+            self.train_settings = crafting.WATCHED
+            if step_size is None:
+                self.attack.step_size = self.epsilon
         if isinstance(lambda_, str) and lambda_ == "preset":
             lambda_ = constants["lambda_"]
         super().__init__(lambda_, penalty_fraction, penalty_every)
-        self.alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
-        self.h_min = check_number(h_min, "h_min", minimum=0.0, maximum=self.alpha, exclusive=True)
-        self.init = check_choice(init, "init", INITS)
+        at_ball_scale = isinstance(alpha, str) and alpha == BALL
+        if not at_ball_scale:
+            alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
+        self.alpha, largest = alpha, None if at_ball_scale else alpha
+        self.h_min = check_number(h_min, "h_min", minimum=0.0, maximum=largest, exclusive=True)
         self.num_directions = check_integer(num_directions, "num_directions", minimum=1)
         if isinstance(norm_clip, str) and norm_clip == "preset":
             norm_clip = constants["norm_clip"]
@@ -147,8 +178,15 @@ class SOAR(Regularizer):
         self.hvp = check_choice(hvp, "hvp", curvature.HVPS)
         self.estimator = check_choice(estimator, "estimator", curvature.ESTIMATORS)
         self.full_vector = check_boolean(full_vector, "full_vector")
+        self.measure = check_choice(measure, "measure", curvature.MEASURES)
+        if measure != "absolute" and (self.full_vector or self.hvp == "exact"):
+            raise InputError(
+                "`measure` must be 'absolute' with full_vector=True or hvp='exact', which are for "
+                f"equation 11. Received: {measure!r}."
+            )
         self.inner_loss = inner.check(inner_loss, "inner_loss")
         self.penalty_loss = inner.check(penalty_loss, "penalty_loss")
+        self.takes_mixed_labels = inner.takes_mixed_labels(self.inner_loss, self.penalty_loss)
 
     def point(self, forward, x, y, *, loss_fn, keys):
         climbed = inner.choose(self.inner_loss, loss_fn)
@@ -185,22 +223,28 @@ class SOAR(Regularizer):
         return self._bound(self._norm(values_fn, x, gradient, keys), x)
 
     def _norm(self, values_fn, x, gradient, keys):
+        alpha = self.alpha
+        if isinstance(alpha, str):
+            alpha = curvature.ball_radius(math.prod(x.shape[1:]), self.epsilon, self.norm)
         return curvature.curvature_norm(
             values_fn,
             x,
             gradient,
             keys,
-            alpha=self.alpha,
+            alpha=alpha,
             h_min=self.h_min,
             num_directions=self.num_directions,
             hvp=self.hvp,
             estimator=self.estimator,
             full_vector=self.full_vector,
+            measure=self.measure,
         )
 
     def _bound(self, size, x):
-        factor = curvature.bound_factor(math.prod(x.shape[1:]), self.epsilon, self.norm)
-        return factor * curvature.clip_norm(size, self.norm_clip, self.norm_clip_scope)
+        clipped = curvature.clip_norm(size, self.norm_clip, self.norm_clip_scope)
+        if self.measure != "absolute":
+            return clipped
+        return curvature.bound_factor(math.prod(x.shape[1:]), self.epsilon, self.norm) * clipped
 
     def _diagnose(self, size):
         size = tf.stop_gradient(size)

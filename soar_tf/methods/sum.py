@@ -68,10 +68,16 @@ class Sum(Method, takes_schedules=False):
         if not entries:
             raise InputError("`methods` must name at least one method. Received: none.")
         self.members = [_member(entry, self.epsilon) for entry in entries]
+        if any(member.weight_rule is not None for member in self.members):
+            raise InputError(
+                "`methods` must not hold a method whose weight follows its penalty, such as elle "
+                "with adaptive=True; give it a constant weight or a schedule."
+            )
         self.weights = _weights(weights, len(self.members))
         self.has_penalty = any(member.has_penalty for member in self.members)
         self.second_order = any(member.second_order for member in self.members)
         self.couples_examples = any(member.couples_examples for member in self.members)
+        self.takes_mixed_labels = all(member.takes_mixed_labels for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
         self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
         named = dict.fromkeys(name for member in self.members for name in member.diagnostics)

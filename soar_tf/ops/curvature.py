@@ -10,6 +10,8 @@ $\nabla^2\ell\, z$ by a finite difference. Gradients are those of the PER-EXAMPL
 of an example does not depend on the batch that it is in.
 """
 
+import math
+
 import tensorflow as tf
 
 from soar_tf.ops import gradients, norms, random
@@ -18,6 +20,8 @@ from soar_tf.validation import check_choice
 ESTIMATORS = ("mean_norm", "root_mean_square")
 HVPS = ("finite_difference", "exact")
 CLIP_SCOPES = ("example", "batch")
+# What is measured of the gradient's change: eq. 11's vector; or the change alone, relatively.
+MEASURES = ("absolute", "relative", "cosine")
 
 # Below this step a float32 finite difference is mostly rounding noise.
 MINIMUM_STEP = 1e-3
@@ -47,6 +51,27 @@ def bound_factor(dimension, epsilon, norm="linf"):
     return ((dimension if norm == "linf" else 1) * epsilon**2 + 1) / 2
 
 
+def ball_radius(dimension, epsilon, norm="linf"):
+    r"""The radius of the smallest l2 ball around a threat model's ball (eq. 5).
+
+    Args:
+        dimension: d, the number of input coordinates of one example.
+        epsilon: Radius of the ball, in units of the pixel range.
+        norm: `"linf"` (then it is $\sqrt{d}\,\epsilon$) or `"l2"` (then it is $\epsilon$).
+
+    Returns:
+        The radius, a float (or a tensor if `epsilon` is one).
+
+    Example:
+
+    >>> from soar_tf.ops.curvature import ball_radius
+    >>> round(ball_radius(3 * 32 * 32, 8 / 255), 2)
+    1.74
+    """
+    check_choice(norm, "norm", ("linf", "l2"))
+    return (math.sqrt(dimension) if norm == "linf" else 1.0) * epsilon
+
+
 def curvature_norm(
     values_fn,
     x,
@@ -59,6 +84,7 @@ def curvature_norm(
     hvp="finite_difference",
     estimator="mean_norm",
     full_vector=False,
+    measure="absolute",
 ):
     r"""Estimates $\|\mathbf{H}\|_F$ per example, the norm in eq. 11.
 
@@ -81,23 +107,24 @@ def curvature_norm(
             $\sqrt{E\|\mathbf{H}z\|_2^2}$, which is the Frobenius norm.
         full_vector: Whether to include the last component of $\mathbf{H}z$,
             $\nabla\ell^\top z_d + z_1$, which eq. 11 leaves out.
+        measure: What is measured of a direction: `"absolute"`, the norm above, or one of the others
+            of `gradient_change`, which takes no `hvp` and no `full_vector`.
 
     Returns:
         float tensor `[B]`.
     """
+    check_choice(measure, "measure", MEASURES)
     check_choice(estimator, "estimator", ESTIMATORS)
     total = 0.0
     for direction in range(num_directions):
-        size = direction_norm(
-            values_fn,
-            x,
-            gradient,
-            random.derive(keys, direction),
-            alpha=alpha,
-            h_min=h_min,
-            hvp=hvp,
-            full_vector=full_vector,
-        )
+        own = random.derive(keys, direction)
+        steps = {"alpha": alpha, "h_min": h_min}
+        if measure == "absolute":
+            size = direction_norm(
+                values_fn, x, gradient, own, hvp=hvp, full_vector=full_vector, **steps
+            )
+        else:
+            size = gradient_change(values_fn, x, gradient, own, measure=measure, **steps)
         total += tf.square(size) if estimator == "root_mean_square" else size
     mean = total / num_directions
     return tf.sqrt(mean + 1e-30) if estimator == "root_mean_square" else mean
@@ -137,7 +164,7 @@ def direction_norm(
     if hvp == "exact":
         product = gradients.hvp_exact(values_fn, x, z)
     else:
-        h = tf.maximum(random.uniform(random.derive(keys, "h"), (), 0.0, alpha), h_min)
+        h = _step(keys, alpha, h_min)
         unit = z / norms.per_example(length, z)
         product = gradients.hvp_finite_difference(values_fn, x, unit, h, gradient=gradient)
         product *= norms.per_example(length, z)
@@ -147,6 +174,57 @@ def direction_norm(
         last = tf.reduce_sum(norms.flatten(gradient * z), axis=1) + z_last
         size = norms.norm(tf.stack([size, last], axis=1), "l2")
     return size
+
+
+def gradient_change(values_fn, x, gradient, keys, *, alpha, h_min=MINIMUM_STEP, measure="relative"):
+    r"""How much the loss's gradient changes along a random step, whatever its size.
+
+    With $\tilde z$ uniform on the unit sphere and $h \sim U(0, \alpha)$, both as `direction_norm`
+    draws them, and $g' = \nabla\ell(x + h\tilde z)$, $g = \nabla\ell(x)$, it is
+
+    $$\frac{\|g' - g\|_2}{\|g\|_2} \quad (\texttt{"relative"}) \qquad\text{or}\qquad
+    1 - \cos(g', g) \quad (\texttt{"cosine"}).$$
+
+    Neither changes if the loss is multiplied by a constant, so no network lowers it by shrinking
+    its gradients. Gradients flow through both points. The step is not divided by h, so small steps
+    do not drown in rounding.
+
+    Args:
+        values_fn: Per-example loss, callable `[B, ...] -> [B]`.
+        x: float tensor `[B, ...]`.
+        gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
+        keys: uint32 tensor `[B, 2]`: the noise of this direction and its h.
+        alpha: Largest step h, an l2 distance in units of the pixel range.
+        h_min: Smallest step.
+        measure: `"relative"` or `"cosine"`.
+
+    Returns:
+        float tensor `[B]`: at least 0, and at most 2 for `"cosine"`; 0, without gradient, where the
+        gradient at `x` vanishes, and for `"cosine"` where the other one does.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import curvature, random
+    >>> x, keys = tf.constant([[3.0, 4.0]]), random.example_keys(0, [0], purpose="example")
+    >>> square = lambda x: tf.reduce_sum(x**2, axis=1)  # its gradient, 2 x, moves by 2 h
+    >>> change = curvature.gradient_change(square, x, 2 * x, keys, alpha=0.5, h_min=0.5)
+    >>> round(float(change[0]), 4)
+    0.1
+    """
+    check_choice(measure, "measure", MEASURES[1:])
+    z = random.normal(keys, x.shape[1:])
+    h = _step(keys, alpha, h_min)
+    moved = x + norms.per_example(h / norms.norm(z, "l2"), z) * z
+    _, change = gradients.input_gradient(values_fn, moved)
+    if measure == "cosine":
+        return 1.0 - norms.cosine(gradient, change)
+    return norms.relative_change(gradient, change)
+
+
+def _step(keys, alpha, h_min):
+    """h of each example, `[B]`."""
+    return tf.maximum(random.uniform(random.derive(keys, "h"), (), 0.0, alpha), h_min)
 
 
 def clip_norm(size, maximum, scope="example"):

@@ -72,6 +72,31 @@ def cosine(a, b):
     return tf.where(sizes > 0, tf.math.divide_no_nan(product, sizes), 1.0)
 
 
+def relative_change(a, b):
+    r"""How far a vector of each example moves, relative to its length: $\|b - a\|_2 / \|a\|_2$.
+
+    Args:
+        a: float tensor `[B, ...]`.
+        b: float tensor `[B, ...]` of the same shape.
+
+    Returns:
+        float tensor `[B]`, at least 0; 0, without gradient, where `a` is zero.
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import norms
+    >>> norms.relative_change(tf.constant([[3.0, 4.0]]), tf.constant([[3.0, 6.5]])).numpy()
+    array([0.5], dtype=float32)
+    """
+    a, b = flatten(a), flatten(b)
+    both = tf.concat([a, b], axis=1)
+    # One constant for both, so that squares neither underflow nor overflow.
+    largest = tf.stop_gradient(tf.reduce_max(tf.abs(both), axis=1, keepdims=True))
+    a, b = (tf.math.divide_no_nan(vector, largest) for vector in (a, b))
+    return tf.math.divide_no_nan(norm(b - a, "l2"), norm(a, "l2"))
+
+
 def _of_moderate_size(flat):
     """Scaled by a constant to a largest coordinate of 1: squares of tiny numbers underflow."""
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(flat), axis=1, keepdims=True))

@@ -129,3 +129,35 @@ def normal(keys, shape):
         float32 tensor `[B, *shape]`; its largest magnitude is 5.3.
     """
     return tf.math.ndtri(uniform(keys, shape))
+
+
+def symmetric_beta(keys, concentration):
+    r"""Noise of the distribution $\mathrm{Beta}(a, a)$, `[B]` float32, one number per example.
+
+    Drawn by inverting the distribution function, the regularized incomplete beta function, by
+    bisection in float64.
+
+    Args:
+        keys: uint32 tensor `[B, 2]`.
+        concentration: a, larger than 0; at 1 the noise is uniform, below it most is near 0 or 1.
+
+    Returns:
+        float32 tensor `[B]` in [0, 1].
+
+    Example:
+
+    >>> import tensorflow as tf
+    >>> from soar_tf.ops import random
+    >>> keys = random.example_keys(0, tf.range(1000), purpose="example")
+    >>> shares = random.symmetric_beta(keys, 0.2)
+    >>> bool(tf.reduce_mean(tf.cast(abs(shares - 0.5) > 0.4, tf.float32)) > 0.6)
+    True
+    """
+    aim = tf.cast(uniform(keys, ()), tf.float64)
+    a = tf.fill(tf.shape(aim), tf.constant(concentration, tf.float64))
+    low, high = tf.zeros_like(aim), tf.ones_like(aim)
+    for _ in range(26):  # float32 has 24 bits
+        middle = (low + high) / 2
+        below = tf.math.betainc(a, a, middle) < aim
+        low, high = tf.where(below, middle, low), tf.where(below, high, middle)
+    return tf.cast((low + high) / 2, tf.float32)

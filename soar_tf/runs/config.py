@@ -9,6 +9,7 @@ import tomllib
 
 from soar_tf import files
 from soar_tf.datasets.defaults import recipe, threat_model
+from soar_tf.datasets.mixing import check_mixup
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import PRECISIONS, check_choice, check_integer, check_number
 
@@ -66,6 +67,8 @@ class TrainConfig:
             no validation split; 0: none, so that all are trained on; `None`: a tenth.
         augment: Whether to crop and flip; `None` for the data set's habit.
         cutout: Side in pixels of the grey square laid over each training image; `None`: none.
+        mixup: The number a of Beta(a, a), in (0, 100], by whose draws training images and their
+            labels are mixed in pairs; `None`: they are not.
         jit: Whether to compile with XLA; `None` lets Keras choose.
         precision: What the network computes in while it trains: `"float32"`, `"mixed_bfloat16"` or
             `"mixed_float16"`; curvature and the saved network stay in float32.
@@ -110,6 +113,7 @@ class TrainConfig:
     validation_images: int | None = None
     augment: bool | None = None
     cutout: int | None = None
+    mixup: float | None = None
     jit: bool | None = None
     precision: str = "float32"
     deterministic: bool = False
@@ -199,6 +203,7 @@ class TrainConfig:
                 continue
             value = check_number(getattr(self, name), name, minimum=0.0, exclusive=True)
             setattr(self, name, value)
+        self.mixup = check_mixup(self.mixup)
         self.weight_decay = check_number(self.weight_decay, "weight_decay", minimum=0.0)
         # At 1, labels say nothing, and an average never leaves its first value.
         for name in ("label_smoothing", "ema"):

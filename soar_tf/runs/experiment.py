@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, registry
-from soar_tf.datasets import pipeline
+from soar_tf.datasets import cutouts
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
@@ -73,8 +73,10 @@ class Experiment:
         )
         for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
-        pipeline.check_cutout(config.cutout, self.dataset.image_shape[:2])
+        cutouts.check_cutout(config.cutout, self.dataset.image_shape[:2])
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
+        if config.mixup is not None:
+            method.check_mixed_labels("`mixup` must be None", self.config.mixup)
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):
             self.network = self._network()

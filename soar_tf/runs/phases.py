@@ -13,7 +13,7 @@ from soar_tf.runs import checkpoints, optimizers, run_directory
 from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, SkippingNotice, on_average
 from soar_tf.runs.selection import Selection, validation_callbacks
 from soar_tf.training import RobustModel, strategies
-from soar_tf.training.losses import default_loss
+from soar_tf.training.losses import class_accuracy, default_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Phase:
                     config.ema,
                 ),
                 loss=default_loss(config.label_smoothing),
-                metrics=["accuracy"],
+                # Keras's own takes one form of labels: mixed ones, or those for validation.
+                metrics=["accuracy" if config.mixup is None else class_accuracy()],
                 jit_compile="auto" if config.jit is None else config.jit,
             )
             model.optimizer.build(model.trainable_variables)
@@ -130,6 +131,8 @@ class Phase:
             initial_epoch=epoch,
             augment=dataset.augment if config.augment is None else config.augment,
             cutout=config.cutout,
+            mixup=config.mixup,
+            num_classes=dataset.num_classes,
         )
 
     def _callbacks(self, folder, dataset, config, progress, selection):

@@ -116,6 +116,9 @@ def check(network, method, loss, x, y):
     classifies = losses.is_cross_entropy(loss)
     if classifies:
         _check_labels(y, network)
+        if _mixed(y):
+            rule = "`y` must hold one class per image"
+            method.check_mixed_labels(rule, "labels with shares of several classes")
     found = probe.examine(
         as_logits_fn(network),
         x,
@@ -158,6 +161,17 @@ def _check_labels(y, network):
         raise InputError(
             f"`y` must hold labels from 0{limit}. Received labels from {y.min():g} to {y.max():g}."
         )
+
+
+def _mixed(y):
+    """Whether labels are shares of more than one class; smoothed ones, all but one equal, are not.
+
+    Of two classes nobody can tell.
+    """
+    if y.ndim != 2 or y.shape[1] < 3:
+        return False
+    shares = np.sort(y.astype("float64"), axis=1)
+    return bool((shares[:, -2] - shares[:, 0] > 1e-6).any())
 
 
 def _example(y):

@@ -21,7 +21,7 @@ def default_loss(label_smoothing=0.0):
 
 @keras.saving.register_keras_serializable(package="soar_tf")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy from logits with label smoothing, for integer or one-hot labels.
+    """Cross-entropy from logits with label smoothing, for integer labels or shares of the classes.
 
     Keras's own label smoothing takes one-hot labels only. Every method's per-example loss, and so
     what attacks inside training climb, is the smoothed one.
@@ -54,9 +54,14 @@ class SmoothedCrossentropy(keras.losses.Loss):
         )
 
     def call(self, y_true, y_pred):
-        classes = losses.class_indices(y_true, y_pred)
+        y_true = tf.convert_to_tensor(y_true)
+        if y_true.shape.rank == 2 and y_true.shape[1] == y_pred.shape[1]:
+            shares = tf.cast(y_true, y_pred.dtype)
+        else:
+            classes = losses.class_indices(y_true, y_pred)
+            shares = tf.one_hot(classes, y_pred.shape[-1], dtype=y_pred.dtype)
         return keras.losses.categorical_crossentropy(
-            tf.one_hot(classes, y_pred.shape[-1], dtype=y_pred.dtype),
+            shares,
             y_pred,
             from_logits=True,
             label_smoothing=self.label_smoothing,
@@ -64,6 +69,24 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(package="soar_tf")
+def right_class(y_true, y_pred):
+    """Whether each example's class is the most probable one, float `[B]`.
+
+    Args:
+        y_true: Classes `[B]` or `[B, 1]`, or shares of the classes `[B, C]`, of which the largest
+            counts.
+        y_pred: Logits `[B, C]`.
+    """
+    predicted = tf.argmax(y_pred, axis=1)
+    return tf.cast(losses.class_indices(y_true, y_pred) == predicted, tf.float32)
+
+
+def class_accuracy():
+    """Keras's `"accuracy"` for labels that change their form: mixed ones, then plain ones."""
+    return keras.metrics.MeanMetricWrapper(right_class, name="accuracy")
 
 
 def per_example(loss):

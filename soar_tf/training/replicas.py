@@ -37,6 +37,10 @@ class Share:
     positions: tf.Tensor
     fraction: tf.Tensor | float
 
+    def total(self, mean):
+        """The global batch's mean, from this replica's: the same scalar on every replica."""
+        return sum_gradients([self.fraction * mean])[0]
+
 
 def share(local_batch_size):
     """The `Share` of a replica with that many examples, from inside a replica.

@@ -18,6 +18,7 @@ from soar_tf.training import (
     epochs,
     first_look,
     harm,
+    hidden_state,
     losses,
     micro_batches,
     pixel_range,
@@ -25,6 +26,7 @@ from soar_tf.training import (
     skipping,
     step,
 )
+from soar_tf.training.adaptive_weight import AdaptiveWeight
 from soar_tf.training.weight_perturbation import WeightPerturbation
 from soar_tf.validation import check_integer, check_pixels
 
@@ -108,8 +110,10 @@ class RobustModel(replicas.DistributedModel):
         if self.method.has_penalty:
             self.penalty_tracker = keras.metrics.Mean(name="penalty")
         self.diagnostic_trackers = [skipping.EpochMean(name) for name in self.method.diagnostics]
-        # A plain object, whose variable Keras does not count among the weights.
+        # Plain objects, whose variables Keras does not count among the weights.
         self._skipping = skipping.Skipping(skip_clipped)
+        self._weight = AdaptiveWeight(self.method.weight_rule)
+        self._aligns = False
         self._perturbation = WeightPerturbation(awp)
         self.built = True
 
@@ -191,6 +195,7 @@ class RobustModel(replicas.DistributedModel):
         factor = self.optimizer.scale_loss(tf.constant(1.0)) * share.fraction
         # The method as it is in this step: its schedules' values for constants.
         method = self.method.at(self.step.value, self._steps_per_epoch)
+        rule, method = method.weight_rule, self._weight.weigh(method)
 
         def whole_batch(skip, points=(), **arguments):
             def part_of(*rows):
@@ -204,6 +209,7 @@ class RobustModel(replicas.DistributedModel):
                     skip=skip,
                     factor=factor,
                     batch=tf.shape(x)[0],
+                    align=self._aligns,
                     **arguments,
                 )
 
@@ -221,6 +227,9 @@ class RobustModel(replicas.DistributedModel):
         # Before the counter moves: the values of the step that is being taken.
         scheduled = self.method.scheduled_values(self.step.value, self._steps_per_epoch)
         scheduled |= self._perturbation.logged(size)
+        scheduled |= self._weight.update(rule, lambda: share.total(whole.mean_penalty))
+        if step.ALIGNMENT in whole.diagnostics:
+            scheduled[step.ALIGNMENT] = share.total(whole.diagnostics[step.ALIGNMENT])
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
         self.step.assign_add(1)
         self._track(whole, tf.shape(x)[0])
@@ -277,6 +286,19 @@ class RobustModel(replicas.DistributedModel):
             return None
         return bool(self._may_skip and self._skipping.active())
 
+    def log_alignment(self):
+        """Lets each train step from now on log `alignment`, at the cost of no further pass.
+
+        It is the batch's mean cosine between the loss's gradient at the point where a single
+        crafting step starts and the one at the point where it ends. Where one-step training is
+        about to overfit catastrophically, it falls (arXiv:2007.02617). Only steps of `fast`,
+        `n-fgsm`, `gradalign`, `elle` and `adversarial` with one step log it. The step's gradient
+        then goes down to the images, one layer further than the weights need. `fit` logs the value
+        of each epoch's last step.
+        """
+        if not self._aligns:
+            self._aligns, self.train_function = True, None
+
     def get_config(self):
         config = super().get_config()
         return {
@@ -300,20 +322,14 @@ class RobustModel(replicas.DistributedModel):
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        for position, state in enumerate(self._seed_states()):
-            store[f"seed_state_{position}"] = state.numpy()
-        if self.method.clips_examples:
-            self._skipping.save(store)
+        hidden_state.save(store, self._seed_states(), self._other_states())
 
     def load_own_variables(self, store):
-        states = self._seed_states()
-        names = set(store.keys())  # an h5 group, which has no other way to iterate
-        saved = {name: store[name] for name in names if not name.startswith("seed_state_")}
-        for position, state in enumerate(states):
-            if f"seed_state_{position}" in names:
-                state.assign(store[f"seed_state_{position}"])
-        self._skipping.load(saved)
-        super().load_own_variables(saved)
+        rest = hidden_state.load(store, self._seed_states(), (self._skipping, self._weight))
+        super().load_own_variables(rest)
+
+    def _other_states(self):
+        return [*([self._skipping] if self.method.clips_examples else []), self._weight]
 
     def _seed_states(self):
         """The states of the network's seed generators (Dropout), which Keras does not save."""

@@ -3,7 +3,11 @@
 import tensorflow as tf
 
 from soar_tf import methods
+from soar_tf.ops import norms
 from soar_tf.training.micro_batches import Part
+
+# The name of the diagnostic that compares the gradients at both ends of a crafting step.
+ALIGNMENT = "alignment"
 
 
 def part(
@@ -19,6 +23,7 @@ def part(
     batch,
     reuse=True,
     keep_points=False,
+    align=False,
 ):
     """The `Part` of some examples in the step of a batch.
 
@@ -35,6 +40,7 @@ def part(
         batch: Number of examples in the whole batch.
         reuse: Whether the given points are taken: a bool or a scalar tensor.
         keep_points: Whether the `Part` holds the points that the method searched.
+        align: Whether the diagnostics hold the alignment, see `RobustModel.log_alignment`.
     """
     x, y, sample_weight, keys, *points = rows
     share = tf.cast(tf.shape(x)[0], tf.float32) / tf.cast(batch, tf.float32)
@@ -49,6 +55,7 @@ def part(
             needs_recorded_loss=sample_weight is not None,
             points=points,
             reuse=reuse,
+            watches=align,
         )
         terms = method.terms(forward, x, y, loss_fn=loss_fn, keys=keys)
         objective = share * _weighted_mean(terms.loss, sample_weight)
@@ -68,8 +75,14 @@ def part(
     if terms.loss_gradients is not None and sample_weight is None:
         # The loss's gradient came with the input gradient: no second backward pass.
         known = terms.loss_gradients, factor / tf.cast(batch, tf.float32)
-    gradients = _gradients(tape, forward.weights, scaled, known, regularization, clips, skip)
+    # One backward pass gives the weights' gradient and that of the points trained on.
+    watched = [] if known is not None else forward.watched
+    count, sources = len(forward.weights), [*forward.weights, *(point for point, _ in watched)]
+    gradients = _gradients(tape, sources, scaled, known, regularization, clips, skip)
     diagnostics = {k: share * tf.reduce_mean(terms.diagnostics[k]) for k in method.diagnostics}
+    if watched:
+        diagnostics[ALIGNMENT] = share * _alignment(watched, gradients[0][count:])
+        gradients = [None if each is None else each[:count] for each in gradients]
     points = tuple(forward.searched) if keep_points else ()
     return Part(objective, penalty, mean_penalty, diagnostics, terms.logits, *gradients, points)
 
@@ -94,6 +107,15 @@ def _gradients(tape, weights, scaled, known, regularization, clips, skip):
     if clips:
         return gradients, penalty_gradients
     return add(gradients, penalty_gradients), None
+
+
+def _alignment(watched, gradients):
+    """The mean cosine of the gradients at the points and those that the steps to them followed."""
+    cosines = [
+        norms.cosine(slope, tf.zeros_like(slope) if gradient is None else gradient)
+        for (_, slope), gradient in zip(watched, gradients, strict=True)
+    ]
+    return tf.reduce_mean(tf.stack(cosines))
 
 
 def _weighted_mean(values, sample_weight):

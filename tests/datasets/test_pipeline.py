@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soar_tf import datasets
-from soar_tf.datasets import pipeline
+from soar_tf.datasets import cutouts, pipeline
 from soar_tf.errors import InputError
 
 
@@ -28,7 +28,11 @@ def same(first, second):
     )
 
 
-AUGMENTATIONS = [{}, {"augment": True}, {"cutout": 3}, {"augment": True, "cutout": 2}]
+MIXED = {"mixup": 0.4, "num_classes": 10}
+AUGMENTATIONS = [
+    *({}, {"augment": True}, {"cutout": 3}, {"augment": True, "cutout": 2}),
+    *(MIXED, {"augment": True, "cutout": 2, **MIXED}),
+]
 
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)
@@ -171,7 +175,7 @@ def test_cutout_is_a_square_about_its_centre_cut_by_the_border(side):
     ramp = np.linspace(0, 1, 6 * 9 * 2, dtype=np.float32).reshape(1, 6, 9, 2)
     places = np.array(list(np.ndindex(6, 9)), np.int32)
     images = np.repeat(ramp, len(places), 0)
-    got = pipeline.cut_out(
+    got = cutouts.cut_out(
         np_to_tf(images), np_to_tf(places[:, 0]), np_to_tf(places[:, 1]), side
     ).numpy()
     for image, (row, column) in zip(got, places, strict=True):
@@ -182,13 +186,13 @@ def test_cutout_is_a_square_about_its_centre_cut_by_the_border(side):
 
 
 def test_cutout_draws_every_pixel_and_belongs_to_the_example():
-    rows, columns = pipeline.draw_cutout(5, 2, np_to_tf(np.arange(8000)), (8, 5))
+    rows, columns = cutouts.draw_cutout(5, 2, np_to_tf(np.arange(8000)), (8, 5))
     # Counts are binomial(8000, 1/8) and (8000, 1/5): standard deviations 29.6 and 35.8; 5 of them.
     np.testing.assert_allclose(np.bincount(rows, minlength=8), 1000, atol=148)
     np.testing.assert_allclose(np.bincount(columns, minlength=5), 1600, atol=179)
     assert (int(np.max(rows)), int(np.max(columns))) == (7, 4)
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.06
-    alone = pipeline.draw_cutout(5, 2, np_to_tf(np.array([7])), (8, 5))
+    alone = cutouts.draw_cutout(5, 2, np_to_tf(np.array([7])), (8, 5))
     assert (int(rows[7]), int(columns[7])) == (int(alone[0][0]), int(alone[1][0]))
 
 

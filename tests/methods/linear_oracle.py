@@ -96,6 +96,15 @@ def sign_steps(start, centre, ascent, steps, step_size, epsilon):
     return point
 
 
+def step_end(start, epsilon=0.2):
+    """Where a single sign step ends from each of the starts of one-step methods."""
+    if start == "zero":
+        return sign_steps(x, x, gradient, 1, epsilon, epsilon)
+    reach, length, ball = {"random": (1, 1.25, epsilon), "noise": (2, 1, 1.0)}[start]
+    began = np.clip(x + uniform_start(random.derive(keys(), 0), reach * epsilon), 0, 1)
+    return sign_steps(began, x, gradient, 1, length * epsilon, ball)
+
+
 def terms(method, x=x, y=y, net=None, loss_fn=None, own_keys=None):
     """A method's terms, computed eagerly."""
     loss_fn = loss_fn or losses.per_example(losses.default_loss())

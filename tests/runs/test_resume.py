@@ -96,6 +96,19 @@ def test_coupled_weight_decay_resumes_with_the_same_bits(optimizer, tmp_path, st
     assert "'digits' has no split 'validation' here" in refused.stderr
 
 
+def test_mixed_images_and_labels_resume_with_the_same_bits(tmp_path, stop_after, run_cli):
+    command = (*STANDARD, "--method", "elle", "--method-arg", "adaptive=true", "--mixup", "0.4",
+               "--cutout", "2", "--epochs", "3", "--label-smoothing", "0.1")  # fmt: skip
+    run_cli(*command, "--workdir", tmp_path / "whole")
+    stop_after(2)
+    CliRunner().invoke(main, [*command, "--workdir", str(tmp_path / "run")])
+    stop_after(None)
+    run_cli(*command, "--workdir", tmp_path / "run")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    last = rows(tmp_path / "run")[-1]
+    assert 0 <= float(last["val_accuracy"]) <= 1 and float(last["lambda_"]) >= 0
+
+
 @pytest.fixture
 def stopped(stopped_once, tmp_path):
     """A copy of it."""

@@ -35,19 +35,21 @@ def compiled(method, skip_clipped="auto", awp=None, **arguments):
     return model
 
 
-def passes(method, skip_clipped=False, awp=None):
+def passes(method, skip_clipped=False, awp=None, align=False):
     """How many convolutions a step runs: (forward, by the input, by the kernel), a layer.
 
     Counted in the graph that TensorFlow executes: what no output or update needs is not there.
     Loops run as often as they say, and a pass over two batches as one counts twice.
     """
-    graph = graph_of(method, skip_clipped, awp)
+    graph = graph_of(method, skip_clipped, awp, align)
     return tuple(_count(graph, graph.outputs + graph.control_outputs).tolist())
 
 
-def graph_of(method, skip_clipped, awp=None):
+def graph_of(method, skip_clipped, awp=None, align=False):
     x, y = (tf.constant(part) for part in batch())
     model = compiled(method, skip_clipped, awp, jit_compile=False)
+    if align:
+        model.log_alignment()
     model.optimizer.build(model.trainable_variables)
     step = tf.function(lambda x, y: model.train_step((x, y)), autograph=False)
     return step.get_concrete_function(x, y).graph
@@ -90,6 +92,17 @@ CASES = {
     # Clipping needs the loss's kernel gradients by themselves: k, but no pass of its own.
     "soar": ("soar", {}, (2 * 5, 2 * 3 + 2 * 1, 2 * 4 + 2)),
     "soar from zero": ("soar", {"init": "zero"}, (2 * 4, 2 * 2 + 2 * 1, 2 * 4 + 2)),
+    # The same passes at ball scale, whatever is measured: another h, another norm.
+    "soar at ball scale": (
+        "soar",
+        {"alpha": "ball", "measure": "cosine"},
+        (2 * 5, 2 * 3 + 2 * 1, 2 * 4 + 2),
+    ),
+    "soar at ball scale from fgsm": (
+        "soar",
+        {"alpha": "ball", "measure": "relative", "init": "fgsm"},
+        (2 * 5, 2 * 3 + 2 * 1, 2 * 4 + 2),
+    ),
     # Two points without an attack step.
     "cure": ("cure", {}, (2 * 4, 2 * 2 + 2 * 1, 2 * 4)),
     # One point.
@@ -107,6 +120,7 @@ CASES = {
     ),
     # One attack step; three points of a segment forward and backward; the loss.
     "elle": ("elle", {}, (2 + 2 * 3 + 2, 2 + 3 + 1, 2 * 3 + 2)),
+    "elle, adaptive": ("elle", {"adaptive": True}, (2 + 2 * 3 + 2, 2 + 3 + 1, 2 * 3 + 2)),
     # One attack step; the image and the point forward and backward.
     "qub": ("qub", {}, (2 + 2 * 2, 2 + 2, 2 * 2)),
     "qub of several steps": ("qub", {"steps": 3}, (2 * 3 + 2 * 2, 2 * 3 + 2, 2 * 2)),
@@ -126,6 +140,12 @@ CASES = {
 def test_passes_of_a_step(case):
     name, arguments, expected = CASES[case]
     assert passes(methods.get(name, **arguments)) == expected
+
+
+@pytest.mark.parametrize("name", ["fast", "n-fgsm", "gradalign", "elle"])
+def test_the_alignment_takes_one_layers_input_gradient_and_no_pass(name):
+    forward, by_input, by_kernel = passes(methods.get(name))
+    assert passes(methods.get(name), align=True) == (forward, by_input + 1, by_kernel)
 
 
 # With weight perturbation: once more all but the attack.
@@ -157,6 +177,9 @@ SKIPPED = {
         {"num_directions": 3}, (2 * 5, 2 * 5, 2), (2 * 8, 2 * 4 + 4 * 1, 2 * 8),
     ),
     # The loss has a pass of its own: f, and backward to the weights, k and i but the first's.
+    "at ball scale": (
+        {"alpha": "ball", "measure": "relative"}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+    ),
     "another loss bent": (
         {"penalty_loss": "cross_entropy"}, (2 * 4, 2 * 3 + 1, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
     ),
