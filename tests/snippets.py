@@ -54,12 +54,16 @@ def commands(name):
     return [words[1:] for words in split if words[:1] == ["soar-tf"]]
 
 
+# Methods that train a network from its first step on.
+FROM_SCRATCH = ("adversarial", "trades", "standard", "fast", "n-fgsm", "elle", "gradalign", "qub")
+
+
 def small(command):
     """A command on a few images and for an epoch."""
     words = list(command)
     if command[0] == "train" and "--config" not in words:
         words += ["--network-arg", "width=0.1"] if not _is_file(words, "--network") else []
-        if not set(words) & {"adversarial", "trades", "standard", "robust", "--init-from"}:
+        if not set(words) & {*FROM_SCRATCH, "robust", "--init-from"}:
             words += ["--pretrain-epochs", "1"]
     return words + SMALL.get(command[0], [])
 
