@@ -15,7 +15,7 @@ from soar_tf.errors import InputError, RunError
 from soar_tf.evaluation import State
 from soar_tf.models import loading, zoo
 from soar_tf.models.untrusted import keras_configs, saved_models
-from soar_tf.runs import checkpoints, cluster, config
+from soar_tf.runs import checkpoints, cluster, config, config_file
 from soar_tf.validation import parse_number
 
 quick = settings(
@@ -40,7 +40,7 @@ def in_file(name, read):
 
 
 def from_toml(path):
-    values = config.read_toml(path)
+    values = config_file.read_toml(path)
     config.TrainConfig(**values).resolved(fine_tunes=True)
 
 
