@@ -176,9 +176,12 @@ def metric_arrays(metrics):
         InputError: If it is anything else.
     """
     try:
-        return [np.array(values, np.float64) for values in metrics]
+        arrays = [np.array(values, np.float64) for values in metrics]
     except (ValueError, TypeError):
-        raise InputError("the metrics of a checkpoint must be lists of numbers.") from None
+        arrays = [np.zeros(())]
+    if not all(array.ndim and len(array) for array in arrays):
+        raise InputError("the metrics of a checkpoint must be lists of numbers.")
+    return arrays
 
 
 def _is_within(value):
