@@ -91,6 +91,12 @@ data_dir_option = click.option(
 image_size_option = click.option(
     "--image-size", type=Size(), help="Resize images, in pixels. [default: as they are]"
 )
+checkpoint_every_option = click.option(
+    "--checkpoint-every",
+    metavar="STEPS|TIME",
+    help="Write checkpoints within epochs, too: every so many steps, or after 90s, 10m or 1h; and "
+    "at Ctrl-C or SIGTERM. The result is the same. [default: after each epoch only]",
+)
 verbose_option = click.option(
     "--verbose",
     type=click.IntRange(0, 1),

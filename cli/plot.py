@@ -5,7 +5,7 @@ import click
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model
 from soar_tf.cli.startup import load_tensorflow
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, RunError
 
 
 @click.command(short_help="Draw runs and reports: training curves, accuracy, transfer, images.")
@@ -36,7 +36,8 @@ def plot(sources, output, surface_images, epsilon):
     transfer.json or its folder, or zoo:NAME.
 
     Runs share one picture of training curves, and reports with a curve one of accuracy against the
-    radius. Reports with an adversarial.npz give a grid of images. Prints the files it wrote.
+    radius. Reports with an adversarial.npz give a grid of images. Prints the files it wrote. A RUN
+    that cannot be read is named and left out, and the exit code is 1 then.
 
     Example: soar-tf plot runs/standard runs/soar reports/soar --output pictures
     """
@@ -45,5 +46,12 @@ def plot(sources, output, surface_images, epsilon):
     load_tensorflow()
     from soar_tf.reports import pictures
 
-    for path in pictures.plot(sources, output, surface_images=surface_images, epsilon=epsilon):
+    left_out = []
+    for path in pictures.plot(
+        sources, output, surface_images=surface_images, epsilon=epsilon, left_out=left_out
+    ):
         click.echo(str(path))
+    for message in left_out:
+        click.echo(message, err=True)
+    if left_out:
+        raise RunError(f"{len(left_out)} of {len(sources)} runs could not be drawn.")

@@ -53,6 +53,7 @@ from soar_tf.validation import PRECISIONS
     help="Folder for NAME.json, NAME.csv, NAME.md and NAME.png; networks and measurements are kept "
     "there, so that the same command goes on where it was stopped.",
 )
+@params.checkpoint_every_option
 @click.option(
     "--verbose",
     type=click.IntRange(0, 2),

@@ -8,6 +8,7 @@ import click
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
+from soar_tf.cli.rates import learning_rate_options
 from soar_tf.cli.startup import load_tensorflow, start_again, stop_on_sigterm
 from soar_tf.errors import RunError
 from soar_tf.formatting import percent, threat_text
@@ -16,11 +17,10 @@ from soar_tf.runs import presets
 from soar_tf.runs.config import (
     MONITORS,
     OPTIMIZERS,
-    SCHEDULES,
     WEIGHT_DECAY_TYPES,
     TrainConfig,
-    read_toml,
 )
+from soar_tf.runs.config_file import read_toml
 from soar_tf.validation import PRECISIONS
 
 
@@ -94,31 +94,7 @@ from soar_tf.validation import PRECISIONS
     help="Put at most N images through the network together, to save memory; a step still takes "
     "the whole batch. [default: all]",
 )
-@click.option(
-    "--learning-rate",
-    type=params.Number(),
-    help="Peak learning rate of the method. [default: with sgd onecycle 0.05, paper and constant "
-    "0.01, adam 1e-3; fine-tuning or through second derivatives 0.01, 0.002 and 1e-4]",
-)
-@click.option(
-    "--pretrain-learning-rate",
-    type=params.Number(),
-    help="Peak learning rate of standard training. [default: as for training from scratch]",
-)
-@click.option(
-    "--lr-schedule",
-    type=click.Choice(SCHEDULES),
-    help="onecycle: warm-up and cosine; paper: two drops by 10. [default: onecycle]",
-)
-@click.option(
-    "--lr-drop",
-    "lr_drops",
-    type=params.POSITIVE,
-    multiple=True,
-    metavar="EPOCH",
-    help="With --lr-schedule paper: divide the rate by 10 after this epoch of the method. "
-    "Repeatable. [default: in proportion to the paper's epochs]",
-)
+@learning_rate_options
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), help="Optimizer. [default: sgd]")
 @click.option("--weight-decay", type=params.Number(), help="Weight decay. [default: 2e-4]")
 @click.option(
@@ -214,6 +190,14 @@ from soar_tf.validation import PRECISIONS
     "[default: one-step methods: pgd5; others: none]",
 )
 @click.option(
+    "--validation-limit",
+    type=params.POSITIVE,
+    metavar="N",
+    help="After each epoch, look at N validation images only: a random draw, always the same. "
+    "[default: all; 1000 for --validation-attack]",
+)
+@params.checkpoint_every_option
+@click.option(
     "--deterministic/--not-deterministic",
     default=None,
     help="Let TensorFlow refuse what could give other bits. [default: not]",
@@ -298,7 +282,7 @@ def train(
             workdir, verbose=verbose, allow_mixed_environment=allow_mixed_environment
         )
     except KeyboardInterrupt:
-        raise RunError("interrupted; the same command goes on after the last epoch.") from None
+        raise RunError("interrupted; the same command resumes from the last checkpoint.") from None
     except strategies.WorkerLost as error:
         start_again(error, restarts)
     if folder is None:

@@ -151,7 +151,7 @@ def ancestry(run):
     """
     from soar_tf.evaluation.state import fingerprint
     from soar_tf.runs import models, run_directory
-    from soar_tf.runs.config import read_toml
+    from soar_tf.runs.config_file import read_toml
 
     command = portable(files.read_json(run / "manifest.json")["command"])
     start = read_toml(run / "config.toml").get("init_from")

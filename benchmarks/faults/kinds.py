@@ -11,7 +11,8 @@ import signal
 import subprocess
 import time
 
-from benchmarks.faults import data
+from benchmarks.faults import data, within
+from benchmarks.faults.outcome import Trial
 from benchmarks.faults.runs import Run, has_ended, kill_at, wait, wait_until
 
 # What is killed: every kind of state that a checkpoint holds is in one of them.
@@ -21,21 +22,6 @@ RUNS = (
     ("--method", "adversarial", "--method-arg", "steps=2", "--epochs", "4", "--optimizer", "adam",
      "--keep-best", "--early-stopping", "2", "--validation-attack", "fgsm"),
 )  # fmt: skip
-
-
-@dataclasses.dataclass
-class Trial:
-    """What came of one fault.
-
-    Attributes:
-        refused: Whether it ended in one sentence.
-        equal: Whether the same command afterwards ended with the reference's bits.
-        lost: What went wrong, or `None`.
-    """
-
-    refused: bool = False
-    equal: bool = False
-    lost: str | None = None
 
 
 class Bench:
@@ -344,6 +330,8 @@ def _kill_after_epoch(bench, run, prepare=None):
 KINDS = (
     ("kill -9 at a random moment", killed_at_random, 54, 3, False),
     ("kill -9 at a sync or rename", killed_while_writing, 24, 1, False),
+    ("kill -9 within an epoch", within.killed, 16, 1, False),
+    ("kill -9 of a worker within an epoch", within.worker_killed, 6, 0, False),
     ("SIGTERM", terminated, 3, 1, False),
     ("Ctrl-C", interrupted, 3, 1, False),
     ("full disk", full_disk, 6, 1, True),

@@ -1,10 +1,11 @@
-"""Real processes that train a tiny network, and what is left of them.
+"""Real processes that train a tiny network, alone or two together, and what is left of them.
 
 TensorFlow takes seconds to start, so a process that has imported it, but not yet used it, forks a
 child for every run. The child is a process of its own: a signal hits it as it hits any other.
 """
 
 import csv
+import itertools
 import os
 import signal
 import sys
@@ -32,6 +33,19 @@ class Run:
         self.folder, self.arguments_given = Path(folder), arguments
         self.arguments = ["train", *TINY, *arguments, "--workdir", str(folder)]
         self.output = self.folder.with_name(f"{self.folder.name}.stderr")
+
+    def rank(self, hosts, rank):
+        """The same run as one of several workers.
+
+        Args:
+            hosts: `host:port` of each.
+            rank: Which one it is.
+        """
+        one = Run(self.folder, self.arguments_given)
+        one.arguments += ["--strategy", "multi-worker", "--hosts", ",".join(hosts), "--rank",
+                          str(rank), "--connect-timeout", "60"]  # fmt: skip
+        one.output = self.output.with_suffix(f".rank{rank}.stderr")
+        return one
 
     def start(self, prepare=None):
         """Forks a child that trains; `prepare` runs in it first."""
@@ -76,13 +90,13 @@ class Run:
         return [line for line in lines if line.strip() and not line.startswith(noise)]
 
     def epochs(self):
-        """What is complete: the newest undamaged checkpoint's phase and epoch, and the results."""
+        """What is complete: the newest undamaged checkpoint's place, and the results."""
         from soar_tf.runs import checkpoints
 
         folder = self.folder / "checkpoints"
         found = checkpoints._found(folder) if folder.is_dir() else []
         whole = [order for order, *_ in found if checkpoints.find(folder, *order)]
-        return max(whole, default=(0, 0)), (self.folder / "model.keras").is_file()
+        return max(whole, default=(0, 0, 0)), (self.folder / "model.keras").is_file()
 
     def kilobytes(self):
         """What the folder takes on a disk."""
@@ -116,6 +130,28 @@ def log(path):
     """The rows of a log.csv."""
     with open(path, newline="") as file:
         return list(csv.reader(file))
+
+
+def kill_within_epoch(number, when):
+    """Makes this process kill itself (`kill -9`) in the middle of an epoch.
+
+    Args:
+        number: After how many of its training steps.
+        when: `"before"` the step's checkpoint is due, or `"after"`.
+    """
+    from soar_tf.runs.within_epoch import CheckpointWithinEpoch
+
+    count, told = itertools.count(1), CheckpointWithinEpoch.on_train_batch_end
+
+    def on_train_batch_end(self, batch, logs=None):
+        mine = next(count) == number
+        if mine and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        told(self, batch, logs)
+        if mine:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckpointWithinEpoch.on_train_batch_end = on_train_batch_end
 
 
 def wait(child):

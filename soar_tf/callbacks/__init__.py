@@ -7,6 +7,7 @@ They work with any Keras classifier that gives logits, and attack the network in
 from soar_tf.callbacks.adversarial_examples import AdversarialExamples
 from soar_tf.callbacks.catastrophic_overfitting import CatastrophicOverfitting
 from soar_tf.callbacks.curvature_monitor import CurvatureMonitor
+from soar_tf.callbacks.every_steps import EverySteps
 from soar_tf.callbacks.gradient_masking import GradientMasking
 from soar_tf.callbacks.robust_accuracy import RobustAccuracy
 from soar_tf.callbacks.transfer_accuracy import TransferAccuracy
@@ -15,6 +16,7 @@ __all__ = [
     "AdversarialExamples",
     "CatastrophicOverfitting",
     "CurvatureMonitor",
+    "EverySteps",
     "GradientMasking",
     "RobustAccuracy",
     "TransferAccuracy",

@@ -22,7 +22,8 @@ class EpochCallback(keras.callbacks.Callback):
     A subclass implements `measure`, and `prepare` if it keeps graphs of its own: those must be
     compiled once, and not in each epoch. The first and the last epoch of a `fit` and every
     `every`-th (from epoch 0 on) are measured; the epochs between repeat the last figures, since
-    `CSVLogger` takes its columns from the first epoch and refuses none later.
+    `CSVLogger` takes its columns from the first epoch and refuses none later. A training run of
+    `soar_tf.runs` that is resumed repeats them, too.
 
     Args:
         data: See `soar_tf.evaluation.data.arrays`.
@@ -49,7 +50,16 @@ class EpochCallback(keras.callbacks.Callback):
         self._attacks = list(attacks)
         # Refuses a bad attack before training.
         self.evaluator = self.evaluator_of(None)
-        self._figures = None
+        self._figures = self._restored = None
+
+    def checkpoint_state(self):
+        """What a checkpoint has to hold of the callback: its last figures; JSON-serializable."""
+        return self._figures and {name: float(value) for name, value in self._figures.items()}
+
+    def restore_state(self, state):
+        """Takes what `checkpoint_state` gave, before a `fit` that resumes; ignores all else."""
+        numbers = isinstance(state, dict) and all(type(n) in (int, float) for n in state.values())
+        self._restored = state if numbers else None
 
     def prepare(self, network):
         """Builds what depends on the network; called once a network."""
@@ -89,7 +99,7 @@ class EpochCallback(keras.callbacks.Callback):
         return get_attack(attack, **known)
 
     def on_train_begin(self, logs=None):
-        self._figures = None
+        self._figures, self._restored = self._restored, None
         network = network_of(self.model)
         if network is self.network:
             return

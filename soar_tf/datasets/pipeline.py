@@ -16,6 +16,7 @@ def training_pipeline(
     seed,
     epochs,
     initial_epoch=0,
+    initial_step=0,
     augment=False,
     cutout=None,
     mixup=None,
@@ -32,6 +33,8 @@ def training_pipeline(
         seed: Int >= 0: the training seed.
         epochs: Number of the last epoch plus one.
         initial_epoch: The epoch to start at.
+        initial_step: Steps of that epoch to leave out, fewer than it has; none of their images is
+            read.
         augment: Whether to crop at random out of zero padding (4 pixels for sides of 32 or more,
             else an eighth of the side, at least 1) and to mirror half of the images.
         cutout: Side in pixels of a grey square that is laid over each image, at most the images'
@@ -63,18 +66,26 @@ def training_pipeline(
     _check_split(split)
     seed = check_integer(seed, "seed", minimum=0)
     initial_epoch = check_integer(initial_epoch, "initial_epoch", minimum=0)
-    epochs = check_integer(epochs, "epochs", minimum=initial_epoch)
+    epochs = check_integer(epochs, "epochs", minimum=initial_epoch + bool(initial_step))
     batch_size = min(check_integer(batch_size, "batch_size", minimum=1), len(split))
     cutout = cutouts.check_cutout(cutout, split.images.shape[1:3])
     mixup = mixing.check_mixup(mixup)
     if mixup is not None:
         num_classes = check_integer(num_classes, "num_classes", minimum=1)
     steps = len(split) // batch_size
+    initial_step = check_integer(initial_step, "initial_step", minimum=0)
+    if initial_step >= steps:
+        raise InputError(
+            f"`initial_step` must be smaller than the {steps} steps of an epoch. "
+            f"Received: {initial_step}."
+        )
     images, labels = _tensors(split)
 
     def batches(epoch):
         order = epoch_order(len(split), seed, epoch)[: steps * batch_size]
         rows = tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps, batch_size]))
+        if initial_step:
+            rows = rows.skip(initial_step * tf.cast(epoch == initial_epoch, tf.int64))
         return rows.map(lambda row: (epoch, row))
 
     def gather(epoch, indices):
@@ -91,7 +102,7 @@ def training_pipeline(
 
     dataset = tf.data.Dataset.range(initial_epoch, epochs).flat_map(batches)
     dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps)
+        tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps - initial_step)
     )
     return _run(dataset, gather), steps
 

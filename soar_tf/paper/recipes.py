@@ -168,7 +168,16 @@ def image_size(name, image_shape):
 
 
 def config(
-    name, seed, *, budget, dataset, data_dir=None, init_from=None, size=None, precision="float32"
+    name,
+    seed,
+    *,
+    budget,
+    dataset,
+    data_dir=None,
+    init_from=None,
+    size=None,
+    precision="float32",
+    checkpoint_every=None,
 ):
     """The configuration that trains a network, for `soar_tf.runs.experiment.Experiment`.
 
@@ -181,6 +190,7 @@ def config(
         init_from: Run directory of the network that it starts from, or `None`.
         size: `[height, width]` to shrink images to, or `None`.
         precision: Compute precision, see `TrainConfig`.
+        checkpoint_every: When to write checkpoints within epochs, see `TrainConfig`.
 
     Returns:
         A `TrainConfig`.
@@ -206,6 +216,7 @@ def config(
         # Nothing is chosen by a figure, so no image is set apart but for figure 3's curves.
         validation_images=None if "robustness" in recipe.monitors else 0,
         precision=precision,
+        checkpoint_every=checkpoint_every,
     )
 
 

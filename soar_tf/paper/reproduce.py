@@ -9,6 +9,7 @@ from soar_tf.paper import recipes
 from soar_tf.paper.report import names, write
 from soar_tf.paper.study import Request, Study, check_models
 from soar_tf.reports.output import check_folder
+from soar_tf.runs import intervals
 from soar_tf.runs.provenance import environment
 from soar_tf.validation import PRECISIONS, check_choice, check_integer
 
@@ -24,6 +25,7 @@ def reproduce(
     data_dir=None,
     seeds=None,
     precision="float32",
+    checkpoint_every=None,
     models=None,
     verbose=2,
     progress=None,
@@ -43,6 +45,8 @@ def reproduce(
         seeds: Number of seeds; `None` takes the budget's.
         precision: Compute precision of training: `"float32"`, `"mixed_bfloat16"` or
             `"mixed_float16"`.
+        checkpoint_every: When to write checkpoints within epochs, too: a number of steps or a time
+            such as `"10m"`; `None`: after each epoch only.
         models: Folder of networks to use instead of training them, or `None`.
         verbose: Keras's verbosity while networks train.
         progress: Called with a `soar_tf.evaluation.Progress` while attacks run, or `None`.
@@ -62,10 +66,12 @@ def reproduce(
     if dataset is not None:
         check_choice(dataset, "dataset", recipes.DATASETS)
     seeds = recipes.LIMITS[budget].seeds if seeds is None else seeds
+    if checkpoint_every is not None:
+        intervals.parse(checkpoint_every)
     request = Request(
         name, budget, dataset, data_dir, check_integer(seeds, "seeds", minimum=1), Path(output),
         None if models is None else Path(models), verbose, progress,
-        check_choice(precision, "precision", PRECISIONS),
+        check_choice(precision, "precision", PRECISIONS), checkpoint_every,
     )  # fmt: skip
     if models is not None:
         check_models(models)

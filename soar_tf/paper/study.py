@@ -37,6 +37,7 @@ class Request:
     verbose: int = 2
     progress: Callable | None = None
     precision: str = "float32"
+    checkpoint_every: int | str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Study:
             init_from=None if start is None else self.network(start, seed).path,
             size=recipes.image_size(name, self.dataset().image_shape),
             precision=request.precision,
+            checkpoint_every=request.checkpoint_every,
         )
         number = len(self._networks) + 1
         print(f"Network {name}, seed {seed} ({number} of {self.networks})", file=sys.stderr)

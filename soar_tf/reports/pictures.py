@@ -21,7 +21,7 @@ _MAX_BYTES = 8 * 2**30  # of a file of adversarial images
 _SETTING = "soar_tf.reports.pictures._MAX_BYTES"
 
 
-def plot(sources, output, *, surface_images=None, epsilon=None):
+def plot(sources, output, *, surface_images=None, epsilon=None, left_out=None):
     """Draws everything that the sources hold into a folder.
 
     Args:
@@ -30,6 +30,8 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
         output: The folder; it is made if it does not exist.
         surface_images: Number of images of the loss surface of each run; `None` draws none.
         epsilon: Radius to mark in it; `None` takes the data set's usual one.
+        left_out: A list that takes the messages of sources that cannot be drawn, as long as others
+            can; `None`: the first one ends all.
 
     Returns:
         The paths of the pictures.
@@ -40,7 +42,18 @@ def plot(sources, output, *, surface_images=None, epsilon=None):
     """
     new_figure(1, 1)  # refuses a missing matplotlib
     check_folder(output, "output")
-    found = [(_name(source, sources), *_read(zoo.located(source))) for source in sources]
+    found, refused = [], []
+    for source in sources:
+        try:
+            found.append((_name(source, sources), *_read(zoo.located(source))))
+        except InputError as error:
+            refused.append(error)
+            if left_out is None:
+                raise
+    if not found:
+        raise refused[0]
+    if left_out is not None:
+        left_out += [str(error) for error in refused]
     drawn = list(_figures(found))
     if surface_images is not None:
         drawn += _surfaces(found, surface_images, epsilon)

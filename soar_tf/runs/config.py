@@ -5,25 +5,28 @@ print its help at once.
 """
 
 import dataclasses
-import tomllib
 
-from soar_tf import files
 from soar_tf.datasets.defaults import recipe, threat_model
 from soar_tf.datasets.mixing import check_mixup
-from soar_tf.errors import InputError, unknown
+from soar_tf.errors import InputError
+from soar_tf.runs import intervals
 from soar_tf.validation import PRECISIONS, check_choice, check_integer, check_number
 
-SCHEDULES = ("onecycle", "paper", "constant")
+SCHEDULES = ("onecycle", "cosine", "paper", "constant")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 WEIGHT_DECAY_TYPES = ("decoupled", "coupled")
 # What an epoch can be chosen by: figures on validation data only.
 ROBUST_MONITOR = "val_robust_accuracy"
 MONITORS = ("val_loss", "val_accuracy", ROBUST_MONITOR)
-MAX_TOML_BYTES = 2**20
 
 # Peak learning rates of (training from scratch, fine-tuning a standard network) per schedule. What
 # trains through second derivatives takes the second: at the first, their gradients explode.
-_LEARNING_RATES = {"onecycle": (0.05, 0.01), "paper": (0.01, 0.002), "constant": (0.01, 0.002)}
+_LEARNING_RATES = {
+    "onecycle": (0.05, 0.01),
+    "cosine": (0.05, 0.01),
+    "paper": (0.01, 0.002),
+    "constant": (0.01, 0.002),
+}
 _ADAPTIVE_LEARNING_RATES = (1e-3, 1e-4)
 
 
@@ -48,9 +51,13 @@ class TrainConfig:
         micro_batch: Images that go through the network together, or `None` for the whole batch.
         learning_rate: Peak learning rate of the method's phase.
         pretrain_learning_rate: Peak learning rate of the standard phase.
-        lr_schedule: `"onecycle"` (warm-up and cosine), `"paper"` (drops by ten) or `"constant"`.
+        lr_schedule: `"onecycle"` (warm-up and cosine), `"cosine"` (without a warm-up), `"paper"`
+            (drops by ten) or `"constant"`.
+        lr_warmup: Steps in which the learning rate rises to its peak at the beginning of each
+            phase; `None`: 30 % of the phase for `"onecycle"`, none for the others.
         lr_drops: Epochs of the method's phase after which the schedule `"paper"` divides the rate
             by ten; `None`: where the paper does, in proportion to the number of epochs.
+        lr_drop_steps: The same as numbers of steps, instead of epochs; `None`: by epochs.
         optimizer: `"sgd"` (momentum 0.9), `"adam"` or `"adamw"`.
         weight_decay: Weight decay.
         weight_decay_type: `"decoupled"`: Keras's, rate times decay times weight off each weight;
@@ -83,6 +90,12 @@ class TrainConfig:
             `validation_attack`, `"val_robust_accuracy"`.
         validation_attack: Attack on validation images after every epoch of the method's phase,
             such as `"pgd10"`, or `None`.
+        validation_limit: Number of validation images that are looked at after each epoch, drawn at
+            random with the seed 0, the same in every epoch and run; `None`: all, of which
+            `validation_attack` attacks the first 1000.
+        checkpoint_every: When to write checkpoints within epochs, too: a number of steps, or a time
+            such as `"10m"` (see `soar_tf.runs.intervals`); `None`: after each epoch only. The
+            result does not depend on it, and a run may be resumed with another one.
     """
 
     method: str = "soar"
@@ -101,7 +114,9 @@ class TrainConfig:
     learning_rate: float | None = None
     pretrain_learning_rate: float | None = None
     lr_schedule: str = "onecycle"
+    lr_warmup: int | None = None
     lr_drops: list | None = None
+    lr_drop_steps: list | None = None
     optimizer: str = "sgd"
     weight_decay: float = 2e-4
     weight_decay_type: str = "decoupled"
@@ -122,6 +137,8 @@ class TrainConfig:
     stop_below: float | None = None
     monitor: str | None = None
     validation_attack: str | None = None
+    validation_limit: int | None = None
+    checkpoint_every: int | str | None = None
 
     def resolved(self, *, fine_tunes, second_order=False, usual=None):
         """Returns a copy with every default filled in, after checking every value.
@@ -169,8 +186,12 @@ class TrainConfig:
         if config.pretrain_learning_rate is None:
             config.pretrain_learning_rate = rates[0]
         config._check_ranges()
-        config._check_drops()
+        config._check_drops("lr_drops", "epochs", before=config.epochs)
+        config._check_drops("lr_drop_steps", "steps")
         config._check_selection()
+        if config.checkpoint_every is not None:
+            interval = intervals.parse(config.checkpoint_every)
+            config.checkpoint_every = interval.steps or config.checkpoint_every
         return config
 
     def default_epsilon(self, norm="linf", *, warms_up):
@@ -195,7 +216,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
         check_number(self.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
-        for name in ("limit", "micro_batch", "cutout"):
+        for name in ("limit", "micro_batch", "cutout", "lr_warmup", "validation_limit"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
         for name in ("learning_rate", "pretrain_learning_rate", "pixel_range"):
@@ -211,25 +232,56 @@ class TrainConfig:
                 value = check_number(getattr(self, name), name, minimum=0.0, maximum=0.99999)
                 setattr(self, name, value)
 
-    def _check_drops(self):
-        if self.lr_drops is None:
+    def _check_drops(self, name, unit, before=None):
+        """Checks where the paper's schedule drops; `before`: the end of the phase, if known."""
+        given = getattr(self, name)
+        if given is None:
             return
         if self.lr_schedule != "paper":
             raise InputError(
-                "`lr_drops` are for the schedule 'paper'. "
-                f"Received: {self.lr_drops} for {self.lr_schedule!r}."
+                f"`{name}` are for the schedule 'paper'. "
+                f"Received: {given} for {self.lr_schedule!r}."
             )
-        drops = [check_integer(drop, "lr_drops", minimum=1) for drop in self.lr_drops]
-        if not drops or drops != sorted(set(drops)) or drops[-1] >= self.epochs:
+        drops = [check_integer(drop, name, minimum=1) for drop in given]
+        late = before is not None and drops and drops[-1] >= before
+        if not drops or drops != sorted(set(drops)) or late:
+            of = "" if before is None else f" of {before} {unit}"
             raise InputError(
-                "`lr_drops` must be rising epochs, each before the last one. "
-                f"Received: {self.lr_drops} of {self.epochs} epochs."
+                f"`{name}` must be rising {unit}, each before the last one. Received: {given}{of}."
             )
-        self.lr_drops = drops
+        if name == "lr_drop_steps" and self.lr_drops is not None:
+            raise InputError(
+                "`lr_drop_steps` cannot be combined with `lr_drops`, which count epochs. "
+                f"Received: {given} and {self.lr_drops}."
+            )
+        setattr(self, name, drops)
+
+    def check_lengths(self, steps_per_epoch):
+        """Refuses a warm-up or drops that a phase is too short for.
+
+        Args:
+            steps_per_epoch: Steps of an epoch.
+
+        Raises:
+            InputError: For a warm-up or a drop that does not end before the phase.
+        """
+        lengths = {self.epochs * steps_per_epoch, self.pretrain_epochs * steps_per_epoch} - {0}
+        if self.lr_warmup is not None and self.lr_warmup >= min(lengths):
+            raise InputError(
+                f"`lr_warmup` must be smaller than the {min(lengths)} steps of a phase. "
+                f"Received: {self.lr_warmup}."
+            )
+        steps = self.epochs * steps_per_epoch
+        if self.lr_drop_steps is not None and self.lr_drop_steps[-1] >= steps:
+            raise InputError(
+                f"`lr_drop_steps` must lie before the last of {steps} steps. "
+                f"Received: {self.lr_drop_steps}."
+            )
 
     def _check_selection(self):
         """Fills in and checks what early stopping, keep_best and stop_below go by."""
-        needs = ("early_stopping", "keep_best", "stop_below", "monitor", "validation_attack")
+        needs = ("early_stopping", "keep_best", "stop_below", "monitor", "validation_attack",
+                 "validation_limit")  # fmt: skip
         given = [name for name in needs if getattr(self, name) not in (None, False)]
         if self.validation_images == 0 and given:
             raise InputError(
@@ -264,60 +316,10 @@ class TrainConfig:
     def differences(self, other):
         """The names of the settings in which `other` (a dictionary) differs.
 
-        A setting that `other` does not have yet, being older, has its default there.
+        A setting that `other` does not have yet, being older, has its default there. Settings on
+        which the result does not depend are left out.
         """
         mine = self.to_dict()
         defaults = TrainConfig().to_dict()
-        return sorted(
-            k for k in mine.keys() | other.keys() if mine.get(k) != other.get(k, defaults.get(k))
-        )
-
-
-def read_toml(path):
-    """Reads a configuration file.
-
-    Args:
-        path: A TOML file whose keys are `TrainConfig`'s fields.
-
-    Returns:
-        A dictionary.
-
-    Raises:
-        InputError: If it is no regular file, cannot be read, is no TOML, or holds an unknown key
-            or a wrong type.
-    """
-    try:
-        content = files.read_bytes(path, f"`config` {path!s}", MAX_TOML_BYTES)
-        values = tomllib.loads(content.decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"`config` {path!s} is not valid TOML: it is not UTF-8.") from None
-    except (ValueError, RecursionError):
-        raise InputError(
-            f"`config` {path!s} is not valid TOML: it nests too deeply or holds an integer of "
-            "thousands of digits."
-        ) from None
-    fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
-    for key, value in values.items():
-        if key not in fields:
-            raise unknown(f"key in {path!s}:", key, fields)
-        _check_type(path, key, value, fields[key].type)
-    return values
-
-
-_TYPES = {int: "an integer", float: "a number", str: "a string", bool: "true or false",
-          dict: "a table", list: "an array"}  # fmt: skip
-
-
-def _check_type(path, key, value, annotation):
-    wanted = [kind for kind in _TYPES if kind in getattr(annotation, "__args__", (annotation,))]
-    if float in wanted and isinstance(value, int) and not isinstance(value, bool):
-        return
-    if isinstance(value, bool) != (bool in wanted) or not isinstance(value, tuple(wanted)):
-        raise InputError(
-            f"`{key}` in {path!s} must be {' or '.join(_TYPES[k] for k in wanted)}. "
-            f"Received: {value!r}."
-        )
+        names = (mine.keys() | other.keys()) - {"checkpoint_every"}
+        return sorted(k for k in names if mine.get(k) != other.get(k, defaults.get(k)))

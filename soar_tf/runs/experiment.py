@@ -2,7 +2,8 @@
 
 Setting up checks everything that can be wrong with the input, before anything is written. Then a
 run has one or two phases (a standard network first, for methods that fine-tune one), checkpointed
-after every epoch, so that the same call goes on wherever it was stopped.
+after every epoch and, if asked, within epochs, so that the same call resumes wherever it was
+stopped.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
 from soar_tf.runs import checkpoints, models, provenance, run_directory, workers
-from soar_tf.runs.phases import Phase, write_log
+from soar_tf.runs.phases import Phase, steps_per_epoch, write_log
 from soar_tf.runs.selection import validation_callbacks
 from soar_tf.training import strategies
 from soar_tf.training.weight_perturbation import WeightPerturbation
@@ -77,6 +78,7 @@ class Experiment:
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         if config.mixup is not None:
             method.check_mixed_labels("`mixup` must be None", self.config.mixup)
+        self.config.check_lengths(steps_per_epoch(self.dataset, self.config))
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):
             self.network = self._network()
@@ -188,7 +190,9 @@ class Experiment:
         if progress["phase"] >= len(self.phases):
             raise InputError(f"`workdir` {workdir} holds checkpoints of another run.")
         environments = progress.get("environments", [])
-        place = progress["phase"], progress["epoch"]
+        place = {name: progress[name] for name in ("phase", "epoch")}
+        if within := progress.get("within"):
+            place["step"] = within["step"]
         progress["environments"] = provenance.continued(environments, place, allow_mixed, workdir)
         return progress
 
@@ -252,7 +256,10 @@ class Experiment:
         if progress["phase"] != phase.number:
             return f"the phase before it is kept in {run_directory.STANDARD}"
         _save_network(self.network, folder / run_directory.NETWORK)
-        return f"the network of epoch {progress['epoch']} is kept in {run_directory.NETWORK}"
+        place = f"epoch {progress['epoch']}"
+        if within := progress.get("within"):
+            place = f"step {within['step']} in epoch {progress['epoch'] + 1}"
+        return f"the network of {place} is kept in {run_directory.NETWORK}"
 
 
 def _number(value):

@@ -9,7 +9,7 @@ from soar_tf.errors import InputError
 from soar_tf.models import loading, zoo
 from soar_tf.models.loading import LoadedModel, load_network
 from soar_tf.runs import run_directory
-from soar_tf.runs.config import read_toml
+from soar_tf.runs.config_file import read_toml
 from soar_tf.threat_model import ThreatModel
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""One phase of a training run: a method, trained for its epochs with a checkpoint after each."""
+"""One phase of a training run: a method, trained for its epochs, with checkpoints."""
 
 import contextlib
 import csv
@@ -9,9 +9,11 @@ import sys
 import keras
 
 from soar_tf import datasets, files, methods
-from soar_tf.runs import checkpoints, optimizers, run_directory
+from soar_tf.errors import RunError
+from soar_tf.runs import checkpoints, intervals, optimizers, run_directory
 from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, SkippingNotice, on_average
-from soar_tf.runs.selection import Selection, validation_callbacks
+from soar_tf.runs.selection import Selection, validation_callbacks, validation_split
+from soar_tf.runs.within_epoch import CheckpointWithinEpoch, metrics_of
 from soar_tf.training import RobustModel, strategies
 from soar_tf.training.losses import class_accuracy, default_loss
 
@@ -44,7 +46,12 @@ class Phase:
     def model(self, network, config, strategy, total_steps):
         """The compiled `RobustModel`, its optimizer built."""
         rate = optimizers.learning_rate(
-            config.lr_schedule, self.learning_rate, total_steps, self.drops
+            config.lr_schedule,
+            self.learning_rate,
+            total_steps,
+            self.drops,
+            drop_steps=config.lr_drop_steps if self.last else None,
+            warmup=config.lr_warmup,
         )
         with strategies.scope(strategy):
             model = RobustModel(
@@ -94,21 +101,33 @@ class Phase:
         """
         epoch = 0 if resumed is None else progress["epoch"]
         state = progress.get("selection") if resumed is not None else None
+        within, states = progress.pop("within", None), progress.pop("callbacks", None)
         selection = Selection.of(config, state) if self.last else None
-        pipeline, steps = self._pipeline(dataset, config, epoch)
+        step = within["step"] if within else 0
+        pipeline, steps = self._pipeline(dataset, config, epoch, step)
         model = self.model(network, config, strategy, steps * self.epochs)
         if resumed is not None:
             checkpoints.load(model, resumed)
         if epoch < self.epochs and not (state or {}).get("stopped"):
             if verbose:
-                print(f"Phase {self.name}: epochs {epoch + 1} to {self.epochs}", file=sys.stderr)
-            callbacks = self._callbacks(folder, dataset, config, progress, selection)
+                after = f", after step {step} of {steps}" if step else ""
+                print(
+                    f"Phase {self.name}: epochs {epoch + 1} to {self.epochs}{after}",
+                    file=sys.stderr,
+                )
+            if within:
+                metrics = metrics_of(strategy, within["metrics"])
+                model.start_within_epoch(step, metrics, within["logs"])
+            callbacks, request = self._callbacks(
+                folder, dataset, config, progress, selection, strategy, steps, states
+            )
             if verbose:
                 callbacks.append(PhaseProgress(self.name, epoch))
                 callbacks.append(SkippingNotice(self.name))
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
-                self._fit(model, pipeline, dataset, epoch, steps, callbacks, verbose)
+                with request:
+                    self._fit(model, pipeline, dataset, config, epoch, steps, callbacks, verbose)
             except checkpoints.DivergedError:
                 self._load_last_good(folder, model)
                 raise
@@ -119,44 +138,64 @@ class Phase:
             )
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
-    def _pipeline(self, dataset, config, epoch):
-        train = dataset["train"]
-        if config.limit is not None:
-            train = train.take(config.limit)
+    def _pipeline(self, dataset, config, epoch, step):
+        """The batches after a step of an epoch, and the steps of an epoch."""
+        train, steps = training_split(dataset, config), steps_per_epoch(dataset, config)
+        if step > steps:
+            raise RunError(
+                f"The checkpoint does not fit this run: it is of step {step}, and an epoch has "
+                f"{steps} steps."
+            )
+        if step == steps:
+            # Only validation is left. Keras wants data all the same.
+            epoch, step = (epoch + 1, 0) if epoch + 1 < self.epochs else (epoch, steps - 1)
         return datasets.training_pipeline(
             train,
             config.batch_size,
             seed=self.seed(config),
             epochs=self.epochs,
             initial_epoch=epoch,
+            initial_step=step,
             augment=dataset.augment if config.augment is None else config.augment,
             cutout=config.cutout,
             mixup=config.mixup,
             num_classes=dataset.num_classes,
         )
 
-    def _callbacks(self, folder, dataset, config, progress, selection):
+    def _callbacks(self, folder, dataset, config, progress, selection, strategy, steps, states):
+        """The callbacks, and the context in which a request to stop waits for a checkpoint."""
         judging = [*(validation_callbacks(config, dataset) if self.last else ()), *self.callbacks]
-        return [
+        stateful = [each for each in judging if hasattr(each, "checkpoint_state")]
+        if isinstance(states, list) and len(states) == len(stateful):
+            for callback, state in zip(stateful, states, strict=True):
+                callback.restore_state(state)
+        each_epoch = checkpoints.CheckpointEachEpoch(
+            folder / run_directory.CHECKPOINTS,
+            (self.number, self.name),
+            progress,
+            lambda rows: write_log(folder / run_directory.LOG, rows),
+            selection,
+            folder.check_place,
+            stateful,
+        )
+        callbacks = [
             keras.callbacks.TerminateOnNaN(),
             *on_average(config.ema, judging),
             *([selection] if selection else ()),
-            checkpoints.CheckpointEachEpoch(
-                folder / run_directory.CHECKPOINTS,
-                (self.number, self.name),
-                progress,
-                lambda rows: write_log(folder / run_directory.LOG, rows),
-                selection,
-                folder.check_place,
-            ),
+            each_epoch,
         ]
+        if config.checkpoint_every is None:
+            return callbacks, contextlib.nullcontext()
+        interval = intervals.parse(config.checkpoint_every)
+        callbacks.append(CheckpointWithinEpoch(each_epoch, interval, steps, strategy))
+        return callbacks, callbacks[-1].request.heeded()
 
-    def _fit(self, model, pipeline, dataset, epoch, steps, callbacks, verbose):
+    def _fit(self, model, pipeline, dataset, config, epoch, steps, callbacks, verbose):
         # Keras draws its progress bars on stdout, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
             model.fit(
                 pipeline,
-                validation_data=_validation_data(dataset),
+                validation_data=_validation_data(dataset, config),
                 epochs=self.epochs,
                 initial_epoch=epoch,
                 steps_per_epoch=steps,
@@ -172,11 +211,23 @@ class Phase:
             model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
-def _validation_data(dataset):
+def training_split(dataset, config):
+    """The `Split` that a run trains on."""
+    train = dataset["train"]
+    return train if config.limit is None else train.take(config.limit)
+
+
+def steps_per_epoch(dataset, config):
+    """Steps of an epoch: whole batches, or one with all images where there are fewer."""
+    images = len(training_split(dataset, config))
+    return max(1, images // config.batch_size)
+
+
+def _validation_data(dataset, config):
     """The validation images in batches, or `None` for a run that keeps none."""
     if "validation" not in dataset.splits:
         return None
-    return datasets.evaluation_pipeline(dataset["validation"], 256)
+    return datasets.evaluation_pipeline(validation_split(dataset, config), 256)
 
 
 def write_log(path, rows):

@@ -55,8 +55,8 @@ def continued(environments, place, allow_mixed, workdir):
 
     Args:
         environments: List of dictionaries so far: `numerics`, and the `phase` and `epoch` they
-            began after.
-        place: `(phase, epoch)` of the checkpoint to go on from.
+            began after (and the `step` of the next epoch, if within one).
+        place: Where the checkpoint to resume from is: `phase`, `epoch` and, within one, `step`.
         allow_mixed: Whether another environment than the last one may go on.
         workdir: The run directory, for the error.
 
@@ -67,12 +67,12 @@ def continued(environments, place, allow_mixed, workdir):
         InputError: If this environment is another one and that was not allowed.
     """
     now = numerics()
-    here = {"phase": place[0], "epoch": place[1], **now}
+    here = {**place, **now}
     if not environments:
         return [here]
     last = environments[-1]
     changed = [name for name in {**now, **last} if last.get(name) != now.get(name)]
-    changed = [name for name in changed if name not in ("phase", "epoch")]
+    changed = [name for name in changed if name not in ("phase", "epoch", "step")]
     if not changed:
         return environments
     if not allow_mixed:

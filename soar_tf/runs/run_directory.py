@@ -10,7 +10,7 @@ import tomli_w
 
 from soar_tf import files, methods
 from soar_tf.errors import InputError, RunError
-from soar_tf.runs.config import read_toml
+from soar_tf.runs.config_file import read_toml
 
 NETWORK = "model.keras"
 STANDARD = "standard.keras"

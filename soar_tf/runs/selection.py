@@ -3,12 +3,17 @@
 import sys
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from soar_tf import attacks
 from soar_tf.callbacks import RobustAccuracy
 from soar_tf.datasets import defaults
+from soar_tf.ops import random
 from soar_tf.runs.config import ROBUST_MONITOR
 from soar_tf.runs.models import trained_for
+
+ATTACKED_IMAGES = 1000  # of the validation attack, unless told otherwise
 
 
 class Selection(keras.callbacks.EarlyStopping):
@@ -88,4 +93,26 @@ def validation_callbacks(config, dataset):
     threat = trained_for(trained) or defaults.threat_model(config.dataset)
     attack = attacks.get(config.validation_attack, norm=threat.norm, epsilon=threat.epsilon)
     name = ROBUST_MONITOR.removeprefix("val_").removesuffix("_accuracy")
-    return [RobustAccuracy(dataset["validation"], attack, seed=config.seed, name=name)]
+    images = validation_split(dataset, config)
+    limit = config.validation_limit or ATTACKED_IMAGES
+    return [RobustAccuracy(images, attack, limit=limit, seed=config.seed, name=name)]
+
+
+def validation_split(dataset, config):
+    """The validation images that a run looks at after each epoch.
+
+    Args:
+        dataset: The run's `soar_tf.datasets.Dataset`.
+        config: The resolved `TrainConfig`.
+
+    Returns:
+        A `Split`: all of them, or `validation_limit` drawn at random, the same in every run; images
+        of a folder come class by class, so the first ones would be of one class.
+    """
+    split = dataset["validation"]
+    if config.validation_limit is None or config.validation_limit >= len(split):
+        return split
+    keys = random.example_keys(0, tf.range(len(split)), purpose="validation_sample").numpy()
+    # A stable order of the hashes: the same draw on every machine.
+    chosen = np.lexsort((keys[:, 1], keys[:, 0]))[: config.validation_limit]
+    return split.select(np.sort(chosen))

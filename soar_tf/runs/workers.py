@@ -73,6 +73,10 @@ def open_run(strategy, workdir, config, fingerprint):
         with run_directory.RunDirectory(workdir, config) as folder:
             yield folder
         return
+    values = {k: v for k, v in config.to_dict().items() if k != "data_dir"}
+    settings = json.dumps([values, fingerprint], sort_keys=True, default=str)
+    # Before anything is written: what differs must not leave the chief's configuration behind.
+    _agree_on_settings(strategy, settings)
     with contextlib.ExitStack() as stack:
         error, folder = None, None
         try:
@@ -81,26 +85,27 @@ def open_run(strategy, workdir, config, fingerprint):
             folder = stack.enter_context(run_directory.RunDirectory(workdir, config))
         except InputError as refused:
             error = str(refused)
-        values = {k: v for k, v in config.to_dict().items() if k != "data_dir"}
-        settings = json.dumps([values, fingerprint], sort_keys=True, default=str)
-        _agree(strategy, error, settings)
+        _agree_on_errors(strategy, error)
         _take_state(strategy, folder)
         yield folder
 
 
-def _agree(strategy, error, settings):
-    """Raises the same error everywhere if one process has one, or if settings differ."""
-    own = {"error": error, "settings": hashlib.sha256(settings.encode()).hexdigest()}
-    answers = [json.loads(a) for a in strategies.gather(strategy, json.dumps(own).encode())]
-    for rank, answer in enumerate(answers):
-        if answer["error"] is not None:
-            raise InputError(f"rank {rank}: {answer['error']}")
-    for rank, answer in enumerate(answers):
-        if answer["settings"] != answers[0]["settings"]:
+def _agree_on_settings(strategy, settings):
+    """Raises the same error everywhere if settings differ."""
+    digests = strategies.gather(strategy, hashlib.sha256(settings.encode()).digest())
+    for rank, digest in enumerate(digests):
+        if digest != digests[0]:
             raise InputError(
                 f"Every process must be given the same settings and data. Rank {rank}'s differ "
                 "from rank 0's."
             )
+
+
+def _agree_on_errors(strategy, error):
+    """Raises the same error everywhere if one process has one."""
+    for rank, answer in enumerate(strategies.gather(strategy, (error or "").encode())):
+        if answer:
+            raise InputError(f"rank {rank}: {answer.decode()}")
 
 
 def _take_state(strategy, folder):

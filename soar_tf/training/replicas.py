@@ -151,6 +151,12 @@ def _home(variable):
     return value.distribute_strategy if isinstance(value, tf.distribute.DistributedValues) else None
 
 
+def local_parts(variable):
+    """The TensorFlow variables of a Keras variable in this process: one for each replica."""
+    value = variable.value
+    return value.values if isinstance(value, tf.distribute.DistributedValues) else (value,)
+
+
 def _hosts(strategy):
     """Number of processes that train together."""
     several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)

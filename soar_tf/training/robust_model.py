@@ -25,6 +25,7 @@ from soar_tf.training import (
     replicas,
     skipping,
     step,
+    within_epoch,
 )
 from soar_tf.training.adaptive_weight import AdaptiveWeight
 from soar_tf.training.weight_perturbation import WeightPerturbation
@@ -32,7 +33,7 @@ from soar_tf.validation import check_integer, check_pixels
 
 
 @keras.saving.register_keras_serializable(package="soar_tf")
-class RobustModel(replicas.DistributedModel):
+class RobustModel(within_epoch.ResumableModel):
     """A Keras model that trains a network with a method.
 
     Calling, predicting, evaluating and exporting it is calling the network; `fit` minimises the

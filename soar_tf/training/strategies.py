@@ -119,10 +119,17 @@ def _padded(payload, words):
     return np.frombuffer(payload.ljust(4 * words, b"\0"), np.int32)
 
 
-def _summed(strategy, values):
-    """The sum over processes of an int32 array, each process counted once."""
-    if values.size == 0:
-        return values
+def summing(strategy):
+    """A function that sums int32 arrays of one shape over the processes, each counted once.
+
+    All processes must call it together. It is traced at its first call.
+
+    Args:
+        strategy: The strategy of several hosts.
+
+    Returns:
+        Callable from an int32 array to their sum, an array like it.
+    """
     local = strategy.num_replicas_in_sync // hosts(strategy)
 
     def add(own):
@@ -132,8 +139,17 @@ def _summed(strategy, values):
 
     # A `partial` is a function of its own for TensorFlow, which else warns of retracing.
     run = tf.function(functools.partial(strategy.run, add), autograph=False)
-    with workers_may_stop():
-        return strategy.experimental_local_results(run(args=(tf.constant(values),)))[0].numpy()
+
+    def summed(values):
+        with workers_may_stop():
+            return strategy.experimental_local_results(run(args=(tf.constant(values),)))[0].numpy()
+
+    return summed
+
+
+def _summed(strategy, values):
+    """The sum over processes of an int32 array, each process counted once."""
+    return values if values.size == 0 else summing(strategy)(values)
 
 
 @contextlib.contextmanager
@@ -146,6 +162,6 @@ def workers_may_stop():
         if not (lost or "Collective ops is aborted" in str(error)):
             raise
         raise WorkerLost(
-            "another worker stopped; give the same command on every host again, and the run goes "
-            "on after the last epoch."
+            "another worker stopped; give the same command on every host again, and the run "
+            "resumes from the last checkpoint."
         ) from None

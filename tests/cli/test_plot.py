@@ -52,6 +52,16 @@ def test_the_loss_around_images(tiny_run, tmp_path, run_cli):
     }
 
 
+def test_one_bad_directory_does_not_keep_the_others_from_being_drawn(reports, tmp_path, run_cli):
+    _, transfer = reports
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    result = run_cli("plot", tmp_path / "empty", transfer, "--output", out, expect=1)
+    assert f"{tmp_path / 'empty'} holds none of log.csv, report.json" in result.stderr
+    assert "Failed: 1 of 2 runs could not be drawn." in result.stderr
+    assert set(result.stdout.split()) == {str(path) for path in out.iterdir()} != set()
+
+
 def test_refusals_write_nothing(reports, tmp_path, run_cli, monkeypatch):
     out = tmp_path / "out"
     folder, transfer = reports

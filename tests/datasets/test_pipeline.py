@@ -43,6 +43,18 @@ def test_resuming_yields_the_bits_of_the_uninterrupted_run(options):
     assert same(whole, batches(split, seed=3, epochs=4, **options)[0])
     resumed, _ = batches(split, seed=3, epochs=4, initial_epoch=2, **options)
     assert same(whole[2 * steps :], resumed)
+    for step in (1, steps - 1):
+        where = {"initial_epoch": 2, "initial_step": step}
+        resumed, _ = batches(split, seed=3, epochs=4, **where, **options)
+        assert same(whole[2 * steps + step :], resumed)
+
+
+def test_a_step_that_an_epoch_does_not_have_is_refused():
+    split = numbered(50)
+    with pytest.raises(InputError, match="smaller than the 3 steps of an epoch. Received: 3"):
+        datasets.training_pipeline(split, 16, seed=0, epochs=1, initial_step=3)
+    with pytest.raises(InputError, match="`epochs` must be >= 2"):
+        datasets.training_pipeline(split, 16, seed=0, epochs=1, initial_epoch=1, initial_step=1)
 
 
 @pytest.mark.parametrize("options", AUGMENTATIONS)

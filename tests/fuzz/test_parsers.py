@@ -21,7 +21,7 @@ from soar_tf.models.untrusted import (
     saved_models,
     torch_files,
 )
-from soar_tf.runs import checkpoints, cluster, config
+from soar_tf.runs import checkpoints, cluster, config, config_file
 from soar_tf.validation import parse_number
 
 quick = settings(
@@ -46,7 +46,7 @@ def in_file(name, read):
 
 
 def from_toml(path):
-    values = config.read_toml(path)
+    values = config_file.read_toml(path)
     config.TrainConfig(**values).resolved(fine_tunes=True)
 
 

@@ -19,7 +19,8 @@ from soar_tf.models import loading, zoo
 from soar_tf.models.untrusted import archives, saved_models
 from soar_tf.reports import pictures
 from soar_tf.runs import checkpoints, run_directory
-from soar_tf.runs.config import TrainConfig, read_toml
+from soar_tf.runs.config import TrainConfig
+from soar_tf.runs.config_file import read_toml
 
 
 @pytest.fixture(autouse=True)
