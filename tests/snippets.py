@@ -59,7 +59,8 @@ def small(command):
     words = list(command)
     if command[0] == "train" and "--config" not in words:
         words += ["--network-arg", "width=0.1"] if not _is_file(words, "--network") else []
-        if not set(words) & {"adversarial", "trades", "standard", "robust", "--init-from"}:
+        scratch = {"adversarial", "elle", "trades", "standard", "robust"}
+        if not set(words) & {*scratch, "--init-from"}:
             words += ["--pretrain-epochs", "1"]
     return words + SMALL.get(command[0], [])
 
