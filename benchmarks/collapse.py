@@ -1,7 +1,7 @@
 """Catastrophic overfitting: which one-step methods collapse, and what prevents it at what cost.
 
     python -m benchmarks.collapse --data-dir DIR --epochs 30 --output collapse.json
-    python -m benchmarks.collapse --data-dir DIR --epochs 30 --network cnn4 --warm-up 5 \\
+    python -m benchmarks.collapse --data-dir DIR --epochs 30 --network cnn4 \\
         --only fast --only n-fgsm ... --output collapse-cnn4.json
 
 By default the network is the small testbed of GradAlign's authors (arXiv:2007.02617): a single
@@ -76,7 +76,9 @@ def options_of(argv):
     parser.add_argument("--network", default=TESTBED, help=f"{TESTBED} or a registered network")
     parser.add_argument("--network-arg", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--epsilon", default="16/255")
-    parser.add_argument("--warm-up", type=float, default=0, help="epochs in which epsilon grows")
+    parser.add_argument(
+        "--warm-up", type=float, metavar="EPOCHS", help="epsilon grows; default: a quarter of all"
+    )
     parser.add_argument("--limit", type=int, help="training images; default: all")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -89,7 +91,10 @@ def options_of(argv):
     parser.add_argument("--workdir", type=Path, help="runs; default: FILE.runs")
     parser.add_argument("--only", action="append", choices=VARIANTS, help="repeatable")
     parser.add_argument("--step-rounds", type=int, default=10, help="timed steps of each kind")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    # At full strength from the first step on, the testbed learns to ignore the image.
+    options.warm_up = options.epochs / 4 if options.warm_up is None else options.warm_up
+    return options
 
 
 def one_convolution(input_shape, num_classes, filters=4):
