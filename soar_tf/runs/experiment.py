@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, registry
-from soar_tf.datasets import pipeline
+from soar_tf.datasets import augmentation
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
@@ -73,7 +73,7 @@ class Experiment:
         )
         for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
-        pipeline.check_cutout(config.cutout, self.dataset.image_shape[:2])
+        augmentation.check_cutout(config.cutout, self.dataset.image_shape[:2])
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         method.check_batches(config.micro_batch, strategies.describe(strategy)["replicas"])
         with strategies.scope(strategy):
@@ -193,7 +193,7 @@ class Experiment:
     def _check_data(self, stored, fingerprint, workdir):
         """Refuses other images or labels than a run was begun with, as its records have them."""
         known = stored.get("fingerprint", fingerprint) if isinstance(stored, dict) else fingerprint
-        if known != fingerprint:
+        if not self.dataset.has_fingerprint(known):
             raise InputError(
                 f"`workdir` {workdir} was begun with other images or labels of data set "
                 f"{self.dataset.name!r}: their fingerprint is {str(known)[:16]} there and "
