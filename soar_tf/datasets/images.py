@@ -94,6 +94,11 @@ class Images:
         images = tf.numpy_function(call, [index], tf.as_dtype(self.dtype), stateful=False)
         return tf.ensure_shape(images, shape)
 
+    def chunks(self):
+        """Goes through the images in order: yields arrays `[n, H, W, C]`."""
+        for start in range(0, len(self), CHUNK):
+            yield self.read(np.arange(start, min(start + CHUNK, len(self))))
+
     def identity(self):
         """Text that says which images these are without reading their pixels; `None`: unknown."""
         return None
@@ -230,10 +235,17 @@ class FloatImages:
         return len(self.images)
 
     def __getitem__(self, key):
-        rows = np.arange(len(self))[key]
+        if isinstance(key, slice):
+            return as_float(self.images.read(np.arange(*key.indices(len(self)))))
+        key = np.asarray(key)
+        rows = np.flatnonzero(key) if key.dtype == bool else key
         if rows.ndim == 0:
             return as_float(self.images.read(rows[None]))[0]
         return as_float(self.images.read(rows))
+
+    def chunks(self):
+        """Goes through the images in order: yields arrays `[n, H, W, C]`."""
+        return map(as_float, self.images.chunks())
 
     def __array__(self, dtype=None, copy=None):
         array = self[:]
@@ -264,9 +276,3 @@ def as_float(images):
 def floats(x):
     """Images as float32: an array, or the `FloatImages` that were given."""
     return x if isinstance(x, FloatImages) else np.asarray(x, np.float32)
-
-
-def in_chunks(images):
-    """Goes through images in order: yields arrays `[n, H, W, C]`."""
-    for start in range(0, len(images), CHUNK):
-        yield images.read(np.arange(start, min(start + CHUNK, len(images))))

@@ -10,7 +10,6 @@ from soar_tf.datasets.images import (
     InMemory,
     Rows,
     as_float,
-    in_chunks,
 )
 from soar_tf.errors import InputError
 from soar_tf.validation import check_integer
@@ -74,7 +73,7 @@ class Split:
         if isinstance(self.source, InMemory):
             return self.source.array
         images, start = np.empty(self.source.shape, self.source.dtype), 0
-        for part in in_chunks(self.source):
+        for part in self.source.chunks():
             images[start : start + len(part)] = part
             start += len(part)
         return images
@@ -158,7 +157,7 @@ class Split:
     def update_digest(self, digest, name):
         """Adds names, shapes, types, pixels and labels to a hash, image by image."""
         digest.update(f"{name} {self.source.shape} {self.source.dtype.str};".encode())
-        for images in in_chunks(self.source):
+        for images in self.source.chunks():
             digest.update(np.ascontiguousarray(images).data)
         digest.update(f"{name} {self.labels.shape} {self.labels.dtype.str};".encode())
         digest.update(np.ascontiguousarray(self.labels).data)

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.attacks import as_logits_fn
+from soar_tf.datasets.images import floats
 from soar_tf.errors import InputError
 from soar_tf.evaluation import masking_checks, parts, robustness
 from soar_tf.ops import random
@@ -159,7 +160,7 @@ class Subject:
     """
 
     def __init__(self, network, x, y, bounds, seed, batch_size, progress):
-        self.x, self.y = np.asarray(x, np.float32), np.asarray(y)
+        self.x, self.y = floats(x), np.asarray(y)
         low, high = bounds
         if self.x.size == 0 or not (self.x.min() >= low and self.x.max() <= high):
             raise InputError(f"`x` must hold at least one image, with pixels in [{low}, {high}].")

@@ -102,13 +102,13 @@ def evaluate_model(
     data = models.dataset_for(
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
     )
-    examples = data[split] if limit is None else data[split].take(limit)
+    examples = (data[split] if limit is None else data[split].take(limit)).in_memory()
     masking_source = masking_section.load_source(masking_source, model, trust=trust)
     source = masking_section.load_source(source, model, "source", trust=trust)
     with place.made():
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
-        subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
+        subject = (model.network or model.logits_fn, examples.pixels(), examples.labels)
         result = evaluation.evaluate(
             *subject, dict(zip(attacks, built, strict=True)), uint8=uint8,
             keep=len(examples) if save_adversarial else GALLERY,
@@ -159,7 +159,8 @@ def _about(model, result, attacks, data, examples, batch_size):
     weights = model.network.get_weights() if model.network is not None else []
     about["weights"] = fingerprint(*weights) if weights else None
     about["data"] = {
-        "fingerprint": fingerprint(examples.images, examples.labels),
+        "fingerprint": fingerprint(examples.source, examples.labels),
+        "sample": examples.selection or "all",
         "provenance": data.provenance,
     }
     about["environment"] = environment()

@@ -79,7 +79,7 @@ def transfer_models(
     matrix = evaluation.transfer_matrix(
         {str(path): networks[str(path)] for path in sources},
         {str(path): networks[str(path)] for path in targets},
-        examples.float_images(),
+        examples.pixels(),
         examples.labels,
         built,
         seed=seed,

@@ -94,7 +94,7 @@ class Phase:
         epoch = 0 if resumed is None else progress["epoch"]
         state = progress.get("selection") if resumed is not None else None
         selection = Selection.of(config, state) if self.last else None
-        pipeline, steps = self._pipeline(dataset, config, epoch)
+        pipeline, steps = self._pipeline(dataset, config, epoch, strategy)
         model = self.model(network, config, strategy, steps * self.epochs)
         if resumed is not None:
             checkpoints.load(model, resumed)
@@ -107,7 +107,8 @@ class Phase:
                 callbacks.append(SkippingNotice(self.name))
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
-                self._fit(model, pipeline, dataset, epoch, steps, callbacks, verbose)
+                validation = _validation_data(dataset, strategy)
+                self._fit(model, pipeline, validation, epoch, steps, callbacks, verbose)
             except checkpoints.DivergedError:
                 self._load_last_good(folder, model)
                 raise
@@ -118,19 +119,26 @@ class Phase:
             )
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
-    def _pipeline(self, dataset, config, epoch):
-        train = dataset["train"]
+    def _pipeline(self, dataset, config, epoch, strategy):
+        train, steps = dataset["train"], []
         if config.limit is not None:
             train = train.take(config.limit)
-        return datasets.training_pipeline(
-            train,
-            config.batch_size,
-            seed=self.seed(config),
-            epochs=self.epochs,
-            initial_epoch=epoch,
-            augment=dataset.augment if config.augment is None else config.augment,
-            cutout=config.cutout,
-        )
+
+        def part(part):
+            pipeline, count = datasets.training_pipeline(
+                train,
+                config.batch_size,
+                seed=self.seed(config),
+                epochs=self.epochs,
+                initial_epoch=epoch,
+                augment=dataset.augment if config.augment is None else config.augment,
+                cutout=config.cutout,
+                part=part,
+            )
+            steps.append(count)
+            return pipeline
+
+        return strategies.distributed(strategy, part), steps[0]
 
     def _callbacks(self, folder, dataset, config, progress, selection):
         judging = [*(validation_callbacks(config, dataset) if self.last else ()), *self.callbacks]
@@ -148,12 +156,12 @@ class Phase:
             ),
         ]
 
-    def _fit(self, model, pipeline, dataset, epoch, steps, callbacks, verbose):
+    def _fit(self, model, pipeline, validation, epoch, steps, callbacks, verbose):
         # Keras draws its progress bars on stdout, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
             model.fit(
                 pipeline,
-                validation_data=_validation_data(dataset),
+                validation_data=validation,
                 epochs=self.epochs,
                 initial_epoch=epoch,
                 steps_per_epoch=steps,
@@ -169,11 +177,16 @@ class Phase:
             model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
-def _validation_data(dataset):
+def _validation_data(dataset, strategy):
     """The validation images in batches, or `None` for a run that keeps none."""
     if "validation" not in dataset.splits:
         return None
-    return datasets.evaluation_pipeline(dataset["validation"], 256)
+    images = dataset["validation"]
+    if len(images) < strategies.describe(strategy)["replicas"]:
+        return datasets.evaluation_pipeline(images, 256)
+    return strategies.distributed(
+        strategy, lambda part: datasets.evaluation_pipeline(images, 256, part=part)
+    )
 
 
 def write_log(path, rows):

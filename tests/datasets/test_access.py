@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from soar_tf import datasets
 from soar_tf.datasets import images as random_access
-from soar_tf.datasets import listing, reading, records
+from soar_tf.datasets import listing, pipeline, reading, records
 from soar_tf.errors import InputError
 
 COUNT = 24
