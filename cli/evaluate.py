@@ -124,7 +124,11 @@ def evaluate(model, attacks, strategy, verbose, as_json, **options):
     try:
         with strategies.scope(strategies.make(clusters.Cluster(strategy))):
             report = experiment.evaluate_model(
-                model, attacks=attacks or ("fgsm", "pgd20"), progress=drawer(verbose), **options
+                model,
+                attacks=attacks or ("fgsm", "pgd20"),
+                progress=drawer(verbose),
+                reading=params.reading(options),
+                **options,
             )
     except KeyboardInterrupt:
         if options["state"] is None and not _is_folder(options["output"]):
@@ -180,6 +184,11 @@ def _lines(report):
         params.table(rows, header),
         f"Worst case: 95 % interval {percent(low)} to {percent(high)}, n = {report['n']}.",
         f"{report['n']} images of {report['dataset']} ({report['split']}), seed {report['seed']}.",
+        *(
+            []
+            if report["data"].get("sample", "all") == "all"
+            else [f"Sample: {report['data']['sample']}."]
+        ),
     ]
     if rounded:
         lines.append("{still_fool} of the {found} images that broke still fool after rounding to "

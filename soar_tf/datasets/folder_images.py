@@ -46,14 +46,24 @@ class FolderImages(Images):
     def check(self, indices):
         """Raises an error with the name of the first of the files that cannot be read.
 
+        Files that changed since the folder was listed are looked at first.
+
         Raises:
             InputError: If there is one.
         """
-        for index in np.asarray(indices):
+        for index in sorted(np.asarray(indices), key=self._unchanged):
             header, file = self.headers[index], pathlib.Path(self.root, self.paths[index])
             decoding.decoded(file, with_pillow=bool(header["flags"] & decoding.PILLOW))
             if file.stat().st_size != header["size"]:
                 raise decoding.unreadable(file, "another size than when the folder was listed.")
+
+    def _unchanged(self, index):
+        try:
+            status = pathlib.Path(self.root, self.paths[index]).stat()
+        except OSError:
+            return False
+        known = self.headers[index]
+        return (status.st_size, status.st_mtime_ns) == (known["size"], known["changed"])
 
     @functools.cached_property
     def _graph(self):

@@ -94,6 +94,13 @@ class Images:
         images = tf.numpy_function(call, [index], tf.as_dtype(self.dtype), stateful=False)
         return tf.ensure_shape(images, shape)
 
+    def check(self, indices):
+        """Raises an error with the name of the first image of those that cannot be read.
+
+        Raises:
+            InputError: If there is one.
+        """
+
     def chunks(self):
         """Goes through the images in order: yields arrays `[n, H, W, C]`."""
         for start in range(0, len(self), CHUNK):
@@ -127,6 +134,9 @@ class Rows(Images):
 
     def read(self, indices):
         return self.images.read(self.rows[np.asarray(indices)])
+
+    def check(self, indices):
+        self.images.check(self.rows[np.asarray(indices)])
 
     def load(self, index):
         return self.images.load(self._row(index))
@@ -167,10 +177,13 @@ class Converted(Images):
     def read(self, indices):
         indices = np.asarray(indices)
         parts = [
-            np.asarray(self.function(self.images.read(indices[start : start + CHUNK])))
+            self.function(self.images.read(indices[start : start + CHUNK])).numpy()
             for start in range(0, len(indices), CHUNK)  # bounds the float32 copies
         ]
         return np.concatenate(parts) if parts else np.empty((0, *self.shape[1:]), self.dtype)
+
+    def check(self, indices):
+        self.images.check(indices)
 
     def load(self, index):
         import tensorflow as tf

@@ -87,6 +87,14 @@ class Split:
         """The images at `indices` (int `[n]`), `[n, H, W, C]`, uint8 or float32."""
         return self.source.read(np.asarray(indices, np.int64))
 
+    def check(self):
+        """Reads images until one cannot be read, whose name is in the error.
+
+        Raises:
+            InputError: If there is one.
+        """
+        self.source.check(np.arange(len(self)))
+
     def in_memory(self, limit=None):
         """This split with its images in memory, if they need at most `limit` bytes; else itself.
 

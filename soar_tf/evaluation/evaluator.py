@@ -8,7 +8,7 @@ from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
 from soar_tf.datasets.images import floats
 from soar_tf.evaluation import adaptive as adaptive_attack
-from soar_tf.evaluation import outcome, robustness
+from soar_tf.evaluation import class_order, outcome, robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.data import arrays
 from soar_tf.evaluation.parts import Session, parts_of
@@ -294,5 +294,6 @@ class Evaluator:
             findings=(
                 *(self.findings or ()),
                 *robustness.one_sided(logits.argmax(axis=1), session.y),
+                *class_order.findings(logits.argmax(axis=1), session.y),
             ),
         )

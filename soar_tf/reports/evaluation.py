@@ -43,6 +43,7 @@ def evaluate_model(
     pixel_range=None,
     trust=False,
     progress=None,
+    reading=None,
 ):
     """Attacks a model and, if asked to, writes the report.
 
@@ -78,6 +79,7 @@ def evaluate_model(
             [0, 1], such as 255.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluate`.
+        reading: How images are read, see `soar_tf.runs.models.dataset_for`.
 
     Returns:
         The report, a JSON-serializable dictionary.
@@ -100,8 +102,11 @@ def evaluate_model(
     threat = models.threat_model([model], dataset, norm, epsilon)
     built = [get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks]
     data = models.dataset_for(
-        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
-    )
+        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split,
+        reading=reading,
+    )  # fmt: skip
+    if progress is not None:
+        models.say_what_was_read(data)
     examples = (data[split] if limit is None else data[split].take(limit)).in_memory()
     masking_source = masking_section.load_source(masking_source, model, trust=trust)
     source = masking_section.load_source(source, model, "source", trust=trust)

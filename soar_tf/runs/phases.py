@@ -7,8 +7,10 @@ import io
 import sys
 
 import keras
+import tensorflow as tf
 
 from soar_tf import datasets, files, methods
+from soar_tf.errors import InputError, RunError
 from soar_tf.runs import checkpoints, optimizers, run_directory
 from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, SkippingNotice, on_average
 from soar_tf.runs.selection import Selection, validation_callbacks
@@ -108,7 +110,8 @@ class Phase:
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
                 validation = _validation_data(dataset, strategy)
-                self._fit(model, pipeline, validation, epoch, steps, callbacks, verbose)
+                with _unreadable_named(dataset):
+                    self._fit(model, pipeline, validation, epoch, steps, callbacks, verbose)
             except checkpoints.DivergedError:
                 self._load_last_good(folder, model)
                 raise
@@ -187,6 +190,33 @@ def _validation_data(dataset, strategy):
     return strategies.distributed(
         strategy, lambda part: datasets.evaluation_pipeline(images, 256, part=part)
     )
+
+
+# What TensorFlow raises where an image cannot be read.
+_UNREADABLE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnknownError,
+    tf.errors.DataLossError,
+    tf.errors.PermissionDeniedError,
+)
+
+
+@contextlib.contextmanager
+def _unreadable_named(dataset):
+    """Turns the end of a run by an image that turned unreadable into a message with its name."""
+    try:
+        yield
+    except _UNREADABLE:
+        try:
+            for split in dataset.splits.values():
+                split.check()
+        except InputError as error:
+            raise RunError(
+                f"{error} It was readable when the run began; once it is again, the same command "
+                "resumes."
+            ) from None
+        raise
 
 
 def write_log(path, rows):
