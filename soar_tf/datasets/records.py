@@ -24,7 +24,7 @@ from soar_tf.datasets.listing import MAX_CACHE_BYTES, cache_folder
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted.archives import open_zip, read_array
 
-_PAUSE = 10.0
+_PAUSE, _OPEN_READERS = 10.0, 64
 _LENGTH, _CHECKSUM = 8, 4  # bytes before and around a TFRecord's data
 
 
@@ -149,7 +149,6 @@ class TFRecords:
     def __init__(self, paths, starts, lengths, shards):
         self.paths = [pathlib.Path(path) for path in paths]
         self.starts, self.lengths, self.shards = starts, lengths, shards
-        self._open, self._lock = {}, threading.Lock()
 
     @classmethod
     def scanned(cls, paths):
@@ -180,12 +179,10 @@ class TFRecords:
 
     def read(self, index):
         """The bytes of a record."""
-        shard = int(self.shards[index])
-        with self._lock:
-            if shard not in self._open:
-                self._open[shard] = open(self.paths[shard], "rb")  # noqa: SIM115 (kept open)
         length = int(self.lengths[index])
-        content = os.pread(self._open[shard].fileno(), length, int(self.starts[index]))
+        # Opened anew each time: a set of a thousand shards would use up the process's files.
+        with open(self.place(index), "rb", buffering=0) as shard:
+            content = os.pread(shard.fileno(), length, int(self.starts[index]))
         if len(content) != length:
             raise ValueError("the file is shorter than when it was indexed")
         return content
@@ -214,16 +211,19 @@ class ArrayRecords:
                 "not installed (pip install array-record)."
             ) from error
         self.paths = [pathlib.Path(path) for path in paths]
-        self._local, self._reader = threading.local(), array_record_module.ArrayRecordReader
-        self.counts = [self._readers()[k].num_records() for k in range(len(self.paths))]
+        self._local, self._module = threading.local(), array_record_module
+        self.counts = [self._open(path).num_records() for path in self.paths]
         self._ends = np.cumsum(self.counts)
 
-    def _readers(self):
-        # A reader has a place in its file, so each thread has its own.
-        if not hasattr(self._local, "readers"):
-            # Whole groups of records are unpacked otherwise, for each one that is read.
-            self._local.readers = [self._reader(str(path)) for path in self.paths]
-        return self._local.readers
+    def _open(self, path):
+        # Without reading ahead: the next record is somewhere else.
+        return self._module.ArrayRecordReader(str(path), options="readahead_buffer_size:0")
+
+    def _reader(self, path):
+        """A reader has a place in its file, so each thread has its own; the last ones stay open."""
+        if not hasattr(self._local, "open"):
+            self._local.open = functools.lru_cache(_OPEN_READERS)(self._open)
+        return self._local.open(path)
 
     def __len__(self):
         return int(sum(self.counts))
@@ -232,7 +232,7 @@ class ArrayRecords:
         """The bytes of a record."""
         shard = int(np.searchsorted(self._ends, index, side="right"))
         first = int(self._ends[shard]) - self.counts[shard]
-        return self._readers()[shard].read([int(index) - first])[0]
+        return self._reader(self.paths[shard]).read([int(index) - first])[0]
 
     def place(self, index):
         """The file of a record."""

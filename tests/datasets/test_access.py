@@ -207,6 +207,44 @@ def test_orientation_is_that_of_pillow(orientation, tmp_path):
     np.testing.assert_array_equal(stored.images[0], np.asarray(Image.open(file)))
 
 
+KINDS_OF_PIXELS = {
+    "palette.png": ("P", {}), "bits.png": ("1", {}), "alpha.png": ("RGBA", {}),
+    "grey_alpha.png": ("LA", {}), "grey.jpg": ("L", {}), "cmyk.jpg": ("CMYK", {}),
+    "palette.bmp": ("P", {}), "palette.gif": ("P", {}), "palette.tiff": ("P", {}),
+    "grey.webp": ("L", {"lossless": True}), "named_wrongly.png": ("RGB", {"format": "WEBP"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINDS_OF_PIXELS)
+def test_kinds_of_pixels_are_read_as_pillow_reads_them(name, tmp_path):
+    mode, options = KINDS_OF_PIXELS[name]
+    smooth = Image.fromarray(pictures(1, 3, 3)[0]).resize((16, 12)).convert(mode)
+    for folder_name in "ab":
+        (tmp_path / "test" / folder_name).mkdir(parents=True)
+        smooth.save(tmp_path / "test" / folder_name / name, **options)
+    stored = Image.open(tmp_path / "test" / "a" / name)
+    data = datasets.load(f"folder:{tmp_path}", splits="test", channels=3)
+    # The alpha channel is dropped, not blended in.
+    expected = np.asarray(stored.convert("RGBA" if "A" in mode else "RGB"))[..., :3]
+    tolerance = 2 if name == "grey.jpg" else 0  # two decoders
+    for image in data["test"].images.astype(int):
+        np.testing.assert_allclose(image, expected, atol=tolerance)
+    assert ("transparency was dropped: 2" in data.provenance) == ("A" in mode)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_of_16_bits_is_read_by_its_upper_8(channels, tmp_path):
+    deep = np.random.RandomState(0).randint(0, 2**16, (6, 5, channels)).astype(np.uint16)
+    for name in "ab":
+        (tmp_path / "test" / name).mkdir(parents=True)
+        content = tf.io.encode_png(deep).numpy()
+        (tmp_path / "test" / name / "deep.png").write_bytes(content)
+    data = datasets.load(f"folder:{tmp_path}", splits="test")
+    np.testing.assert_array_equal(data["test"].images[1], deep >> 8)
+    assert "16 bits per channel read by the upper 8: 2." in data.provenance
+    assert any("16 bits" in line for line in data.reading)
+
+
 def test_grey_is_that_of_pillow():
     image = pictures(1, 40, 40)[0]
     expected = np.asarray(Image.fromarray(image).convert("L"))
