@@ -91,7 +91,7 @@ def builder(files, labels, side, data_dir, file_format):
     """A TensorFlow Datasets builder of the JPEG files."""
     import tensorflow_datasets as tfds
 
-    class BenchmarkPictures(tfds.core.GeneratorBasedBuilder):
+    class BenchmarkPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
@@ -107,8 +107,7 @@ def builder(files, labels, side, data_dir, file_format):
             for number, (file, label) in enumerate(zip(files, labels, strict=True)):
                 yield number, {"image": str(file), "label": int(label)}
 
-    with tfds.core.registered.skip_registering():
-        return BenchmarkPictures(data_dir=data_dir, file_format=file_format)
+    return BenchmarkPictures(data_dir=data_dir, file_format=file_format)
 
 
 def linked(files, folder, count):
