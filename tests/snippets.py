@@ -85,6 +85,8 @@ def presupposed(command, folder, tiny_run):
         positional = command[0] in ("evaluate", "export") and option == command[0]
         if value.startswith("npz:"):
             _write_npz(folder / value.removeprefix("npz:"))
+        elif value.startswith("folder:"):
+            _write_folder(folder / value.removeprefix("folder:"))
         elif path.exists() or not (option in models or positional):
             continue
         elif value.endswith(".keras"):
@@ -102,6 +104,15 @@ def _write_npz(path):
         arrays[f"x_{split}"] = generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
         arrays[f"y_{split}"] = np.arange(40) % 10
     np.savez(path, **arrays)
+
+
+def _write_folder(path):
+    from PIL import Image
+
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (60, 48, 40, 3))):
+        place = path / f"class{number % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(place / f"{number}.jpg")
 
 
 def _write_keras(path):
