@@ -101,6 +101,7 @@ def _scale(axes):
 
 def _name_lines(axes, *, short):
     """Writes each line's name beside its last point, moved apart where names would overlap."""
+    axes.get_ylim()  # matplotlib sets limits late; the heights below depend on them
     ends = []
     for line in axes.lines:
         points = zip(line.get_xdata(), line.get_ydata(), strict=True)

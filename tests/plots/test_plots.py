@@ -45,6 +45,9 @@ def test_training_curves_name_each_line_at_its_end_and_keep_names_apart():
     assert set(names) == {"loss", "val_loss"} and names["loss"].xy == (2, 0.5)
     heights = sorted(text.xyann[1] for text in loss.texts)
     assert heights[1] - heights[0] > 0.07 and heights[0] >= 0 and heights[1] <= 1
+    loss, _ = plots.training_curves({"run": [{"loss": 1.0, "val_loss": 9.0}]}).axes
+    heights = {text.get_text(): text.xyann[1] for text in loss.texts}
+    assert heights["loss"] < 0.1 and heights["val_loss"] > 0.9  # at the lines' own heights
     loss, _ = plots.training_curves({str(run): rows for run in range(20)}).axes
     heights = np.sort([text.xyann[1] for text in loss.texts])
     assert len(heights) == 40 and (np.diff(heights) > 0.99 / 39).all()
