@@ -158,7 +158,10 @@ class RobustModel(within_epoch.ResumableModel):
         """
         if isinstance(x, np.ndarray):
             check_pixels(x, "x")
-        given = inspect.signature(super().fit).bind_partial(x, y, *args, **kwargs).arguments
+        # Keras's own signature: `ResumableModel.fit`, in between, names no argument.
+        given = inspect.signature(keras.Model.fit).bind_partial(self, x, y, *args, **kwargs)
+        given = given.arguments
+        del given["self"]
         validation_data = given.get("validation_data")
         first_look.look(self, x, y, validation_data)
         self._count_steps(x, y, *args, **kwargs)
