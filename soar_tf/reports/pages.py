@@ -37,7 +37,7 @@ _ENVIRONMENT.filters |= {
     "number": lambda value: value if isinstance(value, str) else f"{value:.4g}",
     "cell": lambda value: str(value).replace("|", "\\|").replace("\n", " "),
     "backquotes": lambda text: markupsafe.Markup(  # nosec B704: what it wraps is escaped
-        re.sub("`([^`]*)`", r"<code>\1</code>", markupsafe.escape(text))
+        re.sub("`([^`]*)`", r"<code>\1</code>", str(markupsafe.escape(text)))
     ),
 }
 
