@@ -85,6 +85,8 @@ def presupposed(command, folder, tiny_run):
         positional = command[0] in ("evaluate", "export") and option == command[0]
         if value.startswith("npz:"):
             _write_npz(folder / value.removeprefix("npz:"))
+        elif value.startswith("folder:"):
+            _write_images(folder / value.removeprefix("folder:"))
         elif path.exists() or not (option in models or positional):
             continue
         elif value.endswith(".keras"):
@@ -102,6 +104,18 @@ def _write_npz(path):
         arrays[f"x_{split}"] = generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
         arrays[f"y_{split}"] = np.arange(40) % 10
     np.savez(path, **arrays)
+
+
+def _write_images(path):
+    import keras
+
+    generator = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (path / split / name).mkdir(parents=True, exist_ok=True)
+            for number in range(12):
+                image = generator.random((32, 32, 3))
+                keras.utils.save_img(path / split / name / f"{number}.png", image)
 
 
 def _write_keras(path):
