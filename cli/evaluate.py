@@ -151,7 +151,11 @@ def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
     try:
         with strategies.scope(strategies.make(clusters.Cluster(strategy))):
             report = experiment.evaluate_model(
-                model, attacks=attacks, progress=drawer(verbose), **options
+                model,
+                attacks=attacks,
+                progress=drawer(verbose),
+                reading=params.reading(options),
+                **options,
             )
     except KeyboardInterrupt:
         if options["state"] is None and not is_folder(options["output"]):
@@ -210,6 +214,11 @@ def report_lines(report):
         f"Worst case: 95 % interval {percent(low)} to {percent(high)}, n = {report['n']}.",
         f"{report['n']} images of {report['dataset']} ({report['split']}), pixels in [0, 1], "
         f"seed {report['seed']}.",
+        *(
+            []
+            if report["data"].get("sample", "all") == "all"
+            else [f"Sample: {report['data']['sample']}."]
+        ),
     ]
     if rounded:
         lines.append("{still_fool} of the {found} images that broke still fool after rounding to "

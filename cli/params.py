@@ -97,6 +97,54 @@ checkpoint_every_option = click.option(
     help="Write checkpoints within epochs, too: every so many steps, or after 90s, 10m or 1h; and "
     "at Ctrl-C or SIGTERM. The result is the same. [default: after each epoch only]",
 )
+_LIMIT = (
+    "Use a sample of N {}: the first ones where the order is random, as in the named data sets "
+    "and those of tensorflow-datasets, else the same share of every class; always the same ones. "
+    "[default: all]"
+)
+READING = ("resize_crop", "channels", "orientation")
+"""The options of `reading_options`."""
+
+
+def reading_options(command):
+    """The options that say how image files become images."""
+    options = (
+        click.option(
+            "--resize-crop",
+            type=POSITIVE,
+            metavar="PIXELS",
+            help="Square crops of this side: in training random ones of random size, mirrored half "
+            "of the time, else the central one. Instead of --image-size. [default: none; a run's "
+            "own]",
+        ),
+        click.option(
+            "--channels",
+            type=click.Choice(["1", "3"]),
+            callback=lambda context, option, value: value and int(value),
+            help="1: colour to grey; 3: grey to colour. [default: as they are; a run's own]",
+        ),
+        click.option(
+            "--orientation/--no-orientation",
+            default=None,
+            help="Turn a folder's images as their EXIF orientation says, as viewers do. [default: "
+            "turn them; a run's own]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def limit_option(what):
+    """`--limit`, of images that are called `what`."""
+    return click.option("--limit", type=POSITIVE, help=_LIMIT.format(what))
+
+
+def reading(options):
+    """Takes the reading's options out of a command's; returns them as a dictionary."""
+    return {name: options.pop(name) for name in READING}
+
+
 verbose_option = click.option(
     "--verbose",
     type=click.IntRange(0, 1),
@@ -154,6 +202,7 @@ def attack_options(command):
         dataset_option,
         data_dir_option,
         image_size_option,
+        reading_options,
         click.option(
             "--split",
             type=click.Choice(["train", "validation", "test"]),
@@ -161,7 +210,7 @@ def attack_options(command):
             show_default=True,
             help="Split to attack.",
         ),
-        click.option("--limit", type=POSITIVE, help="Use the first N images only. [default: all]"),
+        limit_option("images"),
         click.option(
             "--norm",
             type=click.Choice(NORMS),

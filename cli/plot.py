@@ -46,7 +46,7 @@ def plot(sources, output, surface_images, epsilon):
     load_tensorflow()
     from soar_tf.reports import pictures
 
-    left_out = []
+    left_out: list[str] = []
     for path in pictures.plot(
         sources, output, surface_images=surface_images, epsilon=epsilon, left_out=left_out
     ):

@@ -49,6 +49,7 @@ from soar_tf.validation import PRECISIONS
 @params.dataset_option
 @params.data_dir_option
 @params.image_size_option
+@params.reading_options
 @click.option(
     "--network",
     type=Registered("networks"),
@@ -125,9 +126,7 @@ from soar_tf.validation import PRECISIONS
     "[default: none]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything. [default: 0]")
-@click.option(
-    "--limit", type=params.POSITIVE, help="Use the first N training images only. [default: all]"
-)
+@params.limit_option("training images")
 @click.option(
     "--validation-images",
     type=click.IntRange(min=0),
@@ -227,7 +226,7 @@ from soar_tf.validation import PRECISIONS
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="Attack the result on the first N test images at the end; 0: do not.",
+    help="Attack the result on N test images at the end, chosen as by --limit; 0: do not.",
 )
 @click.option(
     "--attack",

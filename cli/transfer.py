@@ -62,7 +62,9 @@ def transfer(sources, targets, verbose, as_json, **options):
     from soar_tf.reports import transfer as experiment
 
     progress = drawer(verbose, "crafting against ")
-    report = experiment.transfer_models(sources, targets, progress=progress, **options)
+    report = experiment.transfer_models(
+        sources, targets, progress=progress, reading=params.reading(options), **options
+    )
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return

@@ -86,7 +86,7 @@ def presupposed(command, folder, tiny_run):
         if value.startswith("npz:"):
             _write_npz(folder / value.removeprefix("npz:"))
         elif value.startswith("folder:"):
-            _write_images(folder / value.removeprefix("folder:"))
+            _write_folder(folder / value.removeprefix("folder:"))
         elif path.exists() or not (option in models or positional):
             continue
         elif value.endswith(".keras"):
@@ -106,16 +106,13 @@ def _write_npz(path):
     np.savez(path, **arrays)
 
 
-def _write_images(path):
-    import keras
+def _write_folder(path):
+    from PIL import Image
 
-    generator = np.random.default_rng(0)
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            (path / split / name).mkdir(parents=True, exist_ok=True)
-            for number in range(12):
-                image = generator.random((32, 32, 3))
-                keras.utils.save_img(path / split / name / f"{number}.png", image)
+    for number, image in enumerate(np.random.default_rng(0).integers(0, 256, (60, 48, 40, 3))):
+        place = path / f"class{number % 3}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(place / f"{number}.jpg")
 
 
 def _write_keras(path):

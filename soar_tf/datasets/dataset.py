@@ -1,79 +1,20 @@
-"""The two containers, `Split` and `Dataset`, and what every source does to fill them."""
+"""`Dataset`, and what every source does to fill it."""
 
 import dataclasses
 import hashlib
 
 import numpy as np
 
+from soar_tf.datasets.sampling import stratified
+from soar_tf.datasets.split import Split
 from soar_tf.errors import InputError
-from soar_tf.validation import check_integer
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Split:
-    """Images and labels of one split, held in memory.
-
-    Args:
-        images: uint8 `[N, H, W, C]` with pixels 0-255, or float32 in [0, 1].
-        labels: int64 `[N]`.
-
-    Raises:
-        InputError: If types, ranks or lengths do not fit.
-
-    Example:
-
-    >>> import numpy as np
-    >>> from soar_tf import datasets
-    >>> split = datasets.Split(np.full((3, 2, 2, 1), 255, "uint8"), np.arange(3))
-    >>> len(split.take(2)), float(split.float_images().max())
-    (2, 1.0)
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __post_init__(self):
-        if not isinstance(self.images, np.ndarray) or self.images.ndim != 4:
-            raise InputError(
-                "`images` must be a numpy array of shape [N, H, W, C]. "
-                f"Received: shape {np.shape(self.images)}."
-            )
-        if self.images.dtype not in (np.uint8, np.float32):
-            raise InputError(
-                f"`images` must be uint8 or float32. Received: dtype {self.images.dtype}."
-            )
-        labels = np.asarray(self.labels)
-        if labels.shape != self.images.shape[:1] or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"`labels` must be integers of shape [{len(self.images)}], one per image. "
-                f"Received: {labels.dtype} of shape {list(labels.shape)}."
-            )
-        object.__setattr__(self, "labels", labels.astype(np.int64))
-
-    def __len__(self):
-        return len(self.labels)
-
-    def take(self, n):
-        """Returns the first `n` examples (all of them if there are fewer)."""
-        n = check_integer(n, "n", minimum=0)
-        return Split(self.images[:n], self.labels[:n])
-
-    def select(self, indices):
-        """Returns the examples at `indices`, in that order."""
-        return Split(self.images[indices], self.labels[indices])
-
-    def float_images(self):
-        """Returns the images as float32 in [0, 1], `[N, H, W, C]`."""
-        if self.images.dtype == np.float32:
-            return self.images
-        return self.images.astype(np.float32) / np.float32(255)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """An image-classification data set in memory.
+    """An image-classification data set.
 
     Args:
         name: The name it was loaded by.
@@ -83,6 +24,7 @@ class Dataset:
         class_names: One name per class, or `None` if the source has none.
         augment: Whether training on it should augment by default.
         provenance: One or two sentences: where the pixels come from, how splits were made.
+        reading: What was read as what, lines of text; empty for sets that are always the same.
 
     Raises:
         InputError: If a label is no class, or splits differ in image shape.
@@ -102,13 +44,14 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     augment: bool = False
     provenance: str = ""
+    reading: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, split in self.splits.items():
-            if split.images.shape[1:] != tuple(self.image_shape):
+            if split.image_shape != tuple(self.image_shape):
                 raise InputError(
                     f"All images of data set {self.name!r} must have shape {self.image_shape}. "
-                    f"Received: {split.images.shape[1:]} in split {name!r}."
+                    f"Received: {split.image_shape} in split {name!r}."
                 )
             low, high = split.labels.min(initial=0), split.labels.max(initial=0)
             if low < 0 or high >= self.num_classes:
@@ -126,43 +69,43 @@ class Dataset:
         return self.splits[split]
 
     def fingerprint(self):
+        """Returns a fingerprint of all splits, equal on every host.
+
+        Of images in memory it is the sha256 (hex) over names, shapes, types, pixels and labels. Of
+        images that are read when they are needed it is `files:` and a sha256 over what is known
+        without reading them whole, and labels: of a folder, each file's path inside it, its size
+        and its first 4,096 bytes, and how it is turned into an image; of mapped arrays and of
+        records, see `soar_tf.datasets.npz` and `soar_tf.datasets.records`. So a change behind the
+        first 4,096 bytes of a file that leaves its size as it was is not seen.
+        """
+        digest, known = hashlib.sha256(), False
+        for name in sorted(self.splits):
+            split = self.splits[name]
+            if (identity := split.source.identity()) is None:
+                split.update_digest(digest, name)
+                continue
+            known = True
+            digest.update(f"{name} {identity};".encode())
+            digest.update(split.labels.tobytes())
+        return f"files:{digest.hexdigest()}" if known else digest.hexdigest()
+
+    def pixel_fingerprint(self):
         """Returns the sha256 (hex) over names, shapes, types, pixels and labels of all splits."""
         digest = hashlib.sha256()
         for name in sorted(self.splits):
-            for array in (self.splits[name].images, self.splits[name].labels):
-                digest.update(f"{name} {array.shape} {array.dtype.str};".encode())
-                digest.update(np.ascontiguousarray(array).data)
+            self.splits[name].update_digest(digest, name)
         return digest.hexdigest()
 
+    def has_fingerprint(self, stored):
+        """Whether `stored` is a fingerprint of these images and labels.
 
-def stratified(labels, fraction, seed, total=None):
-    """Chooses about `fraction` of the examples, the same share of every class.
-
-    `RandomState` is used because numpy guarantees that its stream never changes.
-
-    Args:
-        labels: int `[N]`.
-        fraction: Share to choose, in (0, 1); at least one example of every class that has two.
-        seed: Int that fixes the choice.
-        total: Number of examples to choose instead, less than N: each class gets its share of it,
-            rounded down, and those with the largest remainders one more.
-
-    Returns:
-        bool `[N]`: true where chosen.
-    """
-    chosen = np.zeros(len(labels), bool)
-    random = np.random.RandomState(seed % 2**32)
-    classes, sizes = np.unique(labels, return_counts=True)
-    if total is None:
-        counts = [min(max(1, round(fraction * n)), n - 1) if n > 1 else 0 for n in sizes]
-    else:
-        shares = total * sizes / len(labels)
-        counts = np.floor(shares).astype(int)
-        counts[np.argsort(counts - shares, kind="stable")[: total - counts.sum()]] += 1
-    for label, count in zip(classes, counts, strict=True):
-        members = random.permutation(np.flatnonzero(labels == label))
-        chosen[members[:count]] = True
-    return chosen
+        Versions that held all images in memory took the pixels' for every data set: with one of
+        theirs all images are read once.
+        """
+        if stored == self.fingerprint():
+            return True
+        old = isinstance(stored, str) and not stored.startswith("files:")
+        return old and stored == self.pixel_fingerprint()
 
 
 def needed(wanted, available):
@@ -226,18 +169,3 @@ def finish(dataset, available, wanted, fraction, seed, count=None):
 
 def _carves(fraction, count):
     return fraction > 0 if count is None else count > 0
-
-
-def resize(images, size):
-    """Resizes `[N, H, W, C]` to `size` (bilinear, antialiased), keeping uint8 or float32."""
-    import tensorflow as tf
-
-    if images.shape[1:3] == tuple(size):
-        return images
-    parts = []
-    for start in range(0, len(images), 1000):  # bounds the float32 copies
-        part = tf.image.resize(images[start : start + 1000], size, antialias=True).numpy()
-        if images.dtype == np.uint8:
-            part = np.clip(np.rint(part), 0, 255)
-        parts.append(part.astype(images.dtype))
-    return np.concatenate(parts)

@@ -4,7 +4,8 @@ import importlib.resources
 
 import numpy as np
 
-from soar_tf.datasets.dataset import SPLITS, Dataset, Split
+from soar_tf.datasets.dataset import SPLITS, Dataset
+from soar_tf.datasets.split import Split
 
 
 def load(wanted):
@@ -20,7 +21,7 @@ def load(wanted):
     with resource.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         images, labels, split = (arrays[name] for name in ("images", "labels", "split"))
     splits = {
-        name: Split(images[split == index][..., None], labels[split == index])
+        name: Split(images[split == index][..., None], labels[split == index], shuffled=True)
         for index, name in enumerate(SPLITS)
         if name in wanted
     }

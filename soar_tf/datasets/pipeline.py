@@ -1,10 +1,13 @@
-"""tf.data pipelines: whole batches are gathered, cast and augmented at once.
+"""tf.data pipelines: images are gathered from memory or read one by one, then augmented in batches.
 
 Everything random is a pure function of (seed, epoch, example), through `soar_tf.ops.random`, so a
 pipeline that starts at epoch k yields the very bits that an uninterrupted one yields from there on.
 """
 
-from soar_tf.datasets import cutouts, mixing
+import itertools
+
+from soar_tf.datasets import augmentation, mixing, reading
+from soar_tf.datasets.images import InMemory, host_tensor
 from soar_tf.errors import InputError
 from soar_tf.validation import check_integer
 
@@ -21,6 +24,9 @@ def training_pipeline(
     cutout=None,
     mixup=None,
     num_classes=None,
+    memory_limit=None,
+    threads=None,
+    part=(0, 1),
 ):
     """Builds the batches of epochs `initial_epoch` to `epochs - 1`, each in an order of its own.
 
@@ -28,7 +34,7 @@ def training_pipeline(
     split smaller than `batch_size` gives one batch with all of it.
 
     Args:
-        split: A `Split`.
+        split: A `Split`. If it has `resize_crop`, its images are read in every epoch.
         batch_size: Examples per batch, at least 1.
         seed: Int >= 0: the training seed.
         epochs: Number of the last epoch plus one.
@@ -36,7 +42,8 @@ def training_pipeline(
         initial_step: Steps of that epoch to leave out, fewer than it has; none of their images is
             read.
         augment: Whether to crop at random out of zero padding (4 pixels for sides of 32 or more,
-            else an eighth of the side, at least 1) and to mirror half of the images.
+            else an eighth of the side, at least 1) and to mirror half of the images; with
+            `split.resize_crop`, whether crops are random (and mirrored) or central.
         cutout: Side in pixels of a grey square that is laid over each image, at most the images'
             shorter side, or `None` (DeVries and Taylor 2017, arXiv:1708.04552). Its centre is a
             uniform pixel, so it may be cut by the border. It comes after cropping and mirroring.
@@ -44,6 +51,12 @@ def training_pipeline(
             combination of itself and another one of the batch, in shares that are drawn from
             Beta(a, a) (Zhang et al. 2018, arXiv:1710.09412). It comes last.
         num_classes: Number of classes, which `mixup` needs.
+        memory_limit: Images of more bytes than this are read batch by batch, `None`: 512 MiB.
+        threads: Images that are read at the same time, `None`: as many as TensorFlow finds best.
+            Neither this nor `memory_limit` changes the batches.
+        part: `(k, n)`: only the k-th of n equal parts of every batch, for one of n replicas;
+            `batch_size` must be divisible by n. No other images are read, but with `mixup`, which
+            combines images of the whole batch.
 
     Returns:
         `(dataset, steps_per_epoch)`: a finite `tf.data.Dataset` of `(x, y)`, float32
@@ -68,7 +81,7 @@ def training_pipeline(
     initial_epoch = check_integer(initial_epoch, "initial_epoch", minimum=0)
     epochs = check_integer(epochs, "epochs", minimum=initial_epoch + bool(initial_step))
     batch_size = min(check_integer(batch_size, "batch_size", minimum=1), len(split))
-    cutout = cutouts.check_cutout(cutout, split.images.shape[1:3])
+    cutout = augmentation.check_cutout(cutout, split.image_shape[:2])
     mixup = mixing.check_mixup(mixup)
     if mixup is not None:
         num_classes = check_integer(num_classes, "num_classes", minimum=1)
@@ -79,46 +92,53 @@ def training_pipeline(
             f"`initial_step` must be smaller than the {steps} steps of an epoch. "
             f"Received: {initial_step}."
         )
-    images, labels = _tensors(split)
+    own = _own_part(batch_size, part)
+    needed = own if mixup is None else slice(0, batch_size)
+    crops = split.resize_crop if augment else None
+    read = _reader(split, memory_limit, threads, (crops, seed))
 
     def batches(epoch):
         order = epoch_order(len(split), seed, epoch)[: steps * batch_size]
-        rows = tf.data.Dataset.from_tensor_slices(tf.reshape(order, [steps, batch_size]))
+        rows = tf.reshape(order, [steps, batch_size])[:, needed]
+        rows = tf.data.Dataset.from_tensor_slices(rows)
         if initial_step:
             rows = rows.skip(initial_step * tf.cast(epoch == initial_epoch, tf.int64))
         return rows.map(lambda row: (epoch, row))
 
-    def gather(epoch, indices):
-        x = tf.gather(images, indices)
-        if augment:
-            x = augment_batch(x, *draw_augmentation(seed, epoch, indices, x.shape[1:3]))
+    def augmented(epoch, indices, x, y):
+        if augment and not crops:
+            draws = augmentation.draw_augmentation(seed, epoch, indices, x.shape[1:3])
+            x = augmentation.augment_batch(x, *draws)
         x = _to_float(x)
         if cutout is not None:
-            x = cutouts.cut_out(x, *cutouts.draw_cutout(seed, epoch, indices, x.shape[1:3]), cutout)
-        y = tf.gather(labels, indices)
+            draws = augmentation.draw_cutout(seed, epoch, indices, x.shape[1:3])
+            x = augmentation.cut_out(x, *draws, cutout)
         if mixup is not None:
-            x, y = mixing.mix(x, y, mixing.draw_shares(seed, epoch, indices, mixup), num_classes)
+            shares = mixing.draw_shares(seed, epoch, indices, mixup)
+            x, y = (mixed[own] for mixed in mixing.mix(x, y, shares, num_classes))
         return x, y
 
-    dataset = tf.data.Dataset.range(initial_epoch, epochs).flat_map(batches)
-    dataset = dataset.apply(
-        tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps - initial_step)
-    )
-    return _run(dataset, gather), steps
+    rows = tf.data.Dataset.range(initial_epoch, epochs).flat_map(batches)
+    dataset = read(rows, augmented, needed.stop - needed.start)
+    return _finished(dataset, (epochs - initial_epoch) * steps - initial_step), steps
 
 
-def evaluation_pipeline(split, batch_size):
+def evaluation_pipeline(split, batch_size, *, memory_limit=None, threads=None, part=(0, 1)):
     """Builds the batches of one pass in the split's own order; the last may be smaller.
 
     Args:
         split: A `Split`.
         batch_size: Examples per batch, at least 1.
+        memory_limit: See `training_pipeline`.
+        threads: See `training_pipeline`.
+        part: `(k, n)`: only the k-th of n parts of every batch, equal but for one example. An
+            example that would leave a part of the last batch empty joins the batch before it.
 
     Returns:
         A `tf.data.Dataset` of `(x, y)`: float32 `[B, H, W, C]` in [0, 1], int64 `[B]`.
 
     Raises:
-        InputError: If `batch_size` is out of range or the split is empty.
+        InputError: If `batch_size` is out of range, or the split has fewer examples than parts.
 
     Example:
 
@@ -131,13 +151,86 @@ def evaluation_pipeline(split, batch_size):
 
     _check_split(split)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
-    images, labels = _tensors(split)
+    number, parts = part
+    if len(split) < parts:
+        raise InputError(f"`split` must hold at least {parts} examples. Received: {len(split)}.")
+    cuts = [*range(0, len(split), batch_size), len(split)]
+    if len(cuts) > 2 and cuts[-1] - cuts[-2] < parts:
+        del cuts[-2]
+    bounds = [
+        [a + (b - a) * k // parts for k in (number, number + 1)]
+        for a, b in itertools.pairwise(cuts)
+    ]
+    rows = tf.data.Dataset.from_tensor_slices(tf.constant(bounds, tf.int64))
+    rows = rows.map(lambda pair: (tf.constant(0, tf.int64), tf.range(pair[0], pair[1])))
+    read = _reader(split, memory_limit, threads)
+    dataset = read(rows, lambda _epoch, _rows, x, y: (_to_float(x), y))
+    return _finished(dataset, len(bounds))
 
-    def cut(start):
-        rows = slice(start, start + batch_size)
-        return _to_float(images[rows]), labels[rows]
 
-    return _run(tf.data.Dataset.range(0, len(split), batch_size), cut)
+def _own_part(batch_size, part):
+    number, parts = part
+    if batch_size % parts:
+        raise InputError(f"`batch_size` must be divisible by {parts}. Received: {batch_size}.")
+    size = batch_size // parts
+    return slice(number * size, (number + 1) * size)
+
+
+def _reader(split, memory_limit, threads, crops=(None, 0)):
+    """A function from datasets of `(epoch, rows)` to those of batches.
+
+    It takes that dataset, a function of `(epoch, rows, images, labels)`, and the number of rows if
+    that is always the same. Images that fit into memory are gathered there, a batch at once. Others
+    are read one by one where TensorFlow can do it by itself, or a batch at once by NumPy.
+
+    Args:
+        split: The `Split`.
+        memory_limit: See `training_pipeline`.
+        threads: See `training_pipeline`.
+        crops: Side of random resized crops, or `None`; and the seed.
+    """
+    import tensorflow as tf
+
+    threads = threads or tf.data.AUTOTUNE
+    side, seed = crops
+    source = (split if side else split.in_memory(memory_limit)).source
+    labels = host_tensor(split.labels)
+    array = host_tensor(source.array) if isinstance(source, InMemory) else None
+
+    def one(epoch, index):
+        if side is None:
+            return epoch, index, source.load(index)
+        image = reading.random_crop(source.whole(index), random_key(seed, epoch, index), side)
+        return epoch, index, image
+
+    def flat(epoch, row):
+        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(row), epoch), row))
+
+    def read(rows, function, size=None):
+        if side or (source.in_graph and size):
+            single = rows.flat_map(flat).map(one, threads, deterministic=True)
+            batches = single.batch(size, drop_remainder=True)
+
+            def whole(epochs, row, x):
+                return function(epochs[0], row, x, tf.gather(labels, row))
+
+        else:
+            batches = rows
+
+            def whole(epoch, row):
+                x = source.batch(row) if array is None else tf.gather(array, row)
+                return function(epoch, row, x, tf.gather(labels, row))
+
+        return batches.map(whole, threads, deterministic=True)
+
+    return read
+
+
+def random_key(seed, epoch, index):
+    """The noise key of an example's crop in an epoch, uint32 `[1, 2]`."""
+    from soar_tf.ops import random
+
+    return random.example_keys(seed, index[None], step=epoch, purpose="resize_crop")
 
 
 def epoch_order(count, seed, epoch):
@@ -157,74 +250,9 @@ def epoch_order(count, seed, epoch):
     return tf.cast(tf.argsort(keys[:, 0] * 2**31 + keys[:, 1] // 2, stable=True), tf.int64)
 
 
-def padding(side):
-    """Zero padding at each end of a side of that many pixels."""
-    return 4 if side >= 32 else max(1, side // 8)
-
-
-def draw_augmentation(seed, epoch, indices, size):
-    """Draws, per example, the crop's offset in the padded image and whether to mirror it.
-
-    Args:
-        seed: The training seed.
-        epoch: Int or int64 scalar tensor.
-        indices: int64 `[B]`: the examples' positions in the split.
-        size: `(H, W)` in pixels.
-
-    Returns:
-        `(rows, columns, flip)`: int32 `[B]` in 0..2 * padding, the same, and bool `[B]`.
-    """
-    import tensorflow as tf
-
-    from soar_tf.ops import random
-
-    keys = random.example_keys(seed, indices, step=epoch, purpose="augmentation")
-    unit = random.uniform(keys, (3,))
-    rows, columns = (
-        # The minimum guards against the product being rounded up to the number of offsets.
-        tf.minimum(tf.cast(unit[:, i] * (2 * padding(size[i]) + 1), tf.int32), 2 * padding(size[i]))
-        for i in (0, 1)
-    )
-    return rows, columns, unit[:, 2] < 0.5
-
-
-def augment_batch(images, rows, columns, flip):
-    """Crops each image out of its zero-padded self, then mirrors it where `flip`.
-
-    Args:
-        images: `[B, H, W, C]`, any type.
-        rows: int32 `[B]`: first row of the crop in the padded image; the padding = unshifted.
-        columns: int32 `[B]`: first column, likewise.
-        flip: bool `[B]`.
-
-    Returns:
-        A tensor like `images`.
-    """
-    import tensorflow as tf
-
-    _, height, width, channels = images.shape
-    top, left = padding(height), padding(width)
-    padded = tf.pad(images, [[0, 0], [top, top], [left, left], [0, 0]])
-    tall, wide = height + 2 * top, width + 2 * left
-    column = tf.range(width)[None, :]
-    column = tf.where(flip[:, None], width - 1 - column, column) + columns[:, None]
-    row = tf.range(height)[None, :] + rows[:, None] + tall * tf.range(tf.shape(images)[0])[:, None]
-    # One flat gather of pixels is faster than a gather per axis.
-    pixel = row[:, :, None] * wide + column[:, None, :]
-    return tf.gather(tf.reshape(padded, [-1, channels]), pixel)
-
-
 def _check_split(split):
     if len(split) == 0:
         raise InputError("`split` must hold at least one example. Received: none.")
-
-
-def _tensors(split):
-    """Copies the split to host tensors once; tf.data captures them without embedding them."""
-    import tensorflow as tf
-
-    with tf.device("CPU:0"):
-        return tf.constant(split.images), tf.constant(split.labels)
 
 
 def _to_float(images):
@@ -234,13 +262,13 @@ def _to_float(images):
     return tf.cast(images, tf.float32) / 255.0 if images.dtype == tf.uint8 else images
 
 
-def _run(dataset, function):
-    """Maps in parallel, in order, with prefetching."""
+def _finished(dataset, count):
+    """Says how many batches come, in order, with prefetching."""
     import tensorflow as tf
 
     options = tf.data.Options()
     options.deterministic = True
     # Several hosts each take their part of every batch.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    dataset = dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

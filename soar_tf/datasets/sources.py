@@ -3,7 +3,9 @@
 import dataclasses
 
 from soar_tf.datasets import digits, folder, npz, tfds_source
-from soar_tf.datasets.dataset import SPLITS, finish, resize
+from soar_tf.datasets.dataset import SPLITS, finish
+from soar_tf.datasets.images import MEMORY_BYTES
+from soar_tf.datasets.reading import Reading
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import check_integer, check_number
 
@@ -18,7 +20,8 @@ _DESCRIPTIONS = {
     "fashion_mnist": "28x28x1, 10 classes, 70,000 pieces of clothing (TFDS); MIT",
     "svhn_cropped": "32x32x3, 10 classes, 99,289 house numbers (TFDS); non-commercial use",
     "tfds:NAME": "any image-classification set of TensorFlow Datasets",
-    "npz:FILE": "arrays x_train, y_train, x_test, y_test; uint8 0-255 or float 0-1",
+    "npz:FILE": "arrays x_train, y_train, x_test, y_test; uint8 0-255 or float 0-1; a file, or a "
+    "folder of .npy files",
     "folder:DIR": "image files: DIR/train/CLASS/..., DIR/test/CLASS/..., or DIR/CLASS/...",
 }
 
@@ -44,8 +47,16 @@ def load(
     validation_images=None,
     image_size=None,
     seed=0,
+    resize_crop=None,
+    channels=None,
+    orientation=True,
+    memory_limit=None,
 ):
-    """Loads a data set into memory.
+    """Loads a data set: its labels, and its images where they are few.
+
+    Images of a folder are decoded when they are needed. Those of npz files that are not compressed,
+    of `.npy` files and of TensorFlow Datasets are held in memory if a split's take at most
+    `memory_limit` bytes, and else read when they are needed. What is read does not depend on it.
 
     A source without a validation split gets one carved out of train, stratified by class; never out
     of test. Wanted splits that the source cannot give are left out.
@@ -61,6 +72,12 @@ def load(
             source has one. `None`: by `validation_fraction`.
         image_size: `(height, width)` in pixels to resize to, or `None` to keep the size.
         seed: Fixes which images are carved. Not the training seed: runs that are compared share it.
+        resize_crop: Side in pixels of square crops: training sees random resized crops, mirrored
+            half of the time, evaluation the central one; or `None`.
+        channels: 1 turns colour into grey, 3 grey into colour; `None` keeps what there is.
+        orientation: Whether a folder's images are turned as their EXIF orientation says, as most
+            viewers and `PIL.ImageOps.exif_transpose` do.
+        memory_limit: Bytes; `None` for `soar_tf.datasets.images.MEMORY_BYTES`, 512 MiB.
 
     Returns:
         A `Dataset`.
@@ -91,44 +108,38 @@ def load(
             )
         wanted = tuple(split for split in wanted if count or split != "validation")
     seed = check_integer(seed, "seed", minimum=0)
-    size = _image_size(image_size)
-    dataset, available = _open(name, wanted, data_dir, size)
+    reading = Reading(image_size, resize_crop, channels, orientation)
+    limit = MEMORY_BYTES if memory_limit is None else memory_limit
+    limit = check_integer(limit, "memory_limit", minimum=0)
+    dataset, available = _open(name, wanted, data_dir, reading, limit)
     dataset = finish(dataset, available, wanted, fraction, seed, count)
-    return _resized(dataset, size) if size else dataset
+    # Folders and records know the settings: they are read in the wanted shape already.
+    return dataset if str(name).startswith("folder:") else _read_as(dataset, reading)
 
 
-def _open(name, wanted, data_dir, size):
+def _open(name, wanted, data_dir, reading, limit):
     scheme, _, rest = str(name).partition(":")
     if name == "digits":
         return digits.load(wanted)
     if name in NAMES:
-        return tfds_source.load(name, wanted, data_dir, size)
+        return tfds_source.load(name, wanted, data_dir, reading, limit)
     if rest and scheme == "tfds":
-        return tfds_source.load(rest, wanted, data_dir, size, display=name)
+        return tfds_source.load(rest, wanted, data_dir, reading, limit, display=name)
     if rest and scheme == "npz":
-        return npz.load(rest, wanted)
+        return npz.load(rest, wanted, limit)
     if rest and scheme == "folder":
-        return folder.load(rest, wanted, size)
+        return folder.load(rest, wanted, reading)
     raise unknown("dataset", name, _DESCRIPTIONS)
 
 
-def _image_size(value):
-    if value is None:
-        return None
-    try:
-        height, width = value
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`image_size` must be (height, width). Received: {value!r}.") from error
-    return tuple(check_integer(side, "image_size", minimum=1) for side in (height, width))
-
-
-def _resized(dataset, size):
-    splits = {
-        name: dataclasses.replace(split, images=resize(split.images, size))
-        for name, split in dataset.splits.items()
-    }
+def _read_as(dataset, reading):
+    """The data set in the size and channels that are wanted."""
+    splits = {name: reading.of(split) for name, split in dataset.splits.items()}
+    shape = next(iter(splits.values())).image_shape
     provenance = dataset.provenance
-    if size != dataset.image_shape[:2]:
-        provenance += f" Resized from {dataset.image_shape[:2]} to {size}."
-    shape = (*size, dataset.image_shape[2])
+    if shape[:2] != dataset.image_shape[:2]:
+        how = "Central squares, resized" if reading.resize_crop else "Resized"
+        provenance += f" {how} from {dataset.image_shape[:2]} to {shape[:2]}."
+    if shape[2] != dataset.image_shape[2]:
+        provenance += f" Channels: {dataset.image_shape[2]} became {shape[2]}."
     return dataclasses.replace(dataset, splits=splits, image_shape=shape, provenance=provenance)

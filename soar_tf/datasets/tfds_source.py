@@ -16,7 +16,11 @@ import tempfile
 import numpy as np
 
 from soar_tf import files
-from soar_tf.datasets.dataset import SPLITS, Dataset, Split, needed
+from soar_tf.datasets import records
+from soar_tf.datasets.dataset import SPLITS, Dataset, needed
+from soar_tf.datasets.images import MEMORY_BYTES
+from soar_tf.datasets.reading import Reading
+from soar_tf.datasets.split import Split
 from soar_tf.errors import InputError
 
 MIRRORS = {
@@ -36,14 +40,17 @@ ORIGINAL_PIXELS = {"cifar10": "eb97bdfceb97fec3832a6abdbbf9f16340a510375c77ce1b3
 NO_FLIP = ("mnist", "fashion_mnist", "svhn_cropped")  # mirrored digits are other signs
 
 
-def load(name, wanted, data_dir, image_size, display=None):
+def load(name, wanted, data_dir, reading=None, limit=MEMORY_BYTES, display=None):
     """Reads the wanted splits of a set, downloading it if it is not there.
+
+    A split whose images take more than `limit` bytes is read record by record when it is needed.
 
     Args:
         name: The set's name in TensorFlow Datasets, e.g. `"cifar10"`.
         wanted: Names of the splits.
         data_dir: Folder of prepared sets, or `None` for TFDS's own default.
-        image_size: `(height, width)` in pixels, or `None` for the set's own fixed size.
+        reading: The `Reading`; `None` for one without settings.
+        limit: Bytes of a split's images in memory.
         display: What the set is called in errors and in `Dataset.name`; `name` by default.
 
     Returns:
@@ -52,17 +59,20 @@ def load(name, wanted, data_dir, image_size, display=None):
     Raises:
         InputError: If the set is unknown, absent and not downloadable, or not of images.
     """
-    display = display or name
+    display, reading = display or name, reading or Reading()
     root = tfds_folder(data_dir)
     with _quiet():
         builder = _builder(name, root, display)
-        size = _check_features(builder, image_size, display)
+        size = _check_features(builder, reading.size, display)
         if not builder.is_prepared():
             _prepare(name, root, display)
             builder = _builder(name, root, display)
         available = tuple(split for split in SPLITS if split in builder.info.splits)
         try:
-            splits = {s: _read(builder, s, size) for s in needed(wanted, available)}
+            chosen = needed(wanted, available)
+            splits = {s: _split(builder, s, size, reading, limit) for s in chosen}
+        except InputError:
+            raise
         except Exception as error:  # damaged records surface as any of a dozen types
             raise InputError(
                 f"Data set {display!r} in {builder.data_path} could not be read: "
@@ -209,20 +219,41 @@ def _prepare(name, root, display):
             root.rmdir()
 
 
+def _split(builder, split, shape, reading, limit):
+    """One split: in memory if its images take few bytes, else read record by record."""
+    info = builder.info
+    array_record = str(info.file_format.value) == "array_record"
+    crops = reading.resize_crop
+    small = info.splits[split].num_examples * int(np.prod(shape)) <= limit
+    shuffled = not info.disable_shuffling
+    if small and not array_record and not crops:
+        return Split(*_read(builder, split, shape), shuffled)
+    paths = info.splits[split].filepaths
+    images, labels = records.opened(
+        paths, array_record, info.features, shape, reading, f"{info.full_name} {split}"
+    )
+    if len(labels) != info.splits[split].num_examples:
+        raise ValueError(f"{info.splits[split].num_examples} examples are declared, "
+                         f"{len(labels)} were read")  # fmt: skip
+    found = Split(images, labels, shuffled)
+    found.resize_crop = crops
+    return found.in_memory(limit) if small and not crops else found
+
+
 def _read(builder, split, shape):
-    """Reads one split into preallocated arrays, a thousand images at a time."""
+    """Reads the images and labels of one split into preallocated arrays, in order."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    from soar_tf.datasets.reading import resize
+
     def resized(image, label):
         if image.shape != shape:
-            image = tf.image.resize(image, shape[:2], antialias=True)
-            image = tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
-        if shape[2] == 3:
-            image = tf.broadcast_to(image, shape)
-        return tf.ensure_shape(image, shape), label
+            image = resize(image[None], shape[:2])[0]
+        return tf.ensure_shape(records.prepared(image, shape[2]), shape), label
 
-    config = tfds.ReadConfig(try_autocache=False)
+    # Shard after shard, as `records` has them: TFDS would take turns.
+    config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     stream = builder.as_dataset(split=split, shuffle_files=False, read_config=config).map(
         lambda example: resized(example["image"], example["label"]), tf.data.AUTOTUNE
     )
@@ -234,7 +265,7 @@ def _read(builder, split, shape):
         start += len(x)
     if start != count:
         raise ValueError(f"{count} examples are declared, {start} were read")
-    return Split(images, labels)
+    return images, labels
 
 
 def _pixels(images):

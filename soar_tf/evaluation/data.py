@@ -40,7 +40,8 @@ def arrays(data, limit=None):
 
 def _images_and_labels(data, limit):
     if isinstance(data, Split):
-        return data.float_images(), data.labels
+        data = data if limit is None else data.take(limit)
+        return data.pixels(), data.labels
     if isinstance(data, tf.data.Dataset):
         return _collected(data, limit)
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):

@@ -6,8 +6,9 @@ import numpy as np
 
 from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
+from soar_tf.datasets.images import floats
 from soar_tf.evaluation import adaptive as adaptive_attack
-from soar_tf.evaluation import outcome, robustness
+from soar_tf.evaluation import class_order, outcome, robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.data import arrays
 from soar_tf.evaluation.parts import Session, parts_of
@@ -85,7 +86,7 @@ def evaluate(
     """
     if y is None:
         x, y = arrays(x)
-    check_pixels(np.asarray(x, np.float32), "x")
+    check_pixels(floats(x), "x")
     evaluator = Evaluator(
         network,
         attacks,
@@ -173,7 +174,7 @@ class Evaluator:
 
     def __call__(self, x, y, *, progress=None, state=None, shard=None):
         """Attacks; see `evaluate` for the arguments and what comes back."""
-        x, y = np.asarray(x, np.float32), np.asarray(y)
+        x, y = floats(x), np.asarray(y)
         check_pixels(x, "x")
         self._probe(x, y)
         predict = self._predictor(x.shape[1:])
@@ -212,7 +213,7 @@ class Evaluator:
 
     def check(self, x, y):
         """Refuses data that do not fit the network, and networks that figures say nothing of."""
-        x, y = np.asarray(x, np.float32), np.asarray(y)
+        x, y = floats(x), np.asarray(y)
         check_pixels(x, "x")
         self._probe(x, y)
         logits = self.predict(x[:1])
@@ -221,7 +222,7 @@ class Evaluator:
 
     def predict(self, x):
         """Logits `[N, C]` in NumPy, float32."""
-        x = np.asarray(x, np.float32)
+        x = floats(x)
         return self._predictor(x.shape[1:])(x)
 
     def _probe(self, x, y):
@@ -314,5 +315,6 @@ class Evaluator:
             findings=(
                 *(self.findings or ()),
                 *robustness.one_sided(logits.argmax(axis=1), session.y),
+                *class_order.findings(logits.argmax(axis=1), session.y),
             ),
         )

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.attacks import PGD, as_logits_fn
+from soar_tf.datasets.images import floats
 from soar_tf.errors import InputError
 from soar_tf.evaluation import indicators, masking_checks, parts, robustness
 from soar_tf.evaluation.indicators import AttackIndicators
@@ -178,7 +179,7 @@ class Subject:
     """
 
     def __init__(self, network, x, y, bounds, seed, batch_size, progress):
-        self.x, self.y = np.asarray(x, np.float32), np.asarray(y)
+        self.x, self.y = floats(x), np.asarray(y)
         low, high = bounds
         if self.x.size == 0 or not (self.x.min() >= low and self.x.max() <= high):
             raise InputError(f"`x` must hold at least one image, with pixels in [{low}, {high}].")

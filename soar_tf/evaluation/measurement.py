@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from soar_tf.attacks import as_logits_fn
+from soar_tf.datasets.images import floats
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.parts import Part, Session, search_graph
@@ -41,7 +42,7 @@ class Measurement:
         """
         seed = check_integer(seed, "seed", minimum=0)
         batch_size = check_integer(batch_size, "batch_size", minimum=1)
-        x, y = np.asarray(x, np.float32), np.asarray(y)
+        x, y = floats(x), np.asarray(y)
         check_pixels(x, "x")
         logits_fn = as_logits_fn(network)
         robustness.probed(logits_fn, network, x, y).raise_if_unusable()

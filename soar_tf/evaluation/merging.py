@@ -5,11 +5,14 @@ import json
 import numpy as np
 
 from soar_tf.errors import InputError
-from soar_tf.evaluation import robustness
+from soar_tf.evaluation import class_order, robustness
 from soar_tf.evaluation.corruptions import CorruptionAccuracies
 from soar_tf.evaluation.curve import AccuracyCurve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
+
+# Findings that depend on the images that were attacked, and not on the network alone.
+_OF_IMAGES = (*robustness.ONE_SIDED, "class_order")
 
 
 def merge(shards, names=None):
@@ -136,8 +139,9 @@ def _evaluation(shards, order):
         _kept(shards, attacks, examples),
         rounded,
         findings=(
-            *(found for found in shards[0].findings if found.name not in robustness.ONE_SIDED),
+            *(found for found in shards[0].findings if found.name not in _OF_IMAGES),
             *robustness.one_sided(examples.clean_prediction, examples.label),
+            *class_order.findings(examples.clean_prediction, examples.label),
         ),
     )
 

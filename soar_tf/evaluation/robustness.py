@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from soar_tf.datasets.images import FloatImages
 from soar_tf.errors import InputError
 from soar_tf.models import artefacts, probe
 from soar_tf.models.findings import Finding, look_like_probabilities
@@ -111,6 +112,9 @@ def check_label_count(y, count):
 
 def probed(logits_fn, network, x, y):
     """The `soar_tf.models.probe.Probe` of a network; labels that do not fit are left out."""
+    if isinstance(x, FloatImages):  # the images that the probe would choose, and no others
+        rows = np.unique(np.linspace(0, len(x) - 1, probe.SAMPLE).round().astype(int))
+        x, y = x[rows], y[rows] if y.shape == (len(x),) else y
     fitting = y.shape == (len(x),) and y.dtype.kind in "iu" and len(y) and y.min() >= 0
     return probe.examine(logits_fn, x, y if fitting else None, network=network)
 

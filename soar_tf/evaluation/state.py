@@ -212,12 +212,14 @@ def _adopted(stored):
 
 
 def fingerprint(*arrays):
-    """Sha256 (hex, 16 digits) over shapes, types and values of NumPy arrays."""
+    """Sha256 (hex, 16 digits) over shapes, types and values of arrays, or images read in chunks."""
     digest = hashlib.sha256()
     for array in arrays:
-        array = np.ascontiguousarray(array)
+        parts = array.chunks() if hasattr(array, "chunks") else [np.asarray(array)]
+        array = array if hasattr(array, "chunks") else parts[0]
         digest.update(f"{array.shape} {array.dtype.str};".encode())
-        digest.update(array.data)
+        for part in parts:
+            digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()[:16]
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from soar_tf.attacks import as_logits_fn
 from soar_tf.attacks import get as get_attack
 from soar_tf.attacks.attack import Attack, attack_survivors
+from soar_tf.datasets.images import floats
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Progress
@@ -143,7 +144,7 @@ def transfer_matrix(
     >>> result.accuracy.shape, bool(result.accuracy[0, 0] == result.white_box[0])
     ((1, 2), True)
     """
-    x, y = np.asarray(x, np.float32), np.asarray(y)
+    x, y = floats(x), np.asarray(y)
     check_pixels(x, "x")
     seed = check_integer(seed, "seed", minimum=0)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)

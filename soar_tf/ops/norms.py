@@ -86,8 +86,9 @@ def relative_change(a, b):
 
     >>> import tensorflow as tf
     >>> from soar_tf.ops import norms
-    >>> norms.relative_change(tf.constant([[3.0, 4.0]]), tf.constant([[3.0, 6.5]])).numpy()
-    array([0.5], dtype=float32)
+    >>> change = norms.relative_change(tf.constant([[3.0, 4.0]]), tf.constant([[3.0, 6.5]]))
+    >>> round(float(change[0]), 4)
+    0.5
     """
     a, b = flatten(a), flatten(b)
     both = tf.concat([a, b], axis=1)

@@ -49,6 +49,7 @@ def evaluate_model(
     trust=False,
     shard=None,
     progress=None,
+    reading=None,
 ):
     """Attacks a model and, if asked to, writes the report.
 
@@ -90,6 +91,7 @@ def evaluate_model(
         shard: Which shard of the images to attack, such as `"3/8"`; `None` for all. Its report is
             for `soar_tf.reports.shards.merge`.
         progress: See `soar_tf.evaluate`.
+        reading: How images are read, see `soar_tf.runs.models.dataset_for`.
 
     Returns:
         The report, a JSON-serializable dictionary.
@@ -122,9 +124,16 @@ def evaluate_model(
     asked = {name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks}
     built = asked if parent is None else shipped.attacks(asked, parent, threat)
     data = models.dataset_for(
-        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split=split
+        {path: model},
+        dataset,
+        data_dir=data_dir,
+        image_size=image_size,
+        split=split,
+        reading=reading,
     )
-    examples = data[split] if limit is None else data[split].take(limit)
+    if progress is not None:
+        models.say_what_was_read(data)
+    examples = (data[split] if limit is None else data[split].take(limit)).in_memory()
     if corruptions:
         corruptions_section.names(model.input_shape)
     masking_source = masking_section.load_source(masking_source, model, trust=trust)
@@ -134,7 +143,7 @@ def evaluate_model(
         found = evaluation.State(place.state)
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
         common["shard"] = shard
-        subject = (model.network or model.logits_fn, examples.float_images(), examples.labels)
+        subject = (model.network or model.logits_fn, examples.pixels(), examples.labels)
         result = evaluation.evaluate(
             *subject,
             built,
@@ -221,7 +230,8 @@ def _about(model, result, attacks, data, examples, batch_size):
     weights = model.network.get_weights() if model.network is not None else []
     about["weights"] = fingerprint(*weights) if weights else None
     about["data"] = {
-        "fingerprint": fingerprint(examples.images, examples.labels),
+        "fingerprint": fingerprint(examples.source, examples.labels),
+        "sample": examples.selection or "all",
         "provenance": data.provenance,
     }
     about["environment"] = environment()

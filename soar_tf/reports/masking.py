@@ -92,7 +92,7 @@ def _weights(source):
 def _checks(report, model, source, examples, threat, batch_size, progress):
     return evaluation.masking_report(
         model.network or model.logits_fn,
-        examples.float_images(),
+        examples.pixels(),
         examples.labels,
         epsilon=threat.epsilon,
         norm=threat.norm,

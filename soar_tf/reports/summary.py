@@ -112,7 +112,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
             continue
         network = models.load_network(path)
         result = evaluation.evaluate(
-            network, examples.float_images(), examples.labels, built, progress=progress
+            network, examples.pixels(), examples.labels, built, progress=progress
         )
         row = {"phase": phase, "clean": result.clean_accuracy}
         row |= {n: a.robust_accuracy for n, a in zip(attacks, result.attacks, strict=True)}

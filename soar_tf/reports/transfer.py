@@ -42,6 +42,7 @@ def transfer_models(
     pixel_range=None,
     trust=False,
     progress=None,
+    reading=None,
 ):
     """Attacks target models through source models and, if asked to, writes the report.
 
@@ -58,6 +59,7 @@ def transfer_models(
             [0, 1], such as 255; it holds for all files, and not for runs and zoo networks.
         trust: Whether SavedModels may hold any operation.
         progress: See `soar_tf.evaluation.transfer_matrix`.
+        reading: How images are read, see `soar_tf.runs.models.dataset_for`.
 
     Returns:
         The report, a JSON-serializable dictionary.
@@ -74,14 +76,15 @@ def transfer_models(
     judged = [loaded[str(path)] for path in targets]
     threat = models.threat_model(judged, dataset, norm, epsilon)
     examples = models.examples_for(
-        loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit
-    )
+        loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit,
+        reading=reading, say=progress is not None,
+    )  # fmt: skip
     networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
     built = get_attack(attack, norm=threat.norm, epsilon=threat.epsilon)
     matrix = evaluation.transfer_matrix(
         {str(path): networks[str(path)] for path in sources},
         {str(path): networks[str(path)] for path in targets},
-        examples.float_images(),
+        examples.pixels(),
         examples.labels,
         built,
         seed=seed,

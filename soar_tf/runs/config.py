@@ -40,6 +40,10 @@ class TrainConfig:
         dataset: Data set's name or scheme, see `soar_tf.datasets`.
         data_dir: Folder of prepared tensorflow-datasets, or `None` for their default.
         image_size: `[height, width]` to resize images to, or `None`.
+        resize_crop: Side in pixels of square crops: random resized ones in training, the central
+            one in evaluation; or `None`.
+        channels: 1 turns colour into grey, 3 grey into colour; `None` keeps what there is.
+        orientation: Whether images of a folder are turned as their EXIF orientation says.
         network: Registered network's name, or the path of a `.keras` file.
         network_args: The network's arguments.
         init_from: Model to start from: a run directory or a `.keras` file, or `None`.
@@ -69,7 +73,8 @@ class TrainConfig:
         awp: Size of the adversarial weight perturbation, see `soar_tf.RobustModel`: a number, a
             schedule's text, or `None`.
         seed: Seed of weights, order, augmentation and noise.
-        limit: Number of training images used, or `None` for all.
+        limit: Number of training images used, or `None` for all; which, see
+            `soar_tf.datasets.Split.take`.
         validation_images: Number of training images set apart for validation where the data set has
             no validation split; 0: none, so that all are trained on; `None`: a tenth.
         augment: Whether to crop and flip; `None` for the data set's habit.
@@ -103,6 +108,9 @@ class TrainConfig:
     dataset: str = "digits"
     data_dir: str | None = None
     image_size: list | None = None
+    resize_crop: int | None = None
+    channels: int | None = None
+    orientation: bool = True
     network: str | None = None
     network_args: dict = dataclasses.field(default_factory=dict)
     init_from: str | None = None
@@ -216,7 +224,10 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
         check_number(self.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
-        for name in ("limit", "micro_batch", "cutout", "lr_warmup", "validation_limit"):
+        for name in (
+            *("limit", "micro_batch", "cutout", "lr_warmup", "validation_limit"),
+            *("resize_crop", "channels"),
+        ):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
         for name in ("learning_rate", "pretrain_learning_rate", "pixel_range"):

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from soar_tf import datasets, files, methods, registry
-from soar_tf.datasets import cutouts
+from soar_tf.datasets import augmentation
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
@@ -71,10 +71,13 @@ class Experiment:
             data_dir=config.data_dir,
             image_size=tuple(config.image_size) if config.image_size else None,
             validation_images=config.validation_images,
+            resize_crop=config.resize_crop,
+            channels=config.channels,
+            orientation=config.orientation,
         )
         for split in ("train", "validation")[: 1 if config.validation_images == 0 else 2]:
             self.dataset[split]  # refuses a data set without one
-        cutouts.check_cutout(config.cutout, self.dataset.image_shape[:2])
+        augmentation.check_cutout(config.cutout, self.dataset.image_shape[:2])
         workers.check_settings(strategy, self.config, len(self.dataset["train"]))
         if config.mixup is not None:
             method.check_mixed_labels("`mixup` must be None", self.config.mixup)
@@ -155,6 +158,8 @@ class Experiment:
         """
         fingerprint = self.dataset.fingerprint()
         with workers.open_run(self.strategy, workdir, self.config, fingerprint) as folder:
+            if verbose and strategies.rank(self.strategy) == 0:
+                models.say_what_was_read(self.dataset)
             if folder.is_complete():
                 self._check_data(folder.manifest().get("dataset"), fingerprint, workdir)
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
@@ -184,7 +189,9 @@ class Experiment:
 
     def _progress(self, progress, fingerprint, workdir, allow_mixed):
         """The progress to go on from; refuses other data or, unless allowed, environments."""
+        sample = self._sample(resumed=progress is not None, progress=progress, workdir=workdir)
         progress = progress or {"phase": 0, "epoch": 0, "rows": []}
+        progress["sample"] = sample
         stored = {"fingerprint": progress.setdefault("dataset", fingerprint)}
         self._check_data(stored, fingerprint, workdir)
         if progress["phase"] >= len(self.phases):
@@ -196,10 +203,23 @@ class Experiment:
         progress["environments"] = provenance.continued(environments, place, allow_mixed, workdir)
         return progress
 
+    def _sample(self, resumed, progress, workdir):
+        """Which training images the run takes; refuses a run that was begun with the first ones."""
+        train = self.dataset["train"]
+        limit = self.config.limit
+        taken = train if limit is None else train.take(limit)
+        if resumed and "sample" not in progress and taken is not train and not train.shuffled:
+            raise InputError(
+                f"`workdir` {workdir} was begun by a version that trained on the first {limit} "
+                f"images of data set {self.dataset.name!r}; now `limit` samples every class, so it "
+                "cannot be resumed. Use another workdir."
+            )
+        return taken.selection or "all"
+
     def _check_data(self, stored, fingerprint, workdir):
         """Refuses other images or labels than a run was begun with, as its records have them."""
         known = stored.get("fingerprint", fingerprint) if isinstance(stored, dict) else fingerprint
-        if known != fingerprint:
+        if not self.dataset.has_fingerprint(known):
             raise InputError(
                 f"`workdir` {workdir} was begun with other images or labels of data set "
                 f"{self.dataset.name!r}: their fingerprint is {str(known)[:16]} there and "
@@ -215,6 +235,7 @@ class Experiment:
                 "name": self.dataset.name,
                 "fingerprint": progress["dataset"],
                 "provenance": self.dataset.provenance,
+                "sample": progress["sample"],
             },
             distribution=strategies.describe(self.strategy),
             environments=progress["environments"],

@@ -1,6 +1,7 @@
 """Reading models back: run directories, `.keras` files, SavedModels and the zoo's networks."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from soar_tf import datasets, methods
@@ -88,7 +89,13 @@ def check_fits(model, image_shape, num_classes, name):
         )
 
 
-def examples_for(models, dataset, *, data_dir, image_size, split, limit):
+def say_what_was_read(dataset):
+    """Prints on stderr what was read as what, for data sets of which that can surprise."""
+    for line in dataset.reading:
+        print(line, file=sys.stderr)
+
+
+def examples_for(models, dataset, *, data_dir, image_size, split, limit, reading=None, say=False):
     """Loads the images to attack models with, after checking that they fit every model.
 
     Args:
@@ -98,6 +105,8 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
         image_size: `[height, width]`, or `None`.
         split: The split.
         limit: Number of images, or `None` for all.
+        reading: See `dataset_for`.
+        say: Whether to say on stderr what was read.
 
     Returns:
         A `soar_tf.datasets.Split`.
@@ -105,7 +114,11 @@ def examples_for(models, dataset, *, data_dir, image_size, split, limit):
     Raises:
         InputError: If the data cannot be loaded or does not fit.
     """
-    data = dataset_for(models, dataset, data_dir=data_dir, image_size=image_size, split=split)
+    data = dataset_for(
+        models, dataset, data_dir=data_dir, image_size=image_size, split=split, reading=reading
+    )
+    if say:
+        say_what_was_read(data)
     return data[split] if limit is None else data[split].take(limit)
 
 
@@ -158,8 +171,24 @@ def trained_for(config):
         return None
 
 
-def dataset_for(models, dataset, *, data_dir, image_size, split):
-    """Loads a data set with this one split; for its arguments see `examples_for`."""
+def dataset_for(models, dataset, *, data_dir, image_size, split, reading=None):
+    """Loads a data set with this one split.
+
+    Args:
+        models: See `examples_for`.
+        dataset: See `examples_for`.
+        data_dir: See `examples_for`.
+        image_size: See `examples_for`.
+        split: The split.
+        reading: A dictionary of `resize_crop`, `channels` and `orientation`, see
+            `soar_tf.datasets.load`. What is missing or `None` is as a run on this data set had it.
+
+    Returns:
+        A `soar_tf.datasets.Dataset`.
+
+    Raises:
+        InputError: If the data cannot be loaded or does not fit.
+    """
     folders = [model.config["data_dir"] for model in models.values() if "data_dir" in model.config]
     carved = {
         name: model.config.get("validation_images")
@@ -171,12 +200,15 @@ def dataset_for(models, dataset, *, data_dir, image_size, split):
             f"`split` must be test for models that set other images apart for validation: "
             f"`validation_images` is {carved}. Received: {split!r}."
         )
+    trained = [m.config for m in models.values() if m.config.get("dataset") == dataset]
+    settings = _reading(reading or {}, trained[0] if trained else {}, image_size)
     data = datasets.load(
         dataset,
         data_dir=data_dir or (folders[0] if folders else None),
         splits=(split,),
         validation_images=next(iter(carved.values()), None),
         image_size=tuple(image_size) if image_size else None,
+        **settings,
     )
     for name, model in models.items():
         check_fits(model, data.image_shape, data.num_classes, name)
@@ -228,6 +260,15 @@ def validation_images(path, model, count, *, dataset=None, data_dir=None, image_
         {path: model}, dataset, data_dir=data_dir, image_size=image_size, split="validation",
         limit=count,
     ).float_images()  # fmt: skip
+
+
+def _reading(given, trained, image_size):
+    """How images are read: as it is given, else as a run had it."""
+    defaults = {"resize_crop": None, "channels": None, "orientation": True}
+    if image_size:
+        trained = {name: value for name, value in trained.items() if name != "resize_crop"}
+    chosen = {name: trained.get(name, value) for name, value in defaults.items()}
+    return chosen | {name: value for name, value in given.items() if value is not None}
 
 
 def network_path(path, argument="init_from"):

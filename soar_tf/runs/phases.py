@@ -7,9 +7,10 @@ import io
 import sys
 
 import keras
+import tensorflow as tf
 
 from soar_tf import datasets, files, methods
-from soar_tf.errors import RunError
+from soar_tf.errors import InputError, RunError
 from soar_tf.runs import checkpoints, intervals, optimizers, run_directory
 from soar_tf.runs.callbacks import CollapseNotice, PhaseProgress, SkippingNotice, on_average
 from soar_tf.runs.selection import Selection, validation_callbacks, validation_split
@@ -104,7 +105,7 @@ class Phase:
         within, states = progress.pop("within", None), progress.pop("callbacks", None)
         selection = Selection.of(config, state) if self.last else None
         step = within["step"] if within else 0
-        pipeline, steps = self._pipeline(dataset, config, epoch, step)
+        pipeline, steps = self._pipeline(dataset, config, epoch, step, strategy)
         model = self.model(network, config, strategy, steps * self.epochs)
         if resumed is not None:
             checkpoints.load(model, resumed)
@@ -126,8 +127,9 @@ class Phase:
                 callbacks.append(SkippingNotice(self.name))
                 callbacks.append(CollapseNotice(self.name, dataset.num_classes))
             try:
-                with request:
-                    self._fit(model, pipeline, dataset, config, epoch, steps, callbacks, verbose)
+                validation = _validation_data(dataset, config, strategy)
+                with request, _unreadable_named(dataset):
+                    self._fit(model, pipeline, validation, epoch, steps, callbacks, verbose)
             except checkpoints.DivergedError:
                 self._load_last_good(folder, model)
                 raise
@@ -138,7 +140,7 @@ class Phase:
             )
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
-    def _pipeline(self, dataset, config, epoch, step):
+    def _pipeline(self, dataset, config, epoch, step, strategy):
         """The batches after a step of an epoch, and the steps of an epoch."""
         train, steps = training_split(dataset, config), steps_per_epoch(dataset, config)
         if step > steps:
@@ -149,18 +151,23 @@ class Phase:
         if step == steps:
             # Only validation is left. Keras wants data all the same.
             epoch, step = (epoch + 1, 0) if epoch + 1 < self.epochs else (epoch, steps - 1)
-        return datasets.training_pipeline(
-            train,
-            config.batch_size,
-            seed=self.seed(config),
-            epochs=self.epochs,
-            initial_epoch=epoch,
-            initial_step=step,
-            augment=dataset.augment if config.augment is None else config.augment,
-            cutout=config.cutout,
-            mixup=config.mixup,
-            num_classes=dataset.num_classes,
-        )
+
+        def part(part):
+            return datasets.training_pipeline(
+                train,
+                config.batch_size,
+                seed=self.seed(config),
+                epochs=self.epochs,
+                initial_epoch=epoch,
+                initial_step=step,
+                augment=dataset.augment if config.augment is None else config.augment,
+                cutout=config.cutout,
+                mixup=config.mixup,
+                num_classes=dataset.num_classes,
+                part=part,
+            )[0]
+
+        return strategies.distributed(strategy, part), steps
 
     def _callbacks(self, folder, dataset, config, progress, selection, strategy, steps, states):
         """The callbacks, and the context in which a request to stop waits for a checkpoint."""
@@ -190,12 +197,12 @@ class Phase:
         callbacks.append(CheckpointWithinEpoch(each_epoch, interval, steps, strategy))
         return callbacks, callbacks[-1].request.heeded()
 
-    def _fit(self, model, pipeline, dataset, config, epoch, steps, callbacks, verbose):
+    def _fit(self, model, pipeline, validation, epoch, steps, callbacks, verbose):
         # Keras draws its progress bars on stdout, which belongs to results.
         with contextlib.redirect_stdout(sys.stderr):
             model.fit(
                 pipeline,
-                validation_data=_validation_data(dataset, config),
+                validation_data=validation,
                 epochs=self.epochs,
                 initial_epoch=epoch,
                 steps_per_epoch=steps,
@@ -223,11 +230,43 @@ def steps_per_epoch(dataset, config):
     return max(1, images // config.batch_size)
 
 
-def _validation_data(dataset, config):
+def _validation_data(dataset, config, strategy):
     """The validation images in batches, or `None` for a run that keeps none."""
     if "validation" not in dataset.splits:
         return None
-    return datasets.evaluation_pipeline(validation_split(dataset, config), 256)
+    images = validation_split(dataset, config)
+    if len(images) < strategies.describe(strategy)["replicas"]:
+        return datasets.evaluation_pipeline(images, 256)
+    return strategies.distributed(
+        strategy, lambda part: datasets.evaluation_pipeline(images, 256, part=part)
+    )
+
+
+# What TensorFlow raises where an image cannot be read.
+_UNREADABLE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.UnknownError,
+    tf.errors.DataLossError,
+    tf.errors.PermissionDeniedError,
+)
+
+
+@contextlib.contextmanager
+def _unreadable_named(dataset):
+    """Turns the end of a run by an image that turned unreadable into a message with its name."""
+    try:
+        yield
+    except _UNREADABLE:
+        try:
+            for split in dataset.splits.values():
+                split.check()
+        except InputError as error:
+            raise RunError(
+                f"{error} It was readable when the run began; once it is again, the same command "
+                "resumes."
+            ) from None
+        raise
 
 
 def write_log(path, rows):

@@ -7,13 +7,20 @@ import keras
 import tensorflow as tf
 
 
+def fit_arguments(*args, **kwargs):
+    """The arguments of `keras.Model.fit` by name, whatever came by position."""
+    given = inspect.signature(keras.Model.fit).bind_partial(None, *args, **kwargs).arguments
+    given.pop("self")
+    return given
+
+
 def steps_per_epoch(args, kwargs):
     """Steps of an epoch, from the arguments of `keras.Model.fit`; `None` if they do not say.
 
     Args:
         args, kwargs: As `keras.Model.fit` takes them.
     """
-    given = inspect.signature(keras.Model.fit).bind_partial(None, *args, **kwargs).arguments
+    given = fit_arguments(*args, **kwargs)
     if given.get("steps_per_epoch") is not None:
         return int(given["steps_per_epoch"])
     x = given.get("x")

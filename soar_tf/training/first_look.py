@@ -29,6 +29,7 @@ def sample(x, y=None):
         `(x, y)` as arrays, some or all of the data; `(None, None)` for what can only be read once,
         such as a generator, or has several inputs.
     """
+    x = getattr(x, "own_part", x)  # see `strategies.distributed`
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
         return (None, None) if batch is None else _parts(batch)

@@ -1,7 +1,6 @@
 """The engine: the only train step of the package."""
 
 import functools
-import inspect
 import warnings
 
 import keras
@@ -158,10 +157,7 @@ class RobustModel(within_epoch.ResumableModel):
         """
         if isinstance(x, np.ndarray):
             check_pixels(x, "x")
-        # Keras's own signature: `ResumableModel.fit`, in between, names no argument.
-        given = inspect.signature(keras.Model.fit).bind_partial(self, x, y, *args, **kwargs)
-        given = given.arguments
-        del given["self"]
+        given = epochs.fit_arguments(x, y, *args, **kwargs)
         validation_data = given.get("validation_data")
         first_look.look(self, x, y, validation_data)
         self._count_steps(x, y, *args, **kwargs)

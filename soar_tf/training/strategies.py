@@ -104,6 +104,32 @@ def gather(strategy, payload):
     return [row.tobytes()[:size] for row, size in zip(rows, sizes, strict=True)]
 
 
+def distributed(strategy, build):
+    """The batches of a pipeline for `fit`; of several hosts, each reads the rows of its replicas.
+
+    Args:
+        strategy: The strategy, or `None`.
+        build: Called with `(k, n)`, gives the `tf.data.Dataset` of the k-th of n parts of every
+            batch, see `soar_tf.datasets.training_pipeline`.
+
+    Returns:
+        A `tf.data.Dataset` or, for several hosts, a `tf.distribute.DistributedDataset` whose
+        `own_part` is the `tf.data.Dataset` of this host's first replica.
+    """
+    if hosts(strategy) == 1:
+        return build((0, 1))
+    total = strategy.num_replicas_in_sync
+    local = total // hosts(strategy)
+    parts = [build((rank(strategy) * local + k, total)) for k in range(local)]
+    # One batch for each replica in turn.
+    turns = tf.data.Dataset.choose_from_datasets(
+        parts, tf.data.Dataset.range(local).repeat(), stop_on_empty_dataset=True
+    )
+    batches = strategy.distribute_datasets_from_function(lambda _: turns if local > 1 else parts[0])
+    batches.own_part = parts[0]
+    return batches
+
+
 def from_chief(strategy, payload):
     """The chief's bytes, in every process; the others' `payload` is ignored."""
     if hosts(strategy) == 1:

@@ -254,12 +254,12 @@ def test_folder_says_what_decoding_left_out(tmp_path):
     exif = image_module.Exif()
     exif[0x0112] = 6
     plain = image_module.fromarray(np.zeros((6, 5, 3), np.uint8))
-    plain.save(cat / "turned.jpg", exif=exif)
+    plain.transpose(image_module.Transpose.ROTATE_90).save(cat / "turned.jpg", exif=exif)
     plain.convert("RGBA").save(cat / "clear.png")
     frames = [image_module.fromarray(np.full((6, 5, 3), v, np.uint8)) for v in (0, 90, 200)]
     frames[0].save(cat / "moving.gif", save_all=True, append_images=frames[1:])
     provenance = datasets.load(name, splits=("test",)).provenance
-    assert "Images whose EXIF orientation was not applied: 1." in provenance
+    assert "Images whose EXIF orientation was applied: 1." in provenance
     assert "Images whose transparency was dropped: 1." in provenance
     assert "Files of which only the first frame was read: 1." in provenance
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from soar_tf import datasets
-from soar_tf.datasets import cutouts, pipeline
+from soar_tf.datasets import augmentation, pipeline
 from soar_tf.errors import InputError
 
 
@@ -128,7 +128,7 @@ def test_evaluation_keeps_order_and_the_last_partial_batch():
 
 @pytest.mark.parametrize("side, pad", [(32, 4), (28, 3), (8, 1), (4, 1), (64, 4)])
 def test_padding(side, pad):
-    assert pipeline.padding(side) == pad
+    assert augmentation.padding(side) == pad
 
 
 def test_crop_is_a_translate_of_the_padded_image_then_mirrored():
@@ -136,7 +136,7 @@ def test_crop_is_a_translate_of_the_padded_image_then_mirrored():
     ramp = 1 + np.arange(10 * 16 * 2, dtype=np.int32).reshape(1, 10, 16, 2)
     cases = [(r, c, f) for r in range(3) for c in range(5) for f in (False, True)]
     rows, columns, flips = (np.array(part) for part in zip(*cases, strict=True))
-    got = pipeline.augment_batch(
+    got = augmentation.augment_batch(
         np_to_tf(np.repeat(ramp, len(cases), 0)),
         np_to_tf(rows.astype(np.int32)),
         np_to_tf(columns.astype(np.int32)),
@@ -155,7 +155,7 @@ def np_to_tf(array):
 
 
 def test_draws_cover_all_offsets_and_flip_half():
-    draws = pipeline.draw_augmentation(5, 2, np_to_tf(np.arange(9000)), (32, 16))
+    draws = augmentation.draw_augmentation(5, 2, np_to_tf(np.arange(9000)), (32, 16))
     rows, columns, flip = (part.numpy() for part in draws)
     # Counts are binomial(9000, 1/9) and (9000, 1/5): standard deviations 29.8 and 38; 5 of them.
     np.testing.assert_allclose(np.bincount(rows, minlength=9), 1000, atol=150)
@@ -167,11 +167,11 @@ def test_draws_cover_all_offsets_and_flip_half():
 
 
 def test_draws_belong_to_the_example_not_to_the_batch():
-    together = pipeline.draw_augmentation(5, 2, np_to_tf(np.arange(10)), (32, 32))
-    alone = pipeline.draw_augmentation(5, 2, np_to_tf(np.array([7])), (32, 32))
+    together = augmentation.draw_augmentation(5, 2, np_to_tf(np.arange(10)), (32, 32))
+    alone = augmentation.draw_augmentation(5, 2, np_to_tf(np.array([7])), (32, 32))
     for many, one in zip(together, alone, strict=True):
         assert many.numpy()[7] == one.numpy()[0]
-    other = pipeline.draw_augmentation(5, 3, np_to_tf(np.arange(10)), (32, 32))
+    other = augmentation.draw_augmentation(5, 3, np_to_tf(np.arange(10)), (32, 32))
     assert (together[0].numpy() != other[0].numpy()).any()
 
 
@@ -187,7 +187,7 @@ def test_cutout_is_a_square_about_its_centre_cut_by_the_border(side):
     ramp = np.linspace(0, 1, 6 * 9 * 2, dtype=np.float32).reshape(1, 6, 9, 2)
     places = np.array(list(np.ndindex(6, 9)), np.int32)
     images = np.repeat(ramp, len(places), 0)
-    got = cutouts.cut_out(
+    got = augmentation.cut_out(
         np_to_tf(images), np_to_tf(places[:, 0]), np_to_tf(places[:, 1]), side
     ).numpy()
     for image, (row, column) in zip(got, places, strict=True):
@@ -198,13 +198,13 @@ def test_cutout_is_a_square_about_its_centre_cut_by_the_border(side):
 
 
 def test_cutout_draws_every_pixel_and_belongs_to_the_example():
-    rows, columns = cutouts.draw_cutout(5, 2, np_to_tf(np.arange(8000)), (8, 5))
+    rows, columns = augmentation.draw_cutout(5, 2, np_to_tf(np.arange(8000)), (8, 5))
     # Counts are binomial(8000, 1/8) and (8000, 1/5): standard deviations 29.6 and 35.8; 5 of them.
     np.testing.assert_allclose(np.bincount(rows, minlength=8), 1000, atol=148)
     np.testing.assert_allclose(np.bincount(columns, minlength=5), 1600, atol=179)
     assert (int(np.max(rows)), int(np.max(columns))) == (7, 4)
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.06
-    alone = cutouts.draw_cutout(5, 2, np_to_tf(np.array([7])), (8, 5))
+    alone = augmentation.draw_cutout(5, 2, np_to_tf(np.array([7])), (8, 5))
     assert (int(rows[7]), int(columns[7])) == (int(alone[0][0]), int(alone[1][0]))
 
 

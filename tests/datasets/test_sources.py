@@ -12,7 +12,7 @@ import pytest
 
 from soar_tf import datasets
 from soar_tf.datasets import tfds_source
-from soar_tf.datasets.dataset import stratified
+from soar_tf.datasets.sampling import stratified
 from soar_tf.errors import InputError
 
 TFDS = pathlib.Path(__file__).parents[3] / "shared" / "tfds"

@@ -32,6 +32,13 @@ def test_every_fault(tmp_path):
     rows = tried(tmp_path)
     killed = rows["kill -9 at a random moment"]
     assert killed["tried"] >= 50 and killed["resumed_equal"] == killed["tried"]
+    assert_kills_within_epochs(rows)
+
+
+def assert_kills_within_epochs(rows):
+    within = [row for kind, row in rows.items() if kind.endswith("within an epoch")]
+    assert len(within) == 2 and sum(row["tried"] for row in within) >= 20
+    assert all(row["resumed_equal"] == row["tried"] for row in within)
 
 
 def test_the_committed_table_has_lost_nothing_and_is_in_the_docs():
@@ -45,3 +52,4 @@ def test_the_committed_table_has_lost_nothing_and_is_in_the_docs():
     kills = [row for kind, row in kinds.items() if kind.startswith("kill")]
     assert sum(row["tried"] for row in kills) >= 50
     assert all(row["resumed_equal"] == row["tried"] for row in kills)
+    assert_kills_within_epochs(kinds)

@@ -43,7 +43,7 @@ def ramp(step, warmup):
         (("onecycle", {"warmup": 8}),
          lambda k: PEAK * (1 / 25 + 24 / 25 * k / 8) if k < 8 else cosine(k - 8, TOTAL - 8)),
     ],
-    ids=str,
+    ids=lambda value: "rate" if callable(value) else f"{value[0]} {value[1]}",
 )  # fmt: skip
 def test_every_step_has_the_formulas_rate(arguments, expected):
     schedule, options = arguments

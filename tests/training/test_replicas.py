@@ -52,6 +52,30 @@ def run_on_devices(code, count=2):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
+@pytest.mark.slow
+def test_an_adaptive_weight_and_the_alignment_are_those_of_the_global_batch():
+    # Batches of 5 and 3 examples: the replicas' means count by their examples.
+    run_on_devices("""
+from soar_tf import methods
+
+def run(scope):
+    method = methods.ELLE(0.3, lambda_=100, adaptive=True, decay=0.5, deviations=0)
+    with scope.scope():
+        model = soar_tf.RobustModel(contract.network(), method, seed=7)
+        model.log_alignment()
+        model.compile(keras.optimizers.SGD(0.05), jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
+    logs = model.fit(data, epochs=6, verbose=0).history
+    return logs, np.concatenate([w.ravel() for w in model.network.get_weights()])
+
+one, two = run(tf.distribute.get_strategy()), run(strategy)
+assert max(one[0]["lambda_"]) == 100 and one[0].keys() == two[0].keys()
+for key in one[0]:
+    np.testing.assert_allclose(two[0][key], one[0][key], rtol=1e-3, err_msg=key)
+np.testing.assert_allclose(two[1], one[1], atol=2e-5)
+""")
+
+
 def test_clipping_is_of_the_global_gradient_and_uneven_batches_count_by_example():
     # Batches of 5 and 3: parts of 3 and 2, and of 3 and 0 or 2 and 1, as TensorFlow cuts them.
     run_on_devices("""

@@ -70,12 +70,7 @@ def read_array(archive, array, name):
     """
     member = f"{array}.npy"
     with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read(file)
+        shape, _, dtype = npy_header(file)
         header = file.tell()
     if dtype.hasobject:
         raise InputError(
@@ -94,6 +89,16 @@ def read_array(archive, array, name):
         )
     with archive.open(member) as file:
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def npy_header(file):
+    """Shape, whether columns come first, and type of an array in an open `.npy` file."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    return read(file)
 
 
 def _check_sizes(infos, name, max_bytes, setting):

@@ -1,0 +1,96 @@
+"""Each of two workers reads its own rows of every batch, and no others."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.scale_out import free_ports
+
+ROOT = Path(__file__).parents[2]
+
+WORKER = """
+import json, sys
+from soar_tf.cli.startup import load_tensorflow
+load_tensorflow()
+import keras, numpy as np, soar_tf
+from soar_tf import datasets
+from soar_tf.datasets import split
+from soar_tf.runs import cluster
+from soar_tf.runs.config import TrainConfig
+from soar_tf.runs.experiment import Experiment
+from soar_tf.training import strategies
+
+split.MEMORY_BYTES = 0  # whatever is small is read batch by batch, too
+rank, hosts, workdir, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+images = np.random.RandomState(0).randint(0, 256, (100, 8, 8, 1)).astype("uint8")
+log = []
+
+class Recorder:
+    def __init__(self, name, rows):
+        self.name, self.rows = name, rows
+    def __len__(self):
+        return len(self.rows)
+    def __getitem__(self, index):
+        log.append((self.name, int(index)))
+        return images[self.rows[index]], int(self.rows[index] % 10)
+
+def load(*_, **__):
+    splits = {
+        name: datasets.from_sequence(Recorder(name, rows), rows % 10)
+        for name, rows in (("train", np.arange(70)), ("validation", np.arange(70, 100)))
+    }
+    return datasets.Dataset("recorded", 10, (8, 8, 1), splits)
+
+datasets.load = load
+strategy = None
+if hosts != "none":
+    strategy = strategies.make(cluster.read("multi-worker", hosts, rank), timeout=120)
+experiment = Experiment(
+    TrainConfig(method="adversarial", network="mlp", network_args={"width": 0.25}, epochs=1,
+                batch_size=16, augment=True), strategy)
+experiment.dataset.fingerprint()  # goes through all images of data that have no other identity
+datasets.Dataset.fingerprint = lambda self: "known"
+log.clear()
+experiment.run(workdir, verbose=0)
+weights = np.concatenate([w.ravel() for w in experiment.network.get_weights()])
+np.savez(out, weights=weights, log=json.dumps(log))
+"""
+
+
+def run(folder, count):
+    ports = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    hosts = ",".join(ports) if count > 1 else "none"
+    outs = [folder / f"{count}-{rank}.npz" for rank in range(count)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(rank), hosts, str(folder / f"run{count}"), str(out)],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        for rank, out in enumerate(outs)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors[-3000:]
+    return [dict(np.load(out)) for out in outs]
+
+
+@pytest.mark.slow
+def test_two_workers_read_half_of_the_rows_each_and_end_like_one(tmp_path):
+    (one,), two = run(tmp_path, 1), run(tmp_path, 2)
+    np.testing.assert_allclose(two[0]["weights"], one["weights"], atol=2e-5)
+    np.testing.assert_array_equal(two[0]["weights"], two[1]["weights"])
+    logs = [json.loads(str(result["log"])) for result in (one, *two)]
+    # One epoch of 4 batches of 16 out of 70, and all 30 images of validation. A worker may read a
+    # row more than once, before training, to look at the data.
+    for name, rows in (("train", 64), ("validation", 30)):
+        alone, *shared = ({row for part, row in log if part == name} for log in logs)
+        assert [len(alone), *map(len, shared)] == [rows, rows // 2, rows // 2]
+        assert shared[0].isdisjoint(shared[1])
+        assert shared[0] | shared[1] == alone
