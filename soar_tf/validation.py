@@ -148,7 +148,7 @@ def check_boolean(value: object, argument: str) -> bool:
 # it, a radius that was divided by 255 once too often below. With a range other than 1 the mistake
 # is a radius for [0, 1], and the usual ones of l2 and l1 are larger than those of l-infinity.
 _LEAST_RADIUS = 1 / 1024
-_LEAST_RADIUS_OF_OTHER_RANGES = {"linf": 1 / 1024, "l2": 1 / 100, "l1": 1 / 10}
+_LEAST_RADIUS_OF_OTHER_RANGES = {"linf": 1 / 1024, "l2": 1 / 100, "l1": 1 / 20}
 
 
 def check_epsilon(

@@ -1,6 +1,10 @@
-"""The documentation site builds without a warning, and the notebooks run."""
+"""The documentation site builds without a warning and needs no network; the notebooks run."""
 
+import html
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +33,53 @@ def site(tmp_path_factory):
 def test_the_site_builds_without_a_warning(site):
     home = (site / "index.html").read_text()
     assert 'src="pictures/accuracy.svg"' in home and (site / "pictures/accuracy.svg").is_file()
-    assert 'href="guides/own_model.html"' in home  # a link out of README.md
+    for entry in ("guides/own_model.html", "guides/measure.html", "reproduction.html"):
+        assert f'href="{entry}"' in home
+    overview = (site / "overview.html").read_text()
+    assert 'href="guides/own_model.html"' in overview  # a link out of README.md
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="([^"]+)"', text)
+        loaded += re.findall(r'<link[^>]* rel="stylesheet"[^>]* href="([^"]+)"', text)
+        loaded += re.findall(r'<link[^>]* href="([^"]+)"[^>]* rel="stylesheet"', text)
+        assert [path for path in loaded if re.match("(?:https?:)?//", path)] == [], page
+        for path in loaded:
+            if not path.startswith("data:") and page.name != "404.html":
+                assert (page.parent / path.partition("?")[0]).is_file(), (page, path)
+
+
+def formulas(site):
+    """The TeX of every formula on the site's pages, without its delimiters."""
+    found = set()
+    for page in site.rglob("*.html"):
+        texts = re.findall(r'class="arithmatex">(.*?)</(?:span|div)>', page.read_text(), re.S)
+        found |= {html.unescape(text).strip()[2:-2] for text in texts}
+    return sorted(found)
+
+
+def test_katex_can_set_every_formula_with_the_fonts_that_are_shipped(site):
+    found = formulas(site)
+    assert len(found) > 100 and all("\\(" not in formula for formula in found)
+    # Letters whose fonts are left out of docs/assets/katex.
+    left_out = r"\\(math|text)(frak|scr|sf)|\\boldsymbol\{?\\mathcal"
+    assert not [formula for formula in found if re.search(left_out, formula)]
+    if shutil.which("node") is None:
+        pytest.skip("needs node to run KaTeX")
+    program = """
+        const katex = require(process.argv[1]);
+        const found = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        for (const tex of found) katex.renderToString(tex, { throwOnError: true });
+    """
+    result = subprocess.run(
+        ["node", "-e", program, str(ROOT / "docs/assets/katex/katex.min.js")],
+        input=json.dumps(found),
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_reference_holds_formulas_examples_and_every_command(site):

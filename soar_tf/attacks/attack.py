@@ -126,17 +126,17 @@ class Attack(Configurable):
     def _compiled(self, logits_fn, shape):
         """`attack_survivors` as a graph, traced once per network and image shape."""
         cache = self.__dict__.setdefault("_graphs", NetworkCache())
-        graphs = cache.of(logits_fn)
+        graphs, network = cache.of(logits_fn)
         if shape not in graphs:
             graphs[shape] = tf.function(
-                lambda x, y, keys: attack_survivors(self, logits_fn, x, y, keys),
+                lambda x, y, keys: attack_survivors(self, network(), x, y, keys),
                 input_signature=(
                     tf.TensorSpec([None, *shape], tf.float32),
                     tf.TensorSpec([None], tf.int64),
                     tf.TensorSpec([None, 2], tf.uint32),
                 ),
                 autograph=False,
-            ).get_concrete_function()
+            )
         return graphs[shape]
 
 

@@ -1,6 +1,7 @@
 """Networks as functions from images to logits, in inference mode."""
 
 import functools
+import inspect
 import weakref
 
 import tensorflow as tf
@@ -98,19 +99,29 @@ class NetworkCache:
         self._by_network = weakref.WeakKeyDictionary()
 
     def of(self, logits_fn):
-        """A dictionary for a network's graphs, the same one in every call.
+        """A network's graphs, and the network for them to call.
 
         Args:
-            logits_fn: What `as_logits_fn` gives. A callable that cannot be referred to weakly gets
-                a new dictionary each time.
+            logits_fn: What `as_logits_fn` gives.
+
+        Returns:
+            `(graphs, network)`: a dictionary, the same one in every call (a new one for a callable
+            that cannot be referred to weakly), and a function without arguments that gives
+            `logits_fn` as long as somebody holds its network.
         """
-        owner, part = getattr(logits_fn, "network", logits_fn), None
-        if hasattr(owner, "__self__"):  # a bound method is a new object each time
-            owner, part = owner.__self__, owner.__func__
+        if isinstance(logits_fn, _InferenceLogits):
+            owner = weakref.ref(logits_fn.network)
+            return self._of(owner(), None), lambda: _InferenceLogits(owner())
         try:
-            return self._by_network.setdefault(owner, {}).setdefault(part, {})
+            if inspect.ismethod(logits_fn):  # which is a new object each time
+                method = weakref.WeakMethod(logits_fn)
+                return self._of(logits_fn.__self__, logits_fn.__func__), method
+            return self._of(logits_fn, None), weakref.ref(logits_fn)
         except TypeError:
-            return {}
+            return {}, lambda: logits_fn
+
+    def _of(self, owner, part):
+        return self._by_network.setdefault(owner, {}).setdefault(part, {})
 
     def __deepcopy__(self, memo):
         return NetworkCache()

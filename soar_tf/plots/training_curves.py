@@ -1,19 +1,29 @@
-"""Training curves of one or several runs."""
+"""Training curves of one or several runs: a panel per phase, each line with its name at its end."""
+
+import itertools
+import math
+import statistics
 
 from soar_tf.plots import figures
 
 _LOSSES = ("loss", "val_loss")
+_PLAIN = (*_LOSSES, "accuracy", "val_accuracy")
+_EXPLODES = 10  # times the median: beyond it a linear axis would flatten everything else
+_GAP = 0.075  # between two names, as a share of the panel's height
 
 
 def training_curves(logs):
-    """Draws loss and accuracy against the epoch, all runs in one picture.
+    """Draws loss (above) and accuracy (below) against the epoch of each phase.
 
-    Solid lines are training, dashed ones validation; a dotted vertical line is where a run's
-    next phase begins. Every column whose name ends in `accuracy` is drawn.
+    Phases stand side by side, in the order in which they are trained. Solid lines are training,
+    dashed ones validation; each has its name at its end. Every column whose name ends in `accuracy`
+    is drawn. A panel's loss axis is logarithmic where its largest value is over 10 times the
+    median.
 
     Args:
         logs: Maps runs' names to lists of rows, dictionaries as `keras.callbacks.CSVLogger` or
-            `soar-tf train` write them; rows without a column leave a gap.
+            `soar-tf train` write them; rows without a column, or with a value that is not finite,
+            leave a gap. Rows without a `phase` belong to one phase without a name.
 
     Returns:
         A matplotlib `Figure`.
@@ -28,42 +38,101 @@ def training_curves(logs):
     >>> [axes.get_ylabel() for axes in plots.training_curves({"run": rows}).axes]
     ['loss', 'accuracy in %']
     """
-    figure = figures.new_figure(10.5, 4.2)
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for number, (name, rows) in enumerate(logs.items()):
-        color = figures.COLORS[number % len(figures.COLORS)]
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        _lines(loss_axes, name, rows, [c for c in columns if c in _LOSSES], color, 1)
-        accuracies = [c for c in columns if c.endswith("accuracy")]
-        _lines(accuracy_axes, name, rows, accuracies, color, 100)
+    phases = list(dict.fromkeys(row.get("phase") for rows in logs.values() for row in rows))
+    phases = phases or [None]
+    figure = figures.new_figure(2.0 + 4.6 * len(phases), 6.8)
+    panels = figure.subplots(2, len(phases), squeeze=False)
+    for column, phase in enumerate(phases):
+        own = {
+            name: [row for row in rows if row.get("phase") == phase] for name, rows in logs.items()
+        }
+        loss_axes, accuracy_axes = panels[:, column]
+        _panel(loss_axes, own, lambda name: name in _LOSSES, 1)
+        _panel(accuracy_axes, own, lambda name: name.endswith("accuracy"), 100)
+        if phase is not None:
+            loss_axes.set_title(f"phase {phase}")
+        _scale(loss_axes)
+        accuracy_axes.set_ylim(-2, 102)
+        accuracy_axes.set_xlabel("epoch" if phase is None else f"epoch of {phase}")
         for axes in (loss_axes, accuracy_axes):
-            for epoch in _phase_starts(rows):
-                axes.axvline(epoch, color=color, linestyle=":", linewidth=0.8)
-    loss_axes.set_ylabel("loss")
-    accuracy_axes.set_ylabel("accuracy in %")
-    accuracy_axes.set_ylim(-2, 102)
-    for axes in (loss_axes, accuracy_axes):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize="x-small")
+            _name_lines(axes, short=len(logs) == 1)
+    panels[0, 0].set_ylabel("loss")
+    panels[1, 0].set_ylabel("accuracy in %")
     return figure
 
 
-def _lines(axes, name, rows, columns, color, factor):
-    extras = 0
-    for column in columns:
-        plain = column in ("loss", "val_loss", "accuracy", "val_accuracy")
-        extras += not plain
-        epochs = [number for number, row in enumerate(rows, 1) if column in row]
-        values = [factor * row[column] for row in rows if column in row]
-        axes.plot(
-            epochs, values, color=color, linewidth=1.4, label=f"{name}: {column}",
-            linestyle="--" if column.startswith("val_") else "-", markersize=3,
-            marker="" if plain else figures.MARKERS[extras % len(figures.MARKERS)],
-        )  # fmt: skip
+def _panel(axes, logs, wanted, factor):
+    """One line per run and wanted column; its label is `run: column`."""
+    from matplotlib.ticker import MaxNLocator
+
+    for number, (name, rows) in enumerate(logs.items()):
+        extras = itertools.count()
+        for column in filter(wanted, dict.fromkeys(key for row in rows for key in row)):
+            epochs, values = [], []
+            for epoch, row in enumerate(rows, 1):
+                if column in row:
+                    epochs.append(epoch)
+                    value = factor * row[column]
+                    values.append(value if math.isfinite(value) else math.nan)
+            marker = "" if column in _PLAIN else figures.MARKERS[next(extras) % 7]
+            if sum(map(math.isfinite, values)) == 1:
+                marker = marker or "o"  # a line of one point is invisible
+            axes.plot(
+                epochs,
+                values,
+                color=figures.COLORS[number % len(figures.COLORS)],
+                label=f"{name}: {column}",
+                linestyle="--" if column.startswith("val_") else "-",
+                linewidth=1.4,
+                marker=marker,
+                markersize=3,
+            )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
 
 
-def _phase_starts(rows):
-    phases = [row.get("phase") for row in rows]
-    return [k + 0.5 for k in range(1, len(rows)) if phases[k] != phases[k - 1]]
+def _scale(axes):
+    """Makes the loss axis logarithmic where a few values would flatten all others."""
+    values = [v for line in axes.lines for v in line.get_ydata() if math.isfinite(v)]
+    if values and max(values) > _EXPLODES * statistics.median(values):
+        # A loss of 0 or below has no logarithm; near 0 the axis is linear then.
+        axes.set_yscale("log" if min(values) > 0 else "symlog")
+
+
+def _name_lines(axes, *, short):
+    """Writes each line's name beside its last point, moved apart where names would overlap."""
+    axes.get_ylim()  # matplotlib sets limits late; the heights below depend on them
+    ends = []
+    for line in axes.lines:
+        points = zip(line.get_xdata(), line.get_ydata(), strict=True)
+        seen = [point for point in points if math.isfinite(point[1])]
+        if seen:
+            height = axes.transAxes.inverted().transform(axes.transData.transform(seen[-1]))[1]
+            ends.append((height, seen[-1], line))
+    ends.sort(key=lambda end: end[0])
+    places = _apart([height for height, _, _ in ends])
+    for place, (_, point, line) in zip(places, ends, strict=True):
+        label = line.get_label()
+        axes.annotate(
+            label.rpartition(": ")[2] if short else label,
+            xy=point,
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5},
+            color=line.get_color(),
+            fontsize="small",
+            verticalalignment="center",
+        )
+
+
+def _apart(heights):
+    """Ascending heights, moved as little upwards, then downwards, as a gap between them needs."""
+    gap = min(_GAP, 1 / max(1, len(heights) - 1))
+    places = []
+    for height in heights:
+        places.append(max(height, places[-1] + gap) if places else max(height, 0.0))
+    ceiling = 1.0
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], ceiling)
+        ceiling = places[number] - gap
+    return places

@@ -1,8 +1,10 @@
-"""The report as Markdown and as one self-contained HTML page."""
+"""The report as Markdown and as one self-contained HTML page, which has no scripts."""
 
 import base64
+import re
 
 import jinja2
+import markupsafe
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ from soar_tf import plots
 from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import duration_text, percent, radius_text, threat_text
 from soar_tf.plots.adversarial_examples import magnified
+from soar_tf.reports.opening import opening
 
 _SMALLEST_SIDE = 96  # pixels of a picture in the page
 
@@ -33,6 +36,9 @@ _ENVIRONMENT.filters |= {
     "versions": lambda found: ", ".join(f"{name} {version}" for name, version in found.items()),
     "number": lambda value: value if isinstance(value, str) else f"{value:.4g}",
     "cell": lambda value: str(value).replace("|", "\\|").replace("\n", " "),
+    "backquotes": lambda text: markupsafe.Markup(  # nosec B704: what it wraps is escaped
+        re.sub("`([^`]*)`", r"<code>\1</code>", str(markupsafe.escape(text)))
+    ),
 }
 
 
@@ -69,7 +75,13 @@ def markdown(report, pictures=()):
     Returns:
         The text.
     """
-    return render("report.md.j2", report=report, threats=threats(report), pictures=pictures)
+    return render(
+        "report.md.j2",
+        report=report,
+        opening=opening(report),
+        threats=threats(report),
+        pictures=pictures,
+    )
 
 
 def html(report, gallery=()):
@@ -86,6 +98,7 @@ def html(report, gallery=()):
     return render(
         "report.html.j2",
         report=report,
+        opening=opening(report),
         threats=threats(report),
         plots=[(title, data_uri(plots.to_png(figure))) for title, figure in figures(report)],
         plots_missing=not plots.available(),

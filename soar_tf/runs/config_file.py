@@ -31,6 +31,8 @@ def read_toml(path):
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"`config` {path!s} cannot be read: {error.strerror}.") from None
+    except InputError:
+        raise
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"`config` {path!s} is not valid TOML: {error}.") from None
     except UnicodeDecodeError:

@@ -140,11 +140,15 @@ def test_the_data_may_come_in_many_forms(threshold_data):
     x, y = threshold_data
     batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
     split = soar_tf.datasets.Split(x, y)
-    forms = [(x, y), batches, split, (x, y[:, None]), (x, np.eye(2)[y]), (tf.constant(x), y)]
+    forms = [(x, y), batches, (x, y[:, None]), (x, np.eye(2)[y]), (tf.constant(x), y)]
     for data in forms:
         robust = RobustAccuracy(data, limit=7)
         np.testing.assert_array_equal(robust.x, x[:7])
         np.testing.assert_array_equal(robust.y, y[:7])
+    # A split's sample has every class in it.
+    robust = RobustAccuracy(split, limit=7)
+    np.testing.assert_array_equal(robust.x, split.take(7).float_images())
+    np.testing.assert_array_equal(robust.y, split.take(7).labels)
     assert len(RobustAccuracy(batches.repeat(), limit=11).x) == 11
     assert len(RobustAccuracy(batches, limit=None).x) == 10
 

@@ -73,7 +73,7 @@ def test_refuses_bad_sources(linear_model, threshold_data, tmp_path):
                                keras.layers.Dense(2)])  # fmt: skip
     for source, sentence in [
         (tmp_path / "nowhere", "`source` .* does not exist"),
-        (tmp_path, "`source` must be a SavedModel folder, a .keras file or zoo:NAME"),
+        (tmp_path, "`source` must be a SavedModel folder, a .keras, .tflite or .onnx file"),
         (tmp_path / "broken.keras", "`source` .* cannot be read as a Keras model"),
         (7, "`source` must be a path, a Keras model or a callable"),
         (softmax, "`source` must give logits, .* is a softmax"),

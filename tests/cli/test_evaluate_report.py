@@ -124,7 +124,11 @@ def test_the_table_holds_the_distances(report):
 def test_the_page_needs_nothing_from_the_network_and_shows_what_broke(report):
     folder, _, _ = report
     page = (folder / "report.html").read_text()
-    assert "<script" not in page and not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "<script" not in page and not re.search(r"(src|href)=\"(?!data:|#)", page)
+    targets = re.findall(r'href="#(\w+)"', page)
+    assert targets == re.findall(r'<h2 id="(\w+)"', page) and "curve" in targets
+    assert "<code>--attack autoattack --masking --limit 1000</code>" in page
+    assert page.count("<img") == len(re.findall(r'<img[^>]* alt="[^"]+"', page))
     found = json.loads((folder / "report.json").read_text())
     shown = min(found["uint8"]["found"], 12)
     assert page.count("<figure>") == shown and page.count("data:image/png") == 3 * shown + 1

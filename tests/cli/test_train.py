@@ -86,7 +86,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(tiny, method, tmp_path, run_
 
     monkeypatch.setattr(checkpoints, "save", interrupting)
     stopped = run_cli(*arguments, "--workdir", tmp_path / "parts", expect=1)
-    assert "the same command goes on" in stopped.stderr
+    assert "the same command resumes from the last checkpoint" in stopped.stderr
     monkeypatch.setattr(checkpoints, "save", saved)
     run_cli(*arguments, "--workdir", tmp_path / "parts")
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))

@@ -49,6 +49,14 @@ def test_a_constant_network_is_not_called_rounded():
     assert "rounded" not in names(lambda x: tf.zeros([tf.shape(x)[0], 5]) + 0 * linear(x))
 
 
+def test_small_positive_logits_of_a_new_network_are_no_sigmoids():
+    def new(x):
+        return 0.1 + 0.05 * tf.sigmoid(linear(x))
+
+    assert "sigmoid" not in names(new)
+    assert "sigmoid" in names(lambda x: 5 * new(x))  # the same, up to 0.75
+
+
 UNUSABLE = {
     "probabilities": lambda x: tf.nn.softmax(linear(x)),
     "probabilities of two": lambda x: 0.5 * (tf.nn.softmax(linear(x)) + tf.nn.softmax(linear(-x))),

@@ -17,19 +17,51 @@ def lines(axes):
     }
 
 
-def test_training_curves_of_two_runs_with_phases_and_gaps():
+def test_training_curves_have_a_panel_per_phase_and_leave_gaps():
     one = [
         {"phase": "standard", "epoch": 1, "loss": 2.0, "val_accuracy": 0.25},
         {"phase": "soar", "epoch": 1, "loss": 1.0, "val_accuracy": 0.5, "val_pgd_accuracy": 0.125},
+        {"phase": "soar", "epoch": 2, "loss": float("nan"), "val_accuracy": 0.75},
     ]
-    loss, accuracy = plots.training_curves({"one": one, "two": [{"loss": 3.0}]}).axes
-    drawn = lines(loss)
-    assert drawn["one: loss"] == ([1, 2], [2.0, 1.0]) and drawn["two: loss"] == ([1], [3.0])
-    assert lines(accuracy)["one: val_accuracy"] == ([1, 2], [25.0, 50.0])
-    assert lines(accuracy)["one: val_pgd_accuracy"] == ([2], [12.5])
-    starts = [line for line in loss.lines if line.get_linestyle() == ":"]
-    assert [line.get_xdata()[0] for line in starts] == [1.5]
-    assert (loss.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy in %")
+    two = [{"phase": "soar", "loss": 3.0}]
+    first, second, below, accuracy = plots.training_curves({"one": one, "two": two}).axes
+    assert (first.get_title(), second.get_title()) == ("phase standard", "phase soar")
+    assert lines(first) == {"one: loss": ([1], [2.0])}
+    drawn = lines(second)
+    assert drawn["two: loss"] == ([1], [3.0]) and drawn["one: loss"][0] == [1, 2]
+    np.testing.assert_array_equal(drawn["one: loss"][1], [1.0, np.nan])
+    assert lines(below)["one: val_accuracy"] == ([1], [25.0])
+    assert lines(accuracy)["one: val_accuracy"] == ([1, 2], [50.0, 75.0])
+    assert lines(accuracy)["one: val_pgd_accuracy"] == ([1], [12.5])
+    assert (first.get_ylabel(), below.get_ylabel()) == ("loss", "accuracy in %")
+    assert accuracy.get_xlabel() == "epoch of soar"
+
+
+def test_training_curves_name_each_line_at_its_end_and_keep_names_apart():
+    rows = [{"loss": 1.0, "val_loss": 1.01}, {"loss": 0.5, "val_loss": 0.5}]
+    loss, _ = plots.training_curves({"a: b": rows}).axes
+    assert loss.get_legend() is None
+    names = {text.get_text(): text for text in loss.texts}
+    assert set(names) == {"loss", "val_loss"} and names["loss"].xy == (2, 0.5)
+    heights = sorted(text.xyann[1] for text in loss.texts)
+    assert heights[1] - heights[0] > 0.07 and heights[0] >= 0 and heights[1] <= 1
+    loss, _ = plots.training_curves({"run": [{"loss": 1.0, "val_loss": 9.0}]}).axes
+    heights = {text.get_text(): text.xyann[1] for text in loss.texts}
+    assert heights["loss"] < 0.1 and heights["val_loss"] > 0.9  # at the lines' own heights
+    loss, _ = plots.training_curves({str(run): rows for run in range(20)}).axes
+    heights = np.sort([text.xyann[1] for text in loss.texts])
+    assert len(heights) == 40 and (np.diff(heights) > 0.99 / 39).all()
+    assert heights[0] >= -1e-9 and heights[-1] <= 1
+    assert "7: val_loss" in {text.get_text() for text in loss.texts}
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [([1.0, 2.0, 9.0], "linear"), ([1.0, 2.0, 500.0], "log"), ([0.0, 1.0, 500.0], "symlog")],
+)
+def test_the_axis_is_logarithmic_where_the_loss_explodes(values, scale):
+    loss, accuracy = plots.training_curves({"run": [{"loss": value} for value in values]}).axes
+    assert (loss.get_yscale(), accuracy.get_yscale()) == (scale, "linear")
 
 
 def test_growth_counts_epochs_by_whole_numbers():
