@@ -149,7 +149,7 @@ def test_a_nan_loss_keeps_the_last_good_weights(method, tiny, tmp_path, run_cli,
     arguments = ["train", "--method", method, *tiny[:-2], "--evaluate", "0"]
     arguments += ["--pretrain-epochs", "1"] if method == "soar" else []
 
-    def exploding(schedule, peak, total_steps, drops):
+    def exploding(schedule, peak, total_steps, drops, **_):
         return keras.optimizers.schedules.PiecewiseConstantDecay([8], [0.01, 1e30])
 
     monkeypatch.setattr(optimizers, "learning_rate", exploding)

@@ -310,7 +310,11 @@ def test_what_can_change_bits_is_recorded(stopped):
 
 
 def test_other_data_are_refused(stopped, run_cli, monkeypatch):
-    monkeypatch.setattr(soar_tf.datasets.Dataset, "fingerprint", lambda self: "0" * 64)
+    other = "0" * 64
+    monkeypatch.setattr(soar_tf.datasets.Dataset, "fingerprint", lambda self: other)
+    monkeypatch.setattr(
+        soar_tf.datasets.Dataset, "has_fingerprint", lambda self, known: known == other
+    )
     result = run_cli(*STANDARD, "--epochs", "3", "--workdir", stopped, expect=2)
     assert "was begun with other images or labels of data set 'digits'" in result.stderr
 
