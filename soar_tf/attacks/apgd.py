@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.attacks import apgd_steps, working_set
-from soar_tf.attacks.attack import Attack, misclassified
+from soar_tf.attacks.attack import Attack, gather, misclassified
 from soar_tf.errors import InputError
 from soar_tf.ops import losses, norms, random
 from soar_tf.validation import check_choice, check_integer, check_number
@@ -100,21 +100,13 @@ class APGD(Attack):
         keys = random.derive(keys, f"apgd-{self.loss}")
         runs = self.restarts * targets.shape[1]
 
-        def body(run, active, result):
-            target = tf.gather(targets, run // self.restarts, axis=1)
-            run_keys = random.derive(keys, run)
-            own = working_set.take(active, (x, y, target, run_keys))
-            return run + 1, *self._run(logits_fn, result, active, *own)
+        def search(source, number, together, result):
+            own_x, own_y, own_keys, own_targets = gather(source, x, y, keys, targets)
+            target = tf.gather(own_targets, number // self.restarts, axis=1, batch_dims=1)
+            run_keys = random.derive(own_keys, number)
+            return self._run(logits_fn, result, own_x, own_y, target, run_keys, together)
 
-        active = tf.range(tf.shape(x)[0])
-        _, _, result = tf.while_loop(
-            lambda run, active, _: (run < runs) & (tf.size(active) > 0),
-            body,
-            (0, active, x),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), x.shape),
-            parallel_iterations=1,
-        )
-        return result
+        return working_set.over_runs(search, x, runs)
 
     def _targets(self, logits_fn, x, y):
         """The classes to aim at, one run each, `[B, T]`; the untargeted losses ignore theirs."""
@@ -127,17 +119,18 @@ class APGD(Attack):
         """The first point: on the sphere of radius `epsilon`, for l1 in a wider ball."""
         return self._rule.start(x, keys)
 
-    def _run(self, logits_fn, result, active, x, y, target, keys):
-        """One start against one target; returns the rows still active and the results."""
+    def _run(self, logits_fn, result, x, y, target, keys, together):
+        """A start against a target for each row; see `working_set.over_runs`."""
         point = self.start(x, keys)
         early = self._rule.early_steps(self.steps)
         if early:
             point = self._from_wider_balls(logits_fn, x, y, target, point, early)
         elif self._rule.wider:
             point = self._rule.project(point, x, self.epsilon)
-        rows = self._first_rows(active, x, y, target, point, self.epsilon)
+        index = tf.range(tf.shape(x)[0])
+        rows = self._first_rows(index, x, y, target, point, self.epsilon)
         steps = self.steps - early * len(self._rule.wider)
-        result, rows = self._climb(logits_fn, result, rows, self.epsilon, steps)
+        result, rows = self._climb(logits_fn, result, rows, self.epsilon, steps, together)
         return self._finish(logits_fn, result, rows)
 
     def _from_wider_balls(self, logits_fn, x, y, target, point, steps):
@@ -147,7 +140,7 @@ class APGD(Attack):
 
         def body(j, point):
             rows = self._first_rows(index, x, y, target, point, radii[j])
-            _, rows = self._climb(logits_fn, x, rows, radii[j], steps, counts=False)
+            _, rows = self._climb(logits_fn, x, rows, radii[j], steps)
             loss = self._loss(y, target, logits_fn(rows.point))
             best = choose(loss > rows.best_loss, rows.point, rows.best)
             return j + 1, tf.ensure_shape(self._rule.project(best, x, radii[j + 1]), x.shape)
@@ -156,16 +149,21 @@ class APGD(Attack):
             lambda j, _: j < len(self._rule.wider), body, (0, point), parallel_iterations=1
         )[1]
 
-    def _climb(self, logits_fn, result, rows, radius, steps, counts=True):
-        """Steps within the ball of this radius; misclassified rows leave it if they count."""
+    def _climb(self, logits_fn, result, rows, radius, steps, together=None):
+        """Steps within the ball of this radius.
+
+        Misclassified rows leave it where they count: with `together`, how many runs of an example
+        go on together.
+        """
         windows = tf.constant(self._rule.windows(steps))
 
         def body(k, result, rows):
             logits, loss, gradient = self._evaluate(logits_fn, rows)
-            if counts:
+            if together is not None:
                 fooled = misclassified(rows.y, logits)
+                done = working_set.settled(fooled, rows.index, together)
                 result, (rows, loss, gradient) = working_set.retire(
-                    result, rows.index, rows.point, fooled, (rows, loss, gradient)
+                    result, rows.index, rows.point, done, (rows, loss, gradient)
                 )
             return k + 1, result, self._advance(k, windows[k], rows, loss, gradient, radius)
 

@@ -5,7 +5,7 @@ import typing
 import tensorflow as tf
 
 from soar_tf.attacks import working_set
-from soar_tf.attacks.attack import Attack, misclassified, random_on_sphere
+from soar_tf.attacks.attack import Attack, gather, misclassified, random_on_sphere
 from soar_tf.ops import losses, norms, random
 from soar_tf.ops.hyperplane import project_onto_hyperplane
 from soar_tf.validation import check_integer, check_number
@@ -77,40 +77,39 @@ class FAB(Attack):
         keys = random.derive(keys, "fab")
         runs = self.restarts * targets.shape[1]
 
-        def body(run, active, result):
-            target = tf.gather(targets, run // self.restarts, axis=1)
-            own = working_set.take(active, (x, y, target, random.derive(keys, run)))
-            first = run % self.restarts == 0
-            point = tf.cond(first, lambda: own[0], lambda: self._random_start(own[0], own[-1]))
-            rows = _Rows(active, *own[:3], point)
-            return run + 1, *self._run(logits_fn, result, rows)
+        def search(source, number, together, result):
+            own_x, own_y, own_keys, own_targets = gather(source, x, y, keys, targets)
+            target = tf.gather(own_targets, number // self.restarts, axis=1, batch_dims=1)
+            point = self._start(own_x, own_keys, number)
+            rows = _Rows(tf.range(tf.size(source)), own_x, own_y, target, point)
+            return self._run(logits_fn, result, rows, together)
 
-        active = tf.range(tf.shape(x)[0])
-        _, _, result = tf.while_loop(
-            lambda run, active, _: (run < runs) & (tf.size(active) > 0),
-            body,
-            (0, active, x),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None]), x.shape),
-            parallel_iterations=1,
-        )
-        return result
+        return working_set.over_runs(search, x, runs)
 
     def _targets(self, logits_fn, x, y):
         """What each run aims at, `[B, runs, ...]`: here one run, at all other classes at once."""
         logits = logits_fn(x)
         return working_set.ranked_targets(y, logits, logits.shape[-1] - 1)[:, None, :]
 
+    def _start(self, x, keys, number):
+        """Where a run starts: the first of each target at the image, the others at random."""
+        if self.restarts == 1:
+            return x
+        moved = self._random_start(x, random.derive(keys, number))
+        return tf.where(norms.per_example(number % self.restarts == 0, x), x, moved)
+
     def _random_start(self, x, keys):
         return random_on_sphere(keys, x, 0.5 * self.epsilon, self.norm, self.bounds)
 
-    def _run(self, logits_fn, result, rows):
-        """One start of the search; returns the rows still active and the results."""
+    def _run(self, logits_fn, result, rows, together):
+        """A start of the search for each row; see `working_set.over_runs`."""
 
         def body(k, result, rows):
             difference, gradient = self._linearize(logits_fn, rows)
             point = self._step(rows, difference, gradient)
             fooled = misclassified(rows.y, logits_fn(point))
-            done = fooled & (norms.norm(point - rows.x, self.norm) <= self.epsilon)
+            near = norms.norm(point - rows.x, self.norm) <= self.epsilon
+            done = working_set.settled(fooled & near, rows.index, together)
             back = rows.x + self.beta * (point - rows.x)
             next_point = tf.where(norms.per_example(fooled, point), back, point)
             result, rows = working_set.retire(

@@ -5,11 +5,12 @@ import typing
 import tensorflow as tf
 
 from soar_tf.attacks import square_windows, working_set
-from soar_tf.attacks.attack import Attack
+from soar_tf.attacks.attack import Attack, gather
 from soar_tf.ops import losses, norms, random
 from soar_tf.validation import check_integer, check_number
 
 _CHUNK = 64  # queries whose noise is drawn together
+_AHEAD = 8  # rows of a pass, below which queries are tried ahead
 
 
 class _Rows(typing.NamedTuple):
@@ -28,8 +29,9 @@ class Square(Attack):
     Each query proposes to change a square window, at a random place and of a size that shrinks
     with the number of queries, and keeps the change if the margin falls. For linf all pixels of
     the window move to `x + epsilon` or `x - epsilon`, one sign a channel; for l2 and l1 the
-    perturbation of a second window moves into the first. Exactly one forward pass a query, and no
-    gradient.
+    perturbation of a second window moves into the first. No gradient, and one forward pass per
+    query; where few examples are left, several queries share a pass, as if none was accepted, and
+    those after the first accepted one are tried again. The result is the same.
 
     Images are `[B, H, W, C]`; inputs of lower rank are taken as images with one row or channel.
 
@@ -104,15 +106,11 @@ class Square(Attack):
                 return random.uniform(chunk, (_CHUNK, proposals.numbers))
 
             noise = tf.cond(number == 0, draw, lambda: rows.noise)
-            proposed = proposals.propose(rows.best, rows.x, noise[:, number], stages[query])
-            reached = margin(proposed, rows.y)
-            better = ~(reached >= rows.margin)  # NaN is accepted: it counts as misclassified
-            rows = rows._replace(
-                best=tf.where(norms.per_example(better, proposed), proposed, rows.best),
-                margin=tf.where(better, reached, rows.margin),
-                noise=noise,
-            )
-            return query + 1, *_retire(result, rows)
+            left = tf.minimum(_CHUNK - number, self.queries - query)
+            ahead = tf.clip_by_value(_AHEAD // tf.size(rows.index), 1, left)
+            drawn = noise[:, number : number + ahead], stages[query : query + ahead]
+            rows, tried = self._query(margin, proposals, rows._replace(noise=noise), *drawn)
+            return query + tried, *_retire(result, rows)
 
         image = working_set.open_rows(rows)
         noise = tf.TensorShape([None, None, proposals.numbers])
@@ -124,6 +122,38 @@ class Square(Attack):
             parallel_iterations=1,
         )
         return rows.index, tf.tensor_scatter_nd_update(result, rows.index[:, None], rows.best)
+
+    def _query(self, margin, proposals, rows, noise, stages):
+        """Tries queries up to the first that is accepted for any row.
+
+        Args:
+            margin: Callable `(points, y) -> [n]`.
+            proposals: See `square_windows.PROPOSALS`.
+            rows: The rows, n of them.
+            noise: float32 tensor `[n, q, numbers]`, that of the next q queries.
+            stages: int tensor `[q]`.
+
+        Returns:
+            `(rows, tried)`: the rows after so many queries, 1 to q.
+        """
+        count, ahead = tf.size(rows.index), tf.size(stages)
+        best, x, y, margins = (
+            tf.repeat(values, ahead, axis=0) for values in (rows.best, rows.x, rows.y, rows.margin)
+        )
+        drawn = tf.reshape(noise, [count * ahead, proposals.numbers])
+        proposed = proposals.propose(best, x, drawn, tf.tile(stages, [count]))
+        reached = margin(proposed, y)
+        better = tf.reshape(~(reached >= margins), [count, ahead])  # NaN counts as misclassified
+        first = tf.argmax(better, axis=1, output_type=tf.int32)
+        first = tf.where(tf.reduce_any(better, axis=1), first, ahead)
+        last = tf.minimum(tf.reduce_min(first), ahead - 1)
+        accepted, chosen = first == last, tf.range(count) * ahead + last
+        points, reached = gather(chosen, proposed, reached)
+        rows = rows._replace(
+            best=tf.where(norms.per_example(accepted, points), points, rows.best),
+            margin=tf.where(accepted, reached, rows.margin),
+        )
+        return rows, last + 1
 
 
 def _retire(result, rows):

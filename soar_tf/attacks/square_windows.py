@@ -102,7 +102,7 @@ class LinfProposals:
             best: float32 tensor `[n, H, W, C]`, the best points so far.
             x: float32 tensor `[n, H, W, C]`.
             noise: float32 tensor `[n, numbers]`, uniform in (0, 1).
-            stage: int scalar tensor, how often p has been halved.
+            stage: int tensor `[n]` or scalar, how often p has been halved.
 
         Returns:
             float32 tensor `[n, H, W, C]` inside the ball and the box.
@@ -110,7 +110,7 @@ class LinfProposals:
         # Adding +-2 epsilon and clipping to the ball, as the paper writes it, is this move.
         sign = tf.reshape(_sign(noise[:, 2:]), [-1, 1, 1, self.channels])
         moved = tf.clip_by_value(x + self.epsilon * sign, *self.bounds)
-        side = tf.constant(self.sides)[stage]
+        side = tf.gather(self.sides, stage)
         rows = _inside(_offsets(noise[:, 0], self.height, side), side)
         columns = _inside(_offsets(noise[:, 1], self.width, side), side)
         return tf.where((rows[:, :, None] & columns[:, None, :])[..., None], moved, best)
@@ -154,7 +154,7 @@ class BumpProposals:
 
     def propose(self, best, x, noise, stage):
         """Proposes to move the perturbation of one window into another; see `LinfProposals`."""
-        side = tf.constant(self.sides)[stage]
+        side = tf.gather(self.sides, stage)
         row, column, row2, column2 = (
             _offsets(noise[:, k], length, side)
             for k, length in enumerate((self.height, self.width) * 2)
@@ -179,7 +179,8 @@ class BumpProposals:
         column = tf.clip_by_value(column, 0, largest - 1)[:, None, :]
         upright = (noise < 0.5)[:, None, None]
         index = tf.where(upright, row * largest + column, column * largest + row)
-        return tf.gather(tf.reshape(tf.constant(self.bumps)[stage], [-1]), index)
+        table = tf.reshape(stage, [-1, 1, 1]) * largest**2
+        return tf.gather(tf.reshape(self.bumps, [-1]), table + index)
 
     def _size(self, delta, windows):
         """The size that the first window's move gets in each channel, `[n, 1, 1, C]`."""
@@ -245,7 +246,7 @@ def _offsets(noise, length, side):
 
 
 def _inside(offsets, side):
-    return (offsets >= 0) & (offsets < side)
+    return (offsets >= 0) & (offsets < side[..., None])
 
 
 def _sign(noise):

@@ -11,7 +11,7 @@ from soar_tf.evaluation import adaptive as adaptive_attack
 from soar_tf.evaluation import class_order, outcome, robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.data import arrays
-from soar_tf.evaluation.parts import Session, parts_of
+from soar_tf.evaluation.parts import Session, parts_of, traced_once
 from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.results import HIDING, Evaluation
 from soar_tf.evaluation.shard import Shard
@@ -264,8 +264,10 @@ class Evaluator:
         key = shape, counted, budget
         if key not in self._graphs:
             logits_fn = self._counted if counted else self._logits_fn
+            stages = sum(len(attack.stages()) for _, attack in self.attacks)
+            shared = traced_once(logits_fn, self._network) if stages > 1 else logits_fn
             self._graphs[key] = [
-                (name, attack, parts_of(number, name, attack, logits_fn, shape))
+                (name, attack, parts_of(number, name, attack, shared, shape))
                 for number, (name, attack) in enumerate(self.attacks)
             ]
             if budget is not None:

@@ -10,7 +10,7 @@ from soar_tf.attacks import as_logits_fn
 from soar_tf.datasets.images import floats
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.binding import bind
-from soar_tf.evaluation.parts import Part, Session, search_graph
+from soar_tf.evaluation.parts import Part, Session, search_graph, traced_once
 from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
@@ -72,13 +72,13 @@ class Measurement:
             run=counted.run,
             positions=positions,
         )
-        return cls(session, robustness.correct(logits, y), shard, logits_fn, counted)
+        used = traced_once(logits_fn if meter is None else counted, network)
+        return cls(session, robustness.correct(logits, y), shard, used, counted)
 
     def part(self, key, label, attack):
         """An attack as a `Part`: `key` in the state, `label` in progress and errors."""
         robustness.check_pixel_range(label, attack)
-        logits_fn = self._logits_fn if self.session.meter is None else self._counted
-        graph = search_graph(attack, logits_fn, self.session.x.shape[1:])
+        graph = search_graph(attack, self._logits_fn, self.session.x.shape[1:])
         return Part(key, label, label, attack, graph)
 
     @contextlib.contextmanager

@@ -15,6 +15,7 @@ from soar_tf.attacks.attack import Attack, search_finite
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Counted, Meter, budget, weight
 from soar_tf.evaluation.state import State
+from soar_tf.models.inference import TracedOnce
 from soar_tf.ops import norms, random
 from soar_tf.training import replicas
 
@@ -144,6 +145,18 @@ class Session:
     @functools.cached_property
     def _classes(self):
         return self.predict(self.x[:1]).shape[1]
+
+
+def traced_once(logits_fn, network):
+    """The logits function with one trace for all attacks, where that is the same function.
+
+    Args:
+        logits_fn: Callable `[n, ...] -> [n, C]`, the network's or one around it.
+        network: What is evaluated. Only of a Keras model it is known that its layers do the same
+            in every pass; and a replica's variables are its own.
+    """
+    keras_model = hasattr(network, "_flatten_layers")
+    return TracedOnce(logits_fn) if keras_model and replicas.count() == 1 else logits_fn
 
 
 def search_graph(attack, logits_fn, shape):

@@ -1,5 +1,6 @@
 """Networks as functions from images to logits, in inference mode."""
 
+import functools
 import inspect
 import weakref
 
@@ -49,6 +50,42 @@ def as_logits_fn(network):
     TensorShape([2, 10])
     """
     return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
+
+
+class TracedOnce:
+    """A Keras network's logits function that all graphs which call it share the trace of.
+
+    Building an attack's graph is mostly running the network's layers in Python, two or three times
+    per attack. TensorFlow puts the shared graph's operations back into the callers' graphs before
+    it runs them, so the results are the same bits. A gradient that is replaced operation by
+    operation, as in `soar_tf.evaluation.straight_through`, needs the operations themselves.
+
+    Args:
+        logits_fn: Callable `[n, ...] -> [n, C]` of TensorFlow operations, whose network has been
+            called before: variables cannot be created in here.
+
+    Example:
+
+    >>> import soar_tf
+    >>> import tensorflow as tf
+    >>> from soar_tf.models.inference import TracedOnce
+    >>> shared = TracedOnce(soar_tf.attacks.as_logits_fn(soar_tf.networks.mlp()))
+    >>> tf.function(lambda x: shared(x) + shared(-x))(tf.zeros((2, 8, 8, 1))).shape
+    TensorShape([2, 10])
+    """
+
+    def __init__(self, logits_fn):
+        self._logits_fn, self._graphs = logits_fn, {}
+
+    def __call__(self, x):
+        if tf.executing_eagerly():
+            return self._logits_fn(x)
+        signature = tf.TensorSpec([None, *x.shape[1:]], x.dtype)
+        if signature not in self._graphs:
+            # A `partial`: see `soar_tf.evaluation.parts.search_graph`.
+            own = functools.partial(self._logits_fn)
+            self._graphs[signature] = tf.function(own, input_signature=[signature], autograph=False)
+        return self._graphs[signature](x)
 
 
 class NetworkCache:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soar_tf.attacks import square_windows
+from soar_tf.attacks import square, square_windows
 from soar_tf.attacks.square import Square
 from soar_tf.ops import losses, random
 
@@ -91,7 +91,7 @@ def test_l2_proposals_fill_the_ball(shape):
 
 def test_an_l2_proposal_moves_the_second_windows_mass_into_the_first():
     # x_best - x has norm epsilon, so nothing is free: outside the windows nothing may change.
-    attack = Square(epsilon=1.0, norm="l2", p_init=0.1, bounds=(-9.0, 9.0))
+    attack = Square(epsilon=1.0, norm="l2", p_init=0.1, bounds=(-4.0, 4.0))
     x = np.zeros((1, 9, 9, 1), "float32")
     proposals = square_windows.L2Proposals(attack, (9, 9, 1))
     assert proposals.sides[0] == 3
@@ -133,7 +133,7 @@ def test_l1_proposals_fill_the_ball_within_the_box(shape):
 def test_an_l1_proposal_moves_the_second_windows_mass_into_the_first():
     # One channel and norm epsilon: the first window gets the mass of both, nothing else changes,
     # and nothing has to be projected.
-    attack = Square(epsilon=1.0, norm="l1", p_init=0.1, bounds=(-9.0, 9.0))
+    attack = Square(epsilon=1.0, norm="l1", p_init=0.1, bounds=(-4.0, 4.0))
     x = np.zeros((1, 9, 9, 1), "float32")
     proposals = square_windows.L1Proposals(attack, (9, 9, 1))
     best = np.full((1, 9, 9, 1), 1 / 81, "float32")
@@ -152,7 +152,7 @@ def test_an_l1_proposal_moves_the_second_windows_mass_into_the_first():
 
 def test_l1_channels_share_one_image():
     # Each of the 3 channels of the window gets what is free plus 3 times what the windows hold.
-    attack = Square(epsilon=1.0, norm="l1", bounds=(-9.0, 9.0))
+    attack = Square(epsilon=1.0, norm="l1", bounds=(-4.0, 4.0))
     proposals = square_windows.L1Proposals(attack, (5, 5, 3))
     delta = np.zeros((1, 5, 5, 3), "float32")
     delta[0, 0, 0], delta[0, 4, 4] = [0.1, 0.2, 0.0], [0.3, 0.0, 0.1]
@@ -163,7 +163,8 @@ def test_l1_channels_share_one_image():
 
 
 @pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 0.2), ("l1", 0.6)])
-def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm, epsilon):
+def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, monkeypatch, norm, epsilon):
+    monkeypatch.setattr(square, "_AHEAD", 1)
     log = []
 
     def unbreakable(x):
@@ -179,6 +180,29 @@ def test_the_lowest_margin_is_kept_and_each_query_is_one_pass(network, norm, eps
     reached = -losses.margin(y, unbreakable(found)).numpy()
     np.testing.assert_allclose(reached, margins.min(axis=0), rtol=1e-5)
     assert (reached < margins[0]).all()
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.2), ("l2", 0.2), ("l1", 0.6)])
+@pytest.mark.parametrize("count", [1, 3])
+def test_queries_tried_ahead_change_nothing(network, monkeypatch, norm, epsilon, count):
+    # More than a chunk of queries, of which some are accepted and most are not.
+    passes = []
+
+    def unbreakable(x):
+        logits = network(x) + 9.0 * tf.one_hot(tf.zeros(tf.shape(x)[0], tf.int32), 4)
+        done = tf.numpy_function(passes.append, [tf.shape(x)[0]], [])
+        with tf.control_dependencies([done]):
+            return tf.identity(logits)
+
+    x, y, found, calls = images(count), np.zeros(count, "int64"), [], []
+    for ahead in (1, 16):
+        monkeypatch.setattr(square, "_AHEAD", ahead)
+        passes.clear()
+        found.append(Square(epsilon=epsilon, norm=norm, queries=90)(unbreakable, x, y).numpy())
+        calls.append(len(passes))
+    # Sums round by the number of rows; a query more or less would move a window by the radius.
+    np.testing.assert_allclose(*found, atol=1e-5)
+    assert calls[0] == 1 + 1 + 90 and calls[1] < 0.8 * calls[0]
 
 
 def test_vectors_are_taken_as_images_with_one_row():

@@ -55,3 +55,53 @@ def test_a_network_cannot_hide_behind_one_nan(attack):
     result = soar_tf.evaluate(lambda x: _split(x, _nan), X, Y, [attack])
     assert result.clean_accuracy == 1.0
     np.testing.assert_array_equal(result.attacks[0].robust, [False, True])
+
+
+def test_broken_rows_settle_the_later_runs_of_their_example():
+    # Runs 0 to 2 of three examples; run 1 of example 0 and run 2 of example 2 have left already.
+    index = tf.constant([0, 2, 3, 4, 5, 6, 7])
+    broken = tf.constant([False, False, False, True, False, False, True])
+    settled = working_set.settled(broken, index, tf.constant(3))
+    np.testing.assert_array_equal(settled, [False, False, False, True, True, False, True])
+
+
+@pytest.mark.parametrize("together", [1, 4, 64])
+def test_runs_together_give_what_runs_one_after_the_other_give(monkeypatch, together):
+    # Run r of example e breaks it where BREAKS says so, and returns 10 e + r.
+    breaks = np.zeros((4, 6), bool)
+    breaks[0, 2] = breaks[0, 4] = breaks[1, 0] = breaks[2, 5] = True
+    sizes = []
+
+    def search(source, number, together, result):
+        sizes.append(int(together))
+        found = tf.cast(10 * source + number, tf.float32)[:, None] + tf.zeros_like(result)
+        unbroken = ~tf.gather_nd(breaks, tf.stack([source, number], axis=1))
+        return tf.cast(tf.where(unbroken)[:, 0], tf.int32), found
+
+    monkeypatch.setattr(working_set, "_TOGETHER", together)
+    found = working_set.over_runs(search, tf.zeros((4, 3)), 6)
+    np.testing.assert_array_equal(found, np.repeat([[2.0], [10.0], [25.0], [35.0]], 3, axis=1))
+    assert sizes == {1: [1] * 6, 4: [1, 1, 1, 2, 1], 64: [6]}[together]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("name", ["apgd-t", "fab-t"])
+def test_targets_together_find_what_targets_one_by_one_find(monkeypatch, name, norm):
+    rng = np.random.default_rng(2)
+    weights = tf.constant(rng.normal(size=(12, 8)), tf.float32)
+    x = rng.uniform(0.2, 0.8, (7, 12)).astype("float32")
+
+    def logits(x):
+        return tf.reduce_sum(tf.nn.tanh(x[:, :, None] * weights), axis=1)
+
+    y = np.argmax(logits(tf.constant(x)), axis=1)
+    radius = {"linf": 0.05, "l2": 0.15, "l1": 0.3}[norm]
+    found = []
+    for together in (1, 64):
+        monkeypatch.setattr(working_set, "_TOGETHER", together)
+        arguments = {"targets": 4, "steps": 12, "restarts": 2, "epsilon": radius, "norm": norm}
+        found.append(soar_tf.attacks.get(name, **arguments)(logits, x, y, seed=1).numpy())
+    # Sums round by the number of rows; a wrong run or noise would differ by the radius.
+    np.testing.assert_allclose(*found, atol=1e-5)
+    broken = np.argmax(logits(tf.constant(found[0])), axis=1) != y
+    assert 0 < broken.mean() < 1
