@@ -184,12 +184,26 @@ def run_reference(options):
 def call_reference(options, folder, name, norm):
     """Runs this file in the reference's environment and reads its figures."""
     command = [
-        options.torch_python, "-m", "benchmarks.autoattack_reference",
-        "--run-reference", str(folder), "--network", "-", "--torch-python", "-",
-        "--norms", norm, "--components", name,
-        "--seed", str(options.seed), "--threads", str(options.threads),
-        "--epsilon", str(radius(options, norm)),
-    ]  # fmt: skip
+        options.torch_python,
+        "-m",
+        "benchmarks.autoattack_reference",
+        "--run-reference",
+        str(folder),
+        "--network",
+        "-",
+        "--torch-python",
+        "-",
+        "--norms",
+        norm,
+        "--components",
+        name,
+        "--seed",
+        str(options.seed),
+        "--threads",
+        str(options.threads),
+        "--epsilon",
+        str(radius(options, norm)),
+    ]
     subprocess.run(command, check=True, cwd=common.ROOT, stdout=sys.stderr)
     return json.loads((folder / "reference.json").read_text())
 

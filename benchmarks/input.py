@@ -32,8 +32,13 @@ def parse(arguments=None):
     parser = common.parser(__doc__.splitlines()[0], "input")
     parser.add_argument("--sides", type=int, nargs="+", default=[32, 160, 224])
     parser.add_argument("--count", type=int, default=2000, help="images for the speed")
-    parser.add_argument("--folders", type=int, nargs="*", default=[1000, 10000, 100000],
-                        help="sizes of the folders for the memory")  # fmt: skip
+    parser.add_argument(
+        "--folders",
+        type=int,
+        nargs="*",
+        default=[1000, 10000, 100000],
+        help="sizes of the folders for the memory",
+    )
     parser.add_argument("--worker", nargs=3, metavar=("SOURCE", "FOLDER", "SIDE"))
     return parser.parse_args(arguments)
 
@@ -121,11 +126,21 @@ def linked(files, folder, count):
 
 def measured(source, folder, side, repeats):
     """What a worker process prints."""
-    command = [sys.executable, "-m", "benchmarks.input", "--repeats", str(repeats), "--worker",
-               source, str(folder), str(side)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.input",
+        "--repeats",
+        str(repeats),
+        "--worker",
+        source,
+        str(folder),
+        str(side),
+    ]
     environment = {**os.environ, "SOAR_TF_CACHE": str(folder / "cache")}
-    found = subprocess.run(command, capture_output=True, text=True, check=True,
-                           cwd=common.ROOT, env=environment)  # fmt: skip
+    found = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=common.ROOT, env=environment
+    )
     return json.loads(found.stdout.splitlines()[-1])
 
 
@@ -139,8 +154,9 @@ def worker(source, folder, side, repeats):
     tf.zeros(1).numpy()
     begun, base = time.perf_counter(), _peak()
     epochs = repeats + 1
-    batches = iter(peer(source, folder, side, epochs) if source in PEERS else
-                   ours(source, folder, epochs))  # fmt: skip
+    batches = iter(
+        peer(source, folder, side, epochs) if source in PEERS else ours(source, folder, epochs)
+    )
     seconds, first = [], None
     steps = next(batches)
     for _ in range(epochs):

@@ -14,8 +14,15 @@ import sys
 from benchmarks import common
 
 METHODS = (
-    "standard", "soar", "soar-unclipped", "adversarial", "trades", "cure", "jacobian", "sum",
-)  # fmt: skip
+    "standard",
+    "soar",
+    "soar-unclipped",
+    "adversarial",
+    "trades",
+    "cure",
+    "jacobian",
+    "sum",
+)
 
 
 def parse(arguments=None):

@@ -24,9 +24,12 @@ MORE = {
     "soar-batch-mean": ["--preset", "soar-batch-mean"],
     "cure-stairs": ["--method", "cure", "--method-arg", "h=stairs(0.1, 0.4, 0.8, 1.8, 3)"],
     "gradient-norm-difference": [
-        "--method", "gradient-norm", "--method-arg", "mode=finite_difference",
+        "--method",
+        "gradient-norm",
+        "--method-arg",
+        "mode=finite_difference",
     ],
-}  # fmt: skip
+}
 
 
 def main(argv=None):

@@ -78,9 +78,14 @@ def nsl_step(x, y):
     import neural_structured_learning as nsl
 
     config = nsl.configs.make_adv_reg_config(
-        multiplier=1.0, adv_step_size=STEP, adv_grad_norm="infinity", pgd_iterations=7,
-        pgd_epsilon=EPSILON, clip_value_min=0.0, clip_value_max=1.0,
-    )  # fmt: skip
+        multiplier=1.0,
+        adv_step_size=STEP,
+        adv_grad_norm="infinity",
+        pgd_iterations=7,
+        pgd_epsilon=EPSILON,
+        clip_value_min=0.0,
+        clip_value_max=1.0,
+    )
     model = nsl.keras.AdversarialRegularization(cnn4(), label_keys=["label"], adv_config=config)
     batch = {"image": tf.constant(x), "label": tf.constant(y)}
     compiled(model)(batch)  # which makes its losses

@@ -17,14 +17,15 @@ KINDS = {
     "convolution, forward": ("Conv2D", "FusedConv2D"),
     "convolution, gradient by the input": ("Conv2DBackpropInput",),
     "convolution, gradient by the kernel": (
-        "Conv2DBackpropFilter", "Conv2DBackpropFilterWithBias",
+        "Conv2DBackpropFilter",
+        "Conv2DBackpropFilterWithBias",
     ),
     "dense layers": ("MatMul", "FusedMatMul"),
     "ReLU's gradient": ("ReluGrad",),
     "pooling": ("MaxPool", "MaxPoolGrad", "AvgPool"),
     "sums of gradients": ("AddN",),
     "products, sums, noise and the rest": (),
-}  # fmt: skip
+}
 
 
 def parse(arguments=None):

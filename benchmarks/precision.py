@@ -14,8 +14,9 @@ METHODS = ("standard", "fast", "adversarial", "trades", "soar")
 def parse(arguments=None):
     """Reads the command line."""
     parser = common.parser(__doc__.splitlines()[0], "precision")
-    parser.add_argument("--precision", default="mixed_bfloat16",
-                        choices=("mixed_bfloat16", "mixed_float16"))  # fmt: skip
+    parser.add_argument(
+        "--precision", default="mixed_bfloat16", choices=("mixed_bfloat16", "mixed_float16")
+    )
     parser.add_argument("--batch-size", type=int, default=128)
     return parser.parse_args(arguments)
 

@@ -19,10 +19,25 @@ from pathlib import Path
 # A smooth network and few steps: SOAR's finite difference jumps at the kinks of ReLU networks,
 # which lets any difference of rounding grow, be it of replicas or of another machine.
 SETTINGS = (
-    "--method", "soar", "--dataset", "digits", "--network", "smooth.keras", "--limit", "256",
-    "--pretrain-epochs", "1", "--epochs", "4", "--batch-size", "64", "--verbose", "2",
-    "--evaluate", "0",
-)  # fmt: skip
+    "--method",
+    "soar",
+    "--dataset",
+    "digits",
+    "--network",
+    "smooth.keras",
+    "--limit",
+    "256",
+    "--pretrain-epochs",
+    "1",
+    "--epochs",
+    "4",
+    "--batch-size",
+    "64",
+    "--verbose",
+    "2",
+    "--evaluate",
+    "0",
+)
 
 
 def save_network(path):

@@ -17,8 +17,7 @@ def parse(arguments=None):
     """Reads the command line."""
     parser = common.parser(__doc__.splitlines()[0], "step")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS,
-                        default=list(NETWORKS))  # fmt: skip
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--torch-python", help="Python with PyTorch (and ART)")
     parser.add_argument("--nsl-python", help="Python with Neural Structured Learning")

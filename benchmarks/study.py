@@ -28,9 +28,16 @@ from soar_tf.datasets import defaults  # noqa: E402
 from soar_tf.runs import provenance  # noqa: E402
 
 _SETTINGS = (
-    "dataset", "limit", "epochs", "batch_size", "attack_limit", "network", "network_arg",
-    "learning_rate", "seed",
-)  # fmt: skip
+    "dataset",
+    "limit",
+    "epochs",
+    "batch_size",
+    "attack_limit",
+    "network",
+    "network_arg",
+    "learning_rate",
+    "seed",
+)
 SECONDS = 0.3  # of one timing
 COLUMNS = {
     "clean": "clean",
@@ -137,9 +144,18 @@ class Study:
         row |= {attack["name"]: attack["robust_accuracy"] for attack in found["attacks"]}
         if self.source is not None:
             result = command_line(
-                "transfer", "--source", self.source, "--target", folder, "--attack", "pgd20",
-                *common, "--output", folder / "transfer", "--json",
-            )  # fmt: skip
+                "transfer",
+                "--source",
+                self.source,
+                "--target",
+                folder,
+                "--attack",
+                "pgd20",
+                *common,
+                "--output",
+                folder / "transfer",
+                "--json",
+            )
             accuracy = json.loads(result)["accuracy"][str(self.source)]
             row["transfer"] = accuracy[str(folder)]
         return row

@@ -104,18 +104,32 @@ def cleverhans_attacks(network):
     def pgd(norm, epsilon, step, steps):
         def run(x, y):
             found = projected_gradient_descent(
-                network, tf.constant(x), epsilon, step, steps, norm, clip_min=0.0, clip_max=1.0,
-                y=tf.constant(y), rand_init=True, sanity_checks=False,
-            )  # fmt: skip
+                network,
+                tf.constant(x),
+                epsilon,
+                step,
+                steps,
+                norm,
+                clip_min=0.0,
+                clip_max=1.0,
+                y=tf.constant(y),
+                rand_init=True,
+                sanity_checks=False,
+            )
             return found.numpy()
 
         return run
 
     def fgsm(x, y):
         found = fast_gradient_method(
-            network, tf.constant(x), EPSILON["linf"], np.inf, clip_min=0.0, clip_max=1.0,
+            network,
+            tf.constant(x),
+            EPSILON["linf"],
+            np.inf,
+            clip_min=0.0,
+            clip_max=1.0,
             y=tf.constant(y),
-        )  # fmt: skip
+        )
         return found.numpy()
 
     return {

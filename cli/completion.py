@@ -68,8 +68,9 @@ class Registered(click.ParamType):
 
     def shell_complete(self, ctx, param, incomplete):
         # `tfds:NAME` is offered as far as it goes: `tfds:`.
-        names = (name.partition(":")[0] + ":" if ":" in name else name
-                 for name in registered(self.room))  # fmt: skip
+        names = (
+            name.partition(":")[0] + ":" if ":" in name else name for name in registered(self.room)
+        )
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         if self.room == "networks" and not found:
             return [CompletionItem(incomplete, type="file")]

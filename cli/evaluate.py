@@ -195,12 +195,16 @@ def report_lines(report):
     rounded = "uint8_worst_case_accuracy" in report
     rows = [["clean", "", percent(report["clean_accuracy"]), "", "", ""]]
     for attack in report["attacks"]:
-        rows.append([
-            attack["name"], threat_text(attack["norm"], attack["epsilon"]),
-            percent(attack["robust_accuracy"]),
-            percent(attack["uint8_accuracy"]) if rounded else "",
-            f"{attack['seconds']:.1f}", f"{attack['images_per_second']:.0f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                attack["name"],
+                threat_text(attack["norm"], attack["epsilon"]),
+                percent(attack["robust_accuracy"]),
+                percent(attack["uint8_accuracy"]) if rounded else "",
+                f"{attack['seconds']:.1f}",
+                f"{attack['images_per_second']:.0f}",
+            ]
+        )
     unreliable = " (unreliable)" if report["reliability"] == "unreliable" else ""
     as_uint8 = percent(report["uint8_worst_case_accuracy"]) if rounded else ""
     worst = percent(report["worst_case_accuracy"])
@@ -221,8 +225,10 @@ def report_lines(report):
         ),
     ]
     if rounded:
-        lines.append("{still_fool} of the {found} images that broke still fool after rounding to "
-                     "8 bits.".format(**report["uint8"]))  # fmt: skip
+        lines.append(
+            "{still_fool} of the {found} images that broke still fool after rounding to "
+            "8 bits.".format(**report["uint8"])
+        )
     if "curve" in report:
         lines += ["", curve_table(report["curve"]), ""]
     if "shipped" in report:

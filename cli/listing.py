@@ -89,10 +89,16 @@ def _zoo_table(entries):
     if not entries:
         return "The zoo holds no networks."
     rows = [
-        [name, entry["method"], *(_share(entry[key]) for key in ("clean", "pgd20", "autoattack")),
-         entry["n"], entry["masking"], f"{entry['bytes'] / 1e6:.1f} MB"]
+        [
+            name,
+            entry["method"],
+            *(_share(entry[key]) for key in ("clean", "pgd20", "autoattack")),
+            entry["n"],
+            entry["masking"],
+            f"{entry['bytes'] / 1e6:.1f} MB",
+        ]
         for name, entry in entries.items()
-    ]  # fmt: skip
+    ]
     header = ["network", "method", "clean", "PGD-20", "AutoAttack", "n", "masking", "size"]
     return params.table(rows, header)
 

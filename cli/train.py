@@ -236,14 +236,31 @@ from soar_tf.validation import PRECISIONS
     metavar="NAME[:k=v,...]",
     help="Attack for --evaluate, see `soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
 )
-@click.option("--verbose", type=click.IntRange(0, 2), default=1, show_default=True,
-              help="0: silent, 1: progress bars, 2: one line an epoch.")  # fmt: skip
+@click.option(
+    "--verbose",
+    type=click.IntRange(0, 2),
+    default=1,
+    show_default=True,
+    help="0: silent, 1: progress bars, 2: one line an epoch.",
+)
 @params.cluster_options
 @params.json_option
 def train(
-    config_file, preset, workdir, evaluate_limit, attacks, verbose, as_json, strategy, hosts, rank,
-    connect_timeout, restarts, allow_mixed_environment, **flags
-):  # fmt: skip
+    config_file,
+    preset,
+    workdir,
+    evaluate_limit,
+    attacks,
+    verbose,
+    as_json,
+    strategy,
+    hosts,
+    rank,
+    connect_timeout,
+    restarts,
+    allow_mixed_environment,
+    **flags,
+):
     """Train a network with a method, and attack the result.
 
     A method that fine-tunes, such as soar, first trains a standard network (--pretrain-epochs),

@@ -128,9 +128,15 @@ def _known_network():
     """A convolution, max-pooling and a smooth layer, with weights that no initializer chooses."""
     layers = keras.layers
     network = keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Conv2D(8, 3, activation="softplus"),
-         layers.MaxPooling2D(2), layers.Flatten(), layers.Dense(16, "tanh"), layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(8, 3, activation="softplus"),
+            layers.MaxPooling2D(2),
+            layers.Flatten(),
+            layers.Dense(16, "tanh"),
+            layers.Dense(3),
+        ]
+    )
     network.set_weights([_waves(*weight.shape) for weight in network.weights])
     return network
 

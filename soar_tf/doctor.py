@@ -147,8 +147,9 @@ def _settings():
         "floatx": (keras.config.floatx(), "float32"),
         "image_data_format": (keras.config.image_data_format(), "channels_last"),
     }
-    wrong = [f"{name} is {value}, not {good}" for name, (value, good) in found.items()
-             if value != good]  # fmt: skip
+    wrong = [
+        f"{name} is {value}, not {good}" for name, (value, good) in found.items() if value != good
+    ]
     return Finding(
         "keras settings",
         "problem" if wrong else "ok",
@@ -173,9 +174,12 @@ def _datasets(data_dir):
     prepared = [name for name in datasets.NAMES if any(root.glob(f"{name}/*/dataset_info.json"))]
     if data_dir is not None and not prepared:
         return Finding(
-            "data sets", "warning", f"digits; none in {root}", "give --data-dir the folder that "
+            "data sets",
+            "warning",
+            f"digits; none in {root}",
+            "give --data-dir the folder that "
             "holds cifar10/, mnist/, ..., or drop it: they are downloaded when first used",
-        )  # fmt: skip
+        )
     return Finding("data sets", "ok", f"{', '.join(['digits', *prepared])} (in {root})")
 
 
@@ -252,9 +256,13 @@ def _soar_step():
 def _known_network():
     """A smooth network whose weights no initializer chooses."""
     network = keras.Sequential(
-        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(8, "tanh"),
-         keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, "tanh"),
+            keras.layers.Dense(3),
+        ]
+    )
     network.set_weights([_waves(*weight.shape) for weight in network.weights])
     return network
 

@@ -55,9 +55,13 @@ def smooth_network():
     """A small network without kinks: 4 pixels, 3 classes."""
     keras.utils.set_random_seed(3)
     return keras.Sequential(
-        [keras.Input((2, 2, 1)), keras.layers.Flatten(),
-         keras.layers.Dense(8, "tanh"), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((2, 2, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, "tanh"),
+            keras.layers.Dense(3),
+        ]
+    )
 
 
 @pytest.fixture
@@ -86,9 +90,21 @@ def run_cli():
 def tiny():
     """The arguments of a training run that takes seconds; the last two choose its attack."""
     return (
-        "--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.25", "--limit", "128",
-        "--batch-size", "32", "--verbose", "0", "--evaluate", "40",
-    )  # fmt: skip
+        "--dataset",
+        "digits",
+        "--network",
+        "mlp",
+        "--network-arg",
+        "width=0.25",
+        "--limit",
+        "128",
+        "--batch-size",
+        "32",
+        "--verbose",
+        "0",
+        "--evaluate",
+        "40",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -119,9 +119,13 @@ def _write_keras(path):
     import keras
 
     keras.Sequential(
-        [keras.Input((32, 32, 3)), keras.layers.AveragePooling2D(8), keras.layers.Flatten(),
-         keras.layers.Dense(10, "softmax")]
-    ).save(path)  # fmt: skip
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.AveragePooling2D(8),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    ).save(path)
 
 
 def write_cifar10(folder):

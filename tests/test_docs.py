@@ -161,8 +161,9 @@ def test_the_method_studys_networks_are_the_zoos():
 
 
 def test_the_documents_say_what_the_masking_reports_say():
-    verdicts = {name: _result(f"{name}-masking")["masking"] for name in
-                ("digits", "digits-adversarial")}  # fmt: skip
+    verdicts = {
+        name: _result(f"{name}-masking")["masking"] for name in ("digits", "digits-adversarial")
+    }
     assert verdicts["digits"]["verdict"] == "fail"
     assert verdicts["digits-adversarial"]["verdict"] != "fail"
     checks = {check["name"]: check for check in verdicts["digits"]["checks"]}

@@ -45,12 +45,23 @@ def test_the_guides_example_trains_from_the_command_line(install, tiny, tmp_path
     install("noisy_soar", f"[soar_tf.methods]\n{lines}", noisy_training=code)
     listed = run_cli("list", "methods", "--json").json
     assert listed["noisy"] == {
-        "summary": "Trains on images with Gaussian noise.", "arguments": {"sigma": "0.1"},
-    }  # fmt: skip
+        "summary": "Trains on images with Gaussian noise.",
+        "arguments": {"sigma": "0.1"},
+    }
     run_cli(
-        "train", "--method", "noisy", "--method-arg", "sigma=ramp(0, 0.2, epochs=1)", *tiny,
-        "--attack", "fgsm", "--epochs", "1", "--workdir", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        "--method",
+        "noisy",
+        "--method-arg",
+        "sigma=ramp(0, 0.2, epochs=1)",
+        *tiny,
+        "--attack",
+        "fgsm",
+        "--epochs",
+        "1",
+        "--workdir",
+        tmp_path / "run",
+    )
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert "sigma" in log[0] and len(log) == 2
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
@@ -58,9 +69,16 @@ def test_the_guides_example_trains_from_the_command_line(install, tiny, tmp_path
     member = soar_tf.methods.get("sum", methods="noisy+jacobian").methods[0]
     assert member == {"method": "noisy", "sigma": 0.1}
     result = run_cli(
-        "train", "--method", "noisy", "--method-arg", "sigma=-1", *tiny, "--workdir",
-        tmp_path / "bad", expect=2,
-    )  # fmt: skip
+        "train",
+        "--method",
+        "noisy",
+        "--method-arg",
+        "sigma=-1",
+        *tiny,
+        "--workdir",
+        tmp_path / "bad",
+        expect=2,
+    )
     assert "`sigma` must be >= 0" in result.stderr
 
 

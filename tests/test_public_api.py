@@ -16,9 +16,18 @@ import soar_tf
 
 STORED = Path(__file__).with_name("public_api.txt")
 MODULES = (
-    "attacks", "callbacks", "corruptions", "datasets", "evaluation", "methods", "model_files",
-    "networks", "saved_model", "training", "zoo",
-)  # fmt: skip
+    "attacks",
+    "callbacks",
+    "corruptions",
+    "datasets",
+    "evaluation",
+    "methods",
+    "model_files",
+    "networks",
+    "saved_model",
+    "training",
+    "zoo",
+)
 # To be subclassed: the guides show how.
 BASE_CLASSES = ("Attack", "Method", "Regularizer", "Schedule")
 # What every Keras callback and model takes.

@@ -12,8 +12,18 @@ import sys
 
 def main():
     """Runs pip-audit on the installed packages and says what it could tell."""
-    command = [sys.executable, "-m", "pip_audit", "--skip-editable", "--format", "json",
-               "--progress-spinner", "off", "--timeout", "10"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip_audit",
+        "--skip-editable",
+        "--format",
+        "json",
+        "--progress-spinner",
+        "off",
+        "--timeout",
+        "10",
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
         sys.exit(verdict(json.loads(done.stdout)["dependencies"]))

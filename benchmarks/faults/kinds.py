@@ -19,9 +19,22 @@ from benchmarks.faults.runs import Run, has_ended, kill_at, wait, wait_until
 RUNS = (
     ("--method", "standard", "--epochs", "3"),
     ("--method", "soar", "--pretrain-epochs", "1", "--epochs", "2", "--augment"),
-    ("--method", "adversarial", "--method-arg", "steps=2", "--epochs", "4", "--optimizer", "adam",
-     "--keep-best", "--early-stopping", "2", "--validation-attack", "fgsm"),
-)  # fmt: skip
+    (
+        "--method",
+        "adversarial",
+        "--method-arg",
+        "steps=2",
+        "--epochs",
+        "4",
+        "--optimizer",
+        "adam",
+        "--keep-best",
+        "--early-stopping",
+        "2",
+        "--validation-attack",
+        "fgsm",
+    ),
+)
 
 
 class Bench:
@@ -263,8 +276,18 @@ def not_finite(bench, tries):
     """A loss that becomes NaN: one sentence, and the last good network is kept."""
     trials = []
     for _ in range(tries):
-        run = bench.new(("--method", "soar", "--pretrain-epochs", "1", "--epochs", "2",
-                         "--learning-rate", "1e30"))  # fmt: skip
+        run = bench.new(
+            (
+                "--method",
+                "soar",
+                "--pretrain-epochs",
+                "1",
+                "--epochs",
+                "2",
+                "--learning-rate",
+                "1e30",
+            )
+        )
         trial = one_sentence(run, run.finish(), "The loss became")
         kept = (run.folder / "standard.keras").is_file()
         trials.append(trial if kept else Trial(lost="the standard network is gone"))
@@ -294,8 +317,18 @@ def damaged_data(bench, tries):
         folder = bench.folder / f"data{number}"
         dataset, extra, expected = data.KINDS[number % len(data.KINDS)](folder, bench.random)
         run = bench.new()
-        run.arguments = ["train", "--dataset", dataset, *extra, "--evaluate", "0", "--verbose",
-                         "0", "--workdir", str(run.folder)]  # fmt: skip
+        run.arguments = [
+            "train",
+            "--dataset",
+            dataset,
+            *extra,
+            "--evaluate",
+            "0",
+            "--verbose",
+            "0",
+            "--workdir",
+            str(run.folder),
+        ]
         trial = one_sentence(run, run.finish(), expected)
         trials.append(trial if not run.folder.exists() else Trial(lost="something was written"))
         shutil.rmtree(folder)

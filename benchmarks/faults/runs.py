@@ -16,9 +16,21 @@ from pathlib import Path
 import numpy as np
 
 TINY = (
-    "--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.05", "--limit", "64",
-    "--batch-size", "32", "--verbose", "0", "--evaluate", "0",
-)  # fmt: skip
+    "--dataset",
+    "digits",
+    "--network",
+    "mlp",
+    "--network-arg",
+    "width=0.05",
+    "--limit",
+    "64",
+    "--batch-size",
+    "32",
+    "--verbose",
+    "0",
+    "--evaluate",
+    "0",
+)
 
 
 class Run:
@@ -42,8 +54,16 @@ class Run:
             rank: Which one it is.
         """
         one = Run(self.folder, self.arguments_given)
-        one.arguments += ["--strategy", "multi-worker", "--hosts", ",".join(hosts), "--rank",
-                          str(rank), "--connect-timeout", "60"]  # fmt: skip
+        one.arguments += [
+            "--strategy",
+            "multi-worker",
+            "--hosts",
+            ",".join(hosts),
+            "--rank",
+            str(rank),
+            "--connect-timeout",
+            "60",
+        ]
         one.output = self.output.with_suffix(f".rank{rank}.stderr")
         return one
 

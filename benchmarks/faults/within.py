@@ -11,15 +11,49 @@ from benchmarks.scale_out import free_ports
 _EVERY = ("--checkpoint-every", "2", "--batch-size", "16")
 RUNS = (
     ("--method", "standard", "--epochs", "3", "--limit", "96", "--ema", "0.9", *_EVERY),
-    ("--method", "soar", "--pretrain-epochs", "1", "--epochs", "2", "--limit", "48", "--augment",
-     *_EVERY),
-    ("--method", "adversarial", "--method-arg", "steps=2", "--epochs", "4", "--optimizer", "adam",
-     "--keep-best", "--early-stopping", "4", "--validation-attack", "fgsm", "--limit", "48",
-     *_EVERY),
-)  # fmt: skip
+    (
+        "--method",
+        "soar",
+        "--pretrain-epochs",
+        "1",
+        "--epochs",
+        "2",
+        "--limit",
+        "48",
+        "--augment",
+        *_EVERY,
+    ),
+    (
+        "--method",
+        "adversarial",
+        "--method-arg",
+        "steps=2",
+        "--epochs",
+        "4",
+        "--optimizer",
+        "adam",
+        "--keep-best",
+        "--early-stopping",
+        "4",
+        "--validation-attack",
+        "fgsm",
+        "--limit",
+        "48",
+        *_EVERY,
+    ),
+)
 STEPS = (18, 9, 12)  # of each run, in all phases and epochs
-TOGETHER = ("--method", "adversarial", "--method-arg", "steps=2", "--epochs", "2", "--limit", "96",
-            *_EVERY)  # fmt: skip
+TOGETHER = (
+    "--method",
+    "adversarial",
+    "--method-arg",
+    "steps=2",
+    "--epochs",
+    "2",
+    "--limit",
+    "96",
+    *_EVERY,
+)
 TOGETHER_STEPS = 12
 WHEN = ("before", "after")
 

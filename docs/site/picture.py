@@ -49,8 +49,9 @@ def draw():
     axes.spines[:].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis="y", color=INK, alpha=0.3)
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
-                labelcolor=INK)  # fmt: skip
+    axes.legend(
+        ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, labelcolor=INK
+    )
     figure.tight_layout()
     return figure
 

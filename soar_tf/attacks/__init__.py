@@ -186,8 +186,29 @@ def deserialize(config):
 
 
 __all__ = [
-    "ALL_OBJECTS", "APGD", "APGDT", "BIM", "DDN", "FAB", "FABT", "FGSM", "FMN", "LBFGS", "MIFGSM",
+    "ALL_OBJECTS",
+    "APGD",
+    "APGDT",
+    "BIM",
+    "DDN",
+    "FAB",
+    "FABT",
+    "FGSM",
+    "FMN",
+    "LBFGS",
+    "MIFGSM",
     "PGD",
-    "Attack", "AutoAttack", "CarliniWagner", "DeepFool", "GaussianNoise", "Spatial", "Square",
-    "Transferred", "as_logits_fn", "available", "deserialize", "get", "serialize",
-]  # fmt: skip
+    "Attack",
+    "AutoAttack",
+    "CarliniWagner",
+    "DeepFool",
+    "GaussianNoise",
+    "Spatial",
+    "Square",
+    "Transferred",
+    "as_logits_fn",
+    "available",
+    "deserialize",
+    "get",
+    "serialize",
+]

@@ -60,9 +60,16 @@ class Bisection(Attack):
             aim = targets.choose(self.target, logits_fn, x, y, keys)[:, 0]
         none = tf.zeros_like(y, x.dtype)
         rows = Rows(
-            index=tf.range(tf.shape(x)[0]), x=x, y=y, aim=aim, c=none + self.initial_c, low=none,
-            high=none + _LARGEST, best=x, best_size=none + float("inf"),
-        )  # fmt: skip
+            index=tf.range(tf.shape(x)[0]),
+            x=x,
+            y=y,
+            aim=aim,
+            c=none + self.initial_c,
+            low=none,
+            high=none + _LARGEST,
+            best=x,
+            best_size=none + float("inf"),
+        )
 
         def body(k, result, rows):
             result, rows, succeeded = self._descend(logits_fn, result, rows)

@@ -132,9 +132,13 @@ class LBFGS(Bisection):
             return tf.where(tf.reshape(use, [-1] + [1] * (len(past.shape) - 1)), shifted, past)
 
         state = state._replace(
-            point=point, value=value, gradient=gradient, moves=push(state.moves, move),
-            changes=push(state.changes, change), weights=push(state.weights, weight),
-        )  # fmt: skip
+            point=point,
+            value=value,
+            gradient=gradient,
+            moves=push(state.moves, move),
+            changes=push(state.changes, change),
+            weights=push(state.weights, weight),
+        )
         return state, fooled
 
 

@@ -147,10 +147,18 @@ def rotate_and_shift(x, angle, down, right, bounds):
     back_x, back_y = -middle_x - right * width, -middle_y - down * height
     zero = tf.zeros_like(angle)
     matrix = tf.stack(
-        [cos, sin, cos * back_x + sin * back_y + middle_x,
-         -sin, cos, cos * back_y - sin * back_x + middle_y, zero, zero],
+        [
+            cos,
+            sin,
+            cos * back_x + sin * back_y + middle_x,
+            -sin,
+            cos,
+            cos * back_y - sin * back_x + middle_y,
+            zero,
+            zero,
+        ],
         axis=1,
-    )  # fmt: skip
+    )
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=x if len(x.shape) == 4 else x[..., None],
         transforms=matrix,

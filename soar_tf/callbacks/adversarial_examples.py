@@ -66,12 +66,14 @@ class AdversarialExamples(EpochCallback):
         self.attack = self.resolved(self._attack)
 
     def measure(self, epoch):
-        x_adv = np.concatenate([
-            self.attack(
-                self.network, self.x[rows], self.y[rows], seed=self.seed, indices=rows
-            ).numpy()
-            for rows in _batches(len(self.x), self.batch_size)
-        ])  # fmt: skip
+        x_adv = np.concatenate(
+            [
+                self.attack(
+                    self.network, self.x[rows], self.y[rows], seed=self.seed, indices=rows
+                ).numpy()
+                for rows in _batches(len(self.x), self.batch_size)
+            ]
+        )
         path = self.folder / f"epoch-{epoch + 1:05d}.npz"
         with files.replacing(path) as temporary:
             np.savez_compressed(

@@ -51,9 +51,19 @@ class CurvatureMonitor(EpochCallback):
     """
 
     def __init__(
-        self, data, epsilon=None, num_directions=100, alpha=0.03, init="pgd1", norm=None,
-        every=1, limit=256, seed=0, *, batch_size=256,
-    ):  # fmt: skip
+        self,
+        data,
+        epsilon=None,
+        num_directions=100,
+        alpha=0.03,
+        init="pgd1",
+        norm=None,
+        every=1,
+        limit=256,
+        seed=0,
+        *,
+        batch_size=256,
+    ):
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
         alpha = check_number(alpha, "alpha", minimum=0.0, exclusive=True)
         # SOAR checks the others, and finds x'.
@@ -85,9 +95,13 @@ class CurvatureMonitor(EpochCallback):
 
             def one(direction):
                 return curvature.direction_norm(
-                    values, point, gradient, random.derive(drawn, direction),
-                    alpha=method.alpha, h_min=method.h_min,
-                )  # fmt: skip
+                    values,
+                    point,
+                    gradient,
+                    random.derive(drawn, direction),
+                    alpha=method.alpha,
+                    h_min=method.h_min,
+                )
 
             sizes = tf.map_fn(
                 one, tf.range(directions), fn_output_signature=tf.float32, parallel_iterations=1

@@ -61,17 +61,31 @@ class GradientMasking(EpochCallback):
     """
 
     def __init__(
-        self, data, epsilon=None, norm=None, steps=20, every=1, limit=256, seed=0, *,
-        batch_size=256, max_zero_gradients=0.1, max_confidence=0.99, tolerance=0.05, max_gap=0.4,
-    ):  # fmt: skip
+        self,
+        data,
+        epsilon=None,
+        norm=None,
+        steps=20,
+        every=1,
+        limit=256,
+        seed=0,
+        *,
+        batch_size=256,
+        max_zero_gradients=0.1,
+        max_confidence=0.99,
+        tolerance=0.05,
+        max_gap=0.4,
+    ):
         arguments = {"epsilon": epsilon, "norm": norm}
         given = "".join(f",{k}={v}" for k, v in arguments.items() if v is not None)
         attacks = ["fgsm:" + given[1:], f"pgd:steps={steps}{given}"]
         super().__init__(data, attacks, every=every, limit=limit, seed=seed, batch_size=batch_size)
         limits = {
-            "max_zero_gradients": max_zero_gradients, "max_confidence": max_confidence,
-            "tolerance": tolerance, "max_gap": max_gap,
-        }  # fmt: skip
+            "max_zero_gradients": max_zero_gradients,
+            "max_confidence": max_confidence,
+            "tolerance": tolerance,
+            "max_gap": max_gap,
+        }
         for name, value in limits.items():
             setattr(self, name, check_number(value, name, minimum=0.0, maximum=1.0))
         self._signs = None

@@ -53,9 +53,18 @@ class TransferAccuracy(EpochCallback):
     """
 
     def __init__(
-        self, source, data, attack="pgd20", every=1, limit=1000, seed=0, *, batch_size=256,
-        name="transfer", trust=False,
-    ):  # fmt: skip
+        self,
+        source,
+        data,
+        attack="pgd20",
+        every=1,
+        limit=1000,
+        seed=0,
+        *,
+        batch_size=256,
+        name="transfer",
+        trust=False,
+    ):
         super().__init__(data, every=every, limit=limit, seed=seed, batch_size=batch_size)
         self.attack, self._attack = attacks.get(attack), attack
         self.source = _source(source, self.x.shape[1:], trust)

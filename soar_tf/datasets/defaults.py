@@ -10,16 +10,24 @@ from soar_tf.threat_model import ThreatModel
 # (10 % accuracy on CIFAR-10 from the first epoch on).
 _RECIPES = {
     "digits": {
-        "network": "cnn2", "epsilon": 0.15, "epochs": 60, "pretrain_epochs": 30, "batch_size": 64,
+        "network": "cnn2",
+        "epsilon": 0.15,
+        "epochs": 60,
+        "pretrain_epochs": 30,
+        "batch_size": 64,
         "epsilon_warmup": 0,
     },
     "mnist": {"network": "cnn4", "epsilon": 0.3},
     "fashion_mnist": {"network": "cnn4", "epsilon": 0.1},
-}  # fmt: skip
+}
 _DEFAULT_RECIPE = {
-    "network": "cnn4", "epsilon": 8 / 255, "epochs": 15, "pretrain_epochs": 24, "batch_size": 128,
+    "network": "cnn4",
+    "epsilon": 8 / 255,
+    "epochs": 15,
+    "pretrain_epochs": 24,
+    "batch_size": 128,
     "epsilon_warmup": 0.25,
-}  # fmt: skip
+}
 
 
 # Radii of other norms that results on images of 32x32x3 pixels are given for: l2 0.5 in

@@ -107,8 +107,10 @@ def _common_size(path, root, paths, headers, reading):
         return (0, 0)
     other = np.flatnonzero((sizes != sizes[0]).any(axis=1))
     if len(other):
-        first, second = (f"{pathlib.Path(root, paths[row])} {tuple(sizes[row].tolist())}"
-                         for row in (0, other[0]))  # fmt: skip
+        first, second = (
+            f"{pathlib.Path(root, paths[row])} {tuple(sizes[row].tolist())}"
+            for row in (0, other[0])
+        )
         raise InputError(
             f"`image_size` must be given for `folder:{path}`, whose images differ in size. "
             f"Received: None, with {first} and {second}."

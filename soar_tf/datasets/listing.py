@@ -30,10 +30,18 @@ HEAD_BYTES = 4096
 _TAIL_BYTES, _CHUNK, _THREADS, _PAUSE = 32, 64, 8, 10.0
 _KEYS = ("size", "changed")
 
-HEADER = np.dtype([
-    ("size", "i8"), ("changed", "i8"), ("head", "u8"), ("height", "i4"), ("width", "i4"),
-    ("channels", "u1"), ("orientation", "u1"), ("flags", "u1"),
-])  # fmt: skip
+HEADER = np.dtype(
+    [
+        ("size", "i8"),
+        ("changed", "i8"),
+        ("head", "u8"),
+        ("height", "i4"),
+        ("width", "i4"),
+        ("channels", "u1"),
+        ("orientation", "u1"),
+        ("flags", "u1"),
+    ]
+)
 """What is known of a file; `flags` are those of `soar_tf.datasets.decoding`."""
 
 

@@ -79,9 +79,11 @@ class Reading:
         if self.channels and self.channels != channels:
             wanted = self.channels
             converted = Converted(
-                split.source, lambda x: to_channels(x, wanted), (height, width, wanted),
+                split.source,
+                lambda x: to_channels(x, wanted),
+                (height, width, wanted),
                 f"channels={wanted}",
-            )  # fmt: skip
+            )
             split = split.converted(_kept(split, converted))
         if split.resize_crop:
             return split

@@ -233,8 +233,9 @@ def _split(builder, split, shape, reading, limit):
         paths, array_record, info.features, shape, reading, f"{info.full_name} {split}"
     )
     if len(labels) != info.splits[split].num_examples:
-        raise ValueError(f"{info.splits[split].num_examples} examples are declared, "
-                         f"{len(labels)} were read")  # fmt: skip
+        raise ValueError(
+            f"{info.splits[split].num_examples} examples are declared, {len(labels)} were read"
+        )
     found = Split(images, labels, shuffled)
     found.resize_crop = crops
     return found.in_memory(limit) if small and not crops else found

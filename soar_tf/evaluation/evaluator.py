@@ -187,10 +187,18 @@ class Evaluator:
         state = state if isinstance(state, State) else State(state)
         self._bind(state, x, y, logits, shard)
         session = Session(
-            x, y, predict, self.seed, self.batch_size, state, self.uint8, self.keep,
-            None if progress is None else Meter(progress), self._counted.run,
+            x,
+            y,
+            predict,
+            self.seed,
+            self.batch_size,
+            state,
+            self.uint8,
+            self.keep,
+            None if progress is None else Meter(progress),
+            self._counted.run,
             None if shard is None else shard.positions(),
-        )  # fmt: skip
+        )
         clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)
         with self._counted.by(session.meter):

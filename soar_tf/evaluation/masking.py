@@ -199,9 +199,17 @@ class Subject:
     def withstood(self, name, attack, rows, seed_offset=0):
         """Attacks the examples in `rows` (bool `[N]`); bool `[N]`, whether they withstood it."""
         return parts.attack_all(
-            attack, name, self.logits_fn, self.predict, self.x, self.y, rows,
-            self.seed + seed_offset, self.batch_size, self.progress,
-        )  # fmt: skip
+            attack,
+            name,
+            self.logits_fn,
+            self.predict,
+            self.x,
+            self.y,
+            rows,
+            self.seed + seed_offset,
+            self.batch_size,
+            self.progress,
+        )
 
     def batches(self, rows):
         """Yields (positions, x, y, keys) of the examples in `rows` (bool `[N]`), in batches."""

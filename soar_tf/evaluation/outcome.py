@@ -13,20 +13,28 @@ def result(session, name, threat, parts, clean):
     for part in parts:
         robust = robust & ~session.table(part)["broken"]
         seconds = session.state.seconds.get(part.key, 0.0)
-        stages.append({
-            "name": part.label.rpartition("/")[2],
-            "robust_accuracy": float(robust.mean()),
-            "seconds": round(seconds, 3),
-        })  # fmt: skip
+        stages.append(
+            {
+                "name": part.label.rpartition("/")[2],
+                "robust_accuracy": float(robust.mean()),
+                "seconds": round(seconds, 3),
+            }
+        )
     seconds = sum(stage["seconds"] for stage in stages)
     rounded = None
     if session.uint8:
         rounded = float((clean & ~broken_when_rounded(session, parts)).mean())
     return AttackResult(
-        name, threat.norm, threat.epsilon, float(robust.mean()), round(seconds, 3),
-        round(len(clean) / seconds, 2) if seconds else 0.0, robust,
-        tuple(stages) if len(stages) > 1 else (), rounded,
-    )  # fmt: skip
+        name,
+        threat.norm,
+        threat.epsilon,
+        float(robust.mean()),
+        round(seconds, 3),
+        round(len(clean) / seconds, 2) if seconds else 0.0,
+        robust,
+        tuple(stages) if len(stages) > 1 else (),
+        rounded,
+    )
 
 
 def broken_when_rounded(session, parts):

@@ -94,9 +94,12 @@ class Session:
         left = np.flatnonzero(rows & ~table["done"])
         if self.meter is not None and len(left):
             self.meter.begin(
-                part.name, int(rows.sum()), self.budget(part), later,
+                part.name,
+                int(rows.sum()),
+                self.budget(part),
+                later,
                 weight(part.attack),
-            )  # fmt: skip
+            )
         for start in range(0, len(left), self.batch_size):
             batch = left[start : start + self.batch_size]
             begun = time.perf_counter()

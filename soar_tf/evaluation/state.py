@@ -25,10 +25,18 @@ MAX_BYTES = 8 * 2**30
 _MAGIC = b"soar-tf evaluation state 1 "
 # At most this share of the time may go into writing the file; a kill then loses as little.
 _WRITING_SHARE = 0.05
-_ROW = np.dtype([
-    ("done", "?"), ("broken", "?"), ("broken_uint8", "?"), ("prediction", "<i4"),
-    ("loss", "<f4"), ("linf", "<f4"), ("l2", "<f4"), ("l1", "<f4"),
-])  # fmt: skip
+_ROW = np.dtype(
+    [
+        ("done", "?"),
+        ("broken", "?"),
+        ("broken_uint8", "?"),
+        ("prediction", "<i4"),
+        ("loss", "<f4"),
+        ("linf", "<f4"),
+        ("l2", "<f4"),
+        ("l1", "<f4"),
+    ]
+)
 
 
 class State:

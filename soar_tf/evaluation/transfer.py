@@ -164,13 +164,19 @@ def transfer_matrix(
         for judge, withstood in zip(judged, robust, strict=True):
             figures[network, id(judge.network)] = withstood.mean()
     return TransferMatrix(
-        len(x), seed, name, attack.norm, attack.epsilon, has_fixed_work(attack),
-        tuple(sources), tuple(targets),
+        len(x),
+        seed,
+        name,
+        attack.norm,
+        attack.epsilon,
+        has_fixed_work(attack),
+        tuple(sources),
+        tuple(targets),
         np.array([players[id(network)].clean.mean() for network in crafters]),
         np.array([players[id(network)].clean.mean() for network in judges]),
         np.array([figures.get((id(network), id(network)), np.nan) for network in judges]),
         np.array([[figures[id(one), id(two)] for two in judges] for one in crafters]),
-    )  # fmt: skip
+    )
 
 
 def has_fixed_work(attack):

@@ -58,8 +58,9 @@ class _LiteRT:
         except (ValueError, RuntimeError) as error:
             raise _unreadable(name, "LiteRT", error) from None
         inputs, outputs = (
-            self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        )  # fmt: skip
+            self._interpreter.get_input_details(),
+            self._interpreter.get_output_details(),
+        )
         _check_single(name, inputs, outputs)
         self._input, self._output = inputs[0], outputs[0]
         shape = self._input["shape_signature"].tolist()

@@ -20,15 +20,24 @@ def report(study):
         rows[str(epoch + 1)] = {**cells, "ratio": ratios}
     labels = {columns[0]: "1 direction", columns[1]: f"{many} directions", "ratio": "ratio"}
     grid = Grid(
-        "figure2", "Mean unclipped penalty (eq. 11) over training images at x', after each epoch.",
-        (*columns, "ratio"), rows, labels, corner="epoch",
-    )  # fmt: skip
+        "figure2",
+        "Mean unclipped penalty (eq. 11) over training images at x', after each epoch.",
+        (*columns, "ratio"),
+        rows,
+        labels,
+        corner="epoch",
+    )
     ratios = [ratio for row in rows.values() for ratio in row["ratio"]]
     findings = [
         f"One direction gives {min(ratios):.3f} to {max(ratios):.3f} times the mean of {many}."
     ]
-    return Report("Figure 2: the penalty during training", [grid], findings, {},
-                  lambda: _draw(rows, columns, labels))  # fmt: skip
+    return Report(
+        "Figure 2: the penalty during training",
+        [grid],
+        findings,
+        {},
+        lambda: _draw(rows, columns, labels),
+    )
 
 
 def _draw(rows, columns, labels):
@@ -37,7 +46,13 @@ def _draw(rows, columns, labels):
     curves = {
         labels[column]: [float(np.mean(row[column])) for row in rows.values()] for column in columns
     }
-    panel = {"x": [int(row) for row in rows], "curves": curves, "title": "SOAR's penalty",
-             "x_label": "epoch", "y_label": "mean penalty", "log_x": False,
-             "log_y": False}  # fmt: skip
+    panel = {
+        "x": [int(row) for row in rows],
+        "curves": curves,
+        "title": "SOAR's penalty",
+        "x_label": "epoch",
+        "y_label": "mean penalty",
+        "log_x": False,
+        "log_y": False,
+    }
     return growth([panel])

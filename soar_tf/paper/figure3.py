@@ -35,10 +35,12 @@ def report(study):
         f"{ROBUSTNESS_IMAGES[study.request.budget]}); λ = 0 is adversarial training with PGD1. "
         f"AutoAttack: the first {study.limits.autoattack_images} test images."
     )
-    grid = Grid("figure3", caption, (*COLUMNS, "autoattack"), rows, measures.LABELS, unit="%",
-                corner="λ")  # fmt: skip
-    return Report("Figure 3: accuracy during training", [grid], [], {"curves": curves},
-                  lambda: _draw(curves))  # fmt: skip
+    grid = Grid(
+        "figure3", caption, (*COLUMNS, "autoattack"), rows, measures.LABELS, unit="%", corner="λ"
+    )
+    return Report(
+        "Figure 3: accuracy during training", [grid], [], {"curves": curves}, lambda: _draw(curves)
+    )
 
 
 def _draw(curves):
@@ -49,9 +51,12 @@ def _draw(curves):
         {
             "x": list(range(1, epochs + 1)),
             "curves": {measures.LABELS[name]: values[column] for name, values in curves.items()},
-            "title": measures.LABELS[column], "x_label": "epoch", "y_label": "accuracy",
-            "log_x": False, "log_y": False,
+            "title": measures.LABELS[column],
+            "x_label": "epoch",
+            "y_label": "accuracy",
+            "log_x": False,
+            "log_y": False,
         }
         for column in COLUMNS
-    ]  # fmt: skip
+    ]
     return growth(panels)

@@ -82,15 +82,24 @@ def _report(study, panels, title):
 def _lines(study, seed, direction):
     """The exact loss and each expansion, `{name: [image][position]}`."""
     network, count = study.network(NETWORK, seed), _IMAGES[study.request.budget]
-    settings = {"network": network, "images": count, "direction": direction, "seed": seed,
-                "epsilon": study.epsilon, "steps": STEPS, "positions": len(POSITIONS)}  # fmt: skip
+    settings = {
+        "network": network,
+        "images": count,
+        "direction": direction,
+        "seed": seed,
+        "epsilon": study.epsilon,
+        "steps": STEPS,
+        "positions": len(POSITIONS),
+    }
 
     def compute():
         images = study.dataset()["train"].take(count)
         measure = PerExample(
             _expansions(network.keras_model, direction, study.epsilon),
-            seed=seed, purpose="line", batch_size=50,
-        )  # fmt: skip
+            seed=seed,
+            purpose="line",
+            batch_size=50,
+        )
         found = measure(images.float_images(), images.labels)
         return {name: values.tolist() for name, values in found.items()}
 
@@ -167,8 +176,10 @@ def _draw(data):
     from soar_tf.plots.line import loss_along_line
 
     panels = [
-        {"title": f"image {panel['image']}, {_LABELS[panel['direction']].split(',')[0]}",
-         "curves": panel["curves"]}
+        {
+            "title": f"image {panel['image']}, {_LABELS[panel['direction']].split(',')[0]}",
+            "curves": panel["curves"],
+        }
         for panel in data["panels"]
-    ]  # fmt: skip
+    ]
     return loss_along_line(data["t"], panels)

@@ -34,8 +34,13 @@ def accuracy(study, name, seed, attack=None, images=None):
     strong = (attack or "").startswith("autoattack")
     usual = study.limits.autoattack_images if strong else study.limits.images
     limit = usual if images is None else images
-    settings = {"network": study.network(name, seed), "attack": attack, "images": limit,
-                "epsilon": study.epsilon, "seed": seed}  # fmt: skip
+    settings = {
+        "network": study.network(name, seed),
+        "attack": attack,
+        "images": limit,
+        "epsilon": study.epsilon,
+        "seed": seed,
+    }
 
     def compute():
         x, y = _test(study, name, limit)
@@ -51,17 +56,25 @@ def accuracy(study, name, seed, attack=None, images=None):
 def transfer(study, sources, name, seed):
     """Accuracy on PGD20 examples of other networks, `{source: percent}`."""
     settings = {f"source {source}": study.network(source, seed) for source in sources}
-    settings |= {"network": study.network(name, seed), "images": study.limits.images,
-                 "epsilon": study.epsilon, "seed": seed}  # fmt: skip
+    settings |= {
+        "network": study.network(name, seed),
+        "images": study.limits.images,
+        "epsilon": study.epsilon,
+        "seed": seed,
+    }
 
     def compute():
         x, y = _test(study, name, study.limits.images)
         attack = get_attack("pgd20", epsilon=study.epsilon)
         matrix = evaluation.transfer_matrix(
             {source: _logits(study, source, seed) for source in sources},
-            {name: _logits(study, name, seed)}, x, y, attack, seed=seed,
+            {name: _logits(study, name, seed)},
+            x,
+            y,
+            attack,
+            seed=seed,
             progress=study.progress(name, seed),
-        )  # fmt: skip
+        )
         return {s: 100.0 * float(row[0]) for s, row in zip(sources, matrix.accuracy, strict=True)}
 
     return study.measured("transfer", settings, compute)
@@ -69,8 +82,12 @@ def transfer(study, sources, name, seed):
 
 def transformed(study, name, seed, transformation):
     """Accuracy on randomly transformed images: every image counts, as in appendices D and E."""
-    settings = {"network": study.network(name, seed), "transformation": transformation,
-                "images": study.limits.images, "seed": seed}  # fmt: skip
+    settings = {
+        "network": study.network(name, seed),
+        "transformation": transformation,
+        "images": study.limits.images,
+        "seed": seed,
+    }
 
     def compute():
         x, y = _test(study, name, study.limits.images)
@@ -94,8 +111,13 @@ def top_probability(study, name, seed, point):
         point: `"zero"` (the image), `"random"` (uniform in the ball) or `"pgd1"` (one PGD step
             from there).
     """
-    settings = {"network": study.network(name, seed), "point": point, "seed": seed,
-                "images": study.limits.images, "epsilon": study.epsilon}  # fmt: skip
+    settings = {
+        "network": study.network(name, seed),
+        "point": point,
+        "seed": seed,
+        "images": study.limits.images,
+        "epsilon": study.epsilon,
+    }
 
     def compute():
         x, y = _test(study, name, study.limits.images)
@@ -133,18 +155,28 @@ def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
         The `soar_tf.paper.report.Grid`.
     """
     cells = {
-        row: {column: [measure(row, seed) for seed in study.seeds]
-              for column, measure in columns.items()}
+        row: {
+            column: [measure(row, seed) for seed in study.seeds]
+            for column, measure in columns.items()
+        }
         for row in rows
-    }  # fmt: skip
+    }
     images = study.limits.images or "all"
     radius = f", l-infinity ε = {study.epsilon:.4g}" if linf else ""
     caption += (
         f" Percent of {images} test images (AutoAttack, which the paper does not have: the first "
         f"{study.limits.autoattack_images}){radius}; the paper's figures in parentheses."
     )
-    return Grid(name, caption, tuple(columns), cells, {**LABELS, **(labels or {})},
-                published.TABLES[name], "%", "Method")  # fmt: skip
+    return Grid(
+        name,
+        caption,
+        tuple(columns),
+        cells,
+        {**LABELS, **(labels or {})},
+        published.TABLES[name],
+        "%",
+        "Method",
+    )
 
 
 def overstatement(study, grid):

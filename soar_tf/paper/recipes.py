@@ -73,8 +73,14 @@ def _soar(label, init, monitors=()):
 
 def _weighted(lambda_):
     """For figure 3."""
-    return Recipe(f"λ = {lambda_:g}", "soar", {"lambda_": lambda_}, starts_from="standard",
-                  epochs={"short": 3}, monitors=("robustness",))  # fmt: skip
+    return Recipe(
+        f"λ = {lambda_:g}",
+        "soar",
+        {"lambda_": lambda_},
+        starts_from="standard",
+        epochs={"short": 3},
+        monitors=("robustness",),
+    )
 
 
 def _reading(label, epochs=15, **arguments):
@@ -86,8 +92,14 @@ def _reading(label, epochs=15, **arguments):
 
 def _small(label, method, activation, starts_from=None):
     """For section 4: few enough input coordinates to try every corner."""
-    return Recipe(label, method, starts_from=starts_from, network="mlp", pixels=12,
-                  network_args={"width": 0.25, "activation": activation})  # fmt: skip
+    return Recipe(
+        label,
+        method,
+        starts_from=starts_from,
+        network="mlp",
+        pixels=12,
+        network_args={"width": 0.25, "activation": activation},
+    )
 
 
 LAMBDAS = (0.0, 0.1, 0.5, 1.0)
@@ -97,15 +109,14 @@ RECIPES = {
     "standard": Recipe("Standard", "standard"),
     "adv7": Recipe("Adv7", "adversarial", {"steps": 7}),
     "adv1-scratch": Recipe("Adv1-scratch", "adversarial", {"steps": 1}),
-    "adv1-pretrain": Recipe(
-        "Adv1-pretrain", "adversarial", {"steps": 1}, starts_from="standard"
-    ),
+    "adv1-pretrain": Recipe("Adv1-pretrain", "adversarial", {"steps": 1}, starts_from="standard"),
     "soar": _soar("SOAR", "pgd1", ("penalty",)),
     "soar-zero": _soar("SOAR, zero init", "zero"),
     "soar-random": _soar("SOAR, random init", "random"),
     "cnn-source": Recipe("CNN", "standard", seed_offset=100),
-    "resnet18": Recipe("ResNet18", "standard", network="resnet18", seed_offset=100,
-                       epochs={"short": 12}),
+    "resnet18": Recipe(
+        "ResNet18", "standard", network="resnet18", seed_offset=100, epochs={"short": 12}
+    ),
     **{f"soar-lambda-{value:g}": _weighted(value) for value in LAMBDAS},
     "reading-example": _reading("Per example, PGD1 init"),
     "reading-example-zero": _reading("Per example, zero init", init="zero"),
@@ -115,7 +126,7 @@ RECIPES = {
     "small-standard": _small("Standard (ReLU)", "standard", "relu"),
     "small-soar": _small("SOAR (ReLU)", "soar", "relu", starts_from="small-standard"),
     "small-smooth": _small("Standard (tanh)", "standard", "tanh"),
-}  # fmt: skip
+}
 
 # Epochs in each budget, by what trains: a standard network, an adversarial one from scratch,
 # and whatever fine-tunes. The paper: sections 5 and C; for Adv1-pretrain it prints no schedule,
@@ -257,10 +268,14 @@ def with_starts(names):
 # measured is missing, and said to be.
 STEP_MILLISECONDS = {
     "2 CPU cores": {
-        "standard": 50, "cnn-source": 50, "adv7": 340, "adv1-scratch": 84, "adv1-pretrain": 84,
+        "standard": 50,
+        "cnn-source": 50,
+        "adv7": 340,
+        "adv1-scratch": 84,
+        "adv1-pretrain": 84,
         **{name: 245 for name, recipe in RECIPES.items() if recipe.method == "soar"},
     },
-}  # fmt: skip
+}
 _CIFAR10_TRAINING_IMAGES = 50_000
 
 

@@ -134,9 +134,16 @@ def write(report, folder, name, note, manifest):
     values = {grid.name: grid.rows for grid in report.grids}
     files.write_json(
         json_file,
-        {"title": report.title, "note": note, "findings": report.findings, "cells": records,
-         "values": values, "data": report.data, "manifest": manifest},
-    )  # fmt: skip
+        {
+            "title": report.title,
+            "note": note,
+            "findings": report.findings,
+            "cells": records,
+            "values": values,
+            "data": report.data,
+            "manifest": manifest,
+        },
+    )
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()

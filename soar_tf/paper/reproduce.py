@@ -69,10 +69,18 @@ def reproduce(
     if checkpoint_every is not None:
         intervals.parse(checkpoint_every)
     request = Request(
-        name, budget, dataset, data_dir, check_integer(seeds, "seeds", minimum=1), Path(output),
-        None if models is None else Path(models), verbose, progress,
-        check_choice(precision, "precision", PRECISIONS), checkpoint_every,
-    )  # fmt: skip
+        name,
+        budget,
+        dataset,
+        data_dir,
+        check_integer(seeds, "seeds", minimum=1),
+        Path(output),
+        None if models is None else Path(models),
+        verbose,
+        progress,
+        check_choice(precision, "precision", PRECISIONS),
+        checkpoint_every,
+    )
     if models is not None:
         check_models(models)
     check_folder(output, "output", names(name))

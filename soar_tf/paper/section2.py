@@ -114,8 +114,15 @@ def _corrected(seed, epsilon, d=10):
 
 
 def _growth_grid(growth, epsilon, draws):
-    columns = ("moved", "clean", "attacked", "closed_form", "leading_term", "equation2",
-               "ridge_attacked")  # fmt: skip
+    columns = (
+        "moved",
+        "clean",
+        "attacked",
+        "closed_form",
+        "leading_term",
+        "equation2",
+        "ridge_attacked",
+    )
     labels = {
         "moved": "largest move of an irrelevant weight",
         "clean": "clean loss",
@@ -139,8 +146,9 @@ def _fixes_grid(fixes):
         "equation 2": "robustified loss (equation 2)",
     }
     caption = "Two formulas with a slip in print: the first moment for the second, a missing 1/2."
-    return Grid("formulas", caption, ("measured", "corrected", "printed"), fixes, labels,
-                corner="formula")  # fmt: skip
+    return Grid(
+        "formulas", caption, ("measured", "corrected", "printed"), fixes, labels, corner="formula"
+    )
 
 
 def _findings(growth, fixes):
@@ -180,6 +188,13 @@ def _draw(growth):
         "expectation": means("closed_form"),
         "ε²d²σ²/π": means("leading_term"),
     }
-    panel = {"x": d, "curves": curves, "title": "Attack on the irrelevant weights",
-             "x_label": "d", "y_label": "loss", "log_x": True, "log_y": True}  # fmt: skip
+    panel = {
+        "x": d,
+        "curves": curves,
+        "title": "Attack on the irrelevant weights",
+        "x_label": "d",
+        "y_label": "loss",
+        "log_x": True,
+        "log_y": True,
+    }
     return draw([panel])

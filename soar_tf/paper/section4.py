@@ -55,13 +55,21 @@ def report(study):
             shares.setdefault(text, {}).setdefault(name, []).append(value)
     faded = _faded(study)
     grids = [
-        _grid("ladder", "Growth of the loss and its bounds, means over test images (nats).",
-              rungs, corner="rung"),
-        _grid("inequalities", "Largest violation of each inequality, relative to the upper rung: "
-              "rounding alone.", ordered, corner="inequality"),
+        _grid(
+            "ladder",
+            "Growth of the loss and its bounds, means over test images (nats).",
+            rungs,
+            corner="rung",
+        ),
+        _grid(
+            "inequalities",
+            "Largest violation of each inequality, relative to the upper rung: rounding alone.",
+            ordered,
+            corner="inequality",
+        ),
         _grid("shares", "Share of the images.", shares, corner="where", unit="%"),
         _faded_grid(faded),
-    ]  # fmt: skip
+    ]
     return Report(
         "Section 4: the ladder of bounds",
         grids,
@@ -94,8 +102,9 @@ def _ladder(study, name, seed):
         worst = loss
         compiled = tf.function(values, input_signature=[tf.TensorSpec(x.shape, x.dtype)])
         for corner in corners:
-            worst = tf.maximum(worst, compiled(x + tf.reshape(tf.constant(corner, x.dtype),
-                                                              [1, *x.shape[1:]])))  # fmt: skip
+            worst = tf.maximum(
+                worst, compiled(x + tf.reshape(tf.constant(corner, x.dtype), [1, *x.shape[1:]]))
+            )
         found = {"loss": worst - loss, **found}
         return {rung: value.numpy().tolist() for rung, value in found.items()}
 
@@ -133,8 +142,14 @@ def _faded(study):
     directions, epsilon = _DIRECTIONS[study.request.budget], study.epsilon
     rows = {}
     for confidence, seed in itertools.product(_CONFIDENCES, study.seeds):
-        settings = {"confidence": confidence, "directions": directions, "seed": seed,
-                    "epsilon": epsilon, "d": _D, "weight": _WEIGHT}  # fmt: skip
+        settings = {
+            "confidence": confidence,
+            "directions": directions,
+            "seed": seed,
+            "epsilon": epsilon,
+            "d": _D,
+            "weight": _WEIGHT,
+        }
         compute = functools.partial(_logistic, confidence, directions, seed, epsilon)
         figures = study.measured("logistic", settings, compute)
         for column, value in figures.items():
@@ -227,8 +242,12 @@ def _draw(faded):
     from soar_tf.plots.growth import growth
 
     x = [1 - float(row) for row in faded]
-    names = {"growth": "true growth", "bound": "Taylor bound", "penalty": "penalty",
-             "estimate_finite_difference": "measured estimator"}  # fmt: skip
+    names = {
+        "growth": "true growth",
+        "bound": "Taylor bound",
+        "penalty": "penalty",
+        "estimate_finite_difference": "measured estimator",
+    }
     curves = {
         label: [float(np.mean(row[column])) for row in faded.values()]
         for column, label in names.items()

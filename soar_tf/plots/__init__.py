@@ -12,6 +12,13 @@ from soar_tf.plots.training_curves import training_curves
 from soar_tf.plots.transfer_heat_map import transfer_heat_map
 
 __all__ = [
-    "accuracy_epsilon", "adversarial_examples", "available", "loss_direction", "loss_surface",
-    "save", "to_png", "training_curves", "transfer_heat_map",
-]  # fmt: skip
+    "accuracy_epsilon",
+    "adversarial_examples",
+    "available",
+    "loss_direction",
+    "loss_surface",
+    "save",
+    "to_png",
+    "training_curves",
+    "transfer_heat_map",
+]

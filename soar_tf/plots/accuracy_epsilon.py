@@ -33,14 +33,22 @@ def accuracy_epsilon(curves, *, points=None):
         axes.plot(scaled, _percent(curve["accuracy"]), label=f"{name}, {curve['attack']}", **style)
         if "low" in curve:
             axes.fill_between(
-                scaled, _percent(curve["low"]), _percent(curve["high"]),
-                color=style["color"], alpha=0.15, linewidth=0,
-            )  # fmt: skip
+                scaled,
+                _percent(curve["low"]),
+                _percent(curve["high"]),
+                color=style["color"],
+                alpha=0.15,
+                linewidth=0,
+            )
     for number, (name, (epsilon, accuracy)) in enumerate((points or {}).items()):
         axes.plot(
-            [255 * epsilon], [100 * accuracy], "*", markersize=13, label=name,
+            [255 * epsilon],
+            [100 * accuracy],
+            "*",
+            markersize=13,
+            label=name,
             color=figures.COLORS[(len(curves) + number) % len(figures.COLORS)],
-        )  # fmt: skip
+        )
     norms = sorted({curve["norm"].capitalize() for curve in curves.values()})
     axes.set_xlabel(f"{' / '.join(norms)} radius in 1/255 of the pixel range")
     axes.set_ylabel("accuracy in %")

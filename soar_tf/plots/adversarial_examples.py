@@ -32,8 +32,9 @@ def adversarial_examples(x, x_adv, captions=None):
     grid = figure.subplots(3, len(x), squeeze=False)
     for row, images in zip(grid, (x, x_adv, pictures), strict=True):
         for axes, image in zip(row, images, strict=True):
-            axes.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image,
-                        cmap="gray", vmin=0, vmax=1)  # fmt: skip
+            axes.imshow(
+                image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1
+            )
             axes.set_xticks([])
             axes.set_yticks([])
     for name, row in zip(("clean", "adversarial", f"change x {factor:.3g}"), grid, strict=True):

@@ -35,8 +35,9 @@ def loss_surface(first, second, losses, *, epsilon=None, labels=("gradient signs
     if epsilon is not None:
         radius = 255 * epsilon
         # |a + b| <= r and |a - b| <= r: pixels where the signs agree, and where they differ.
-        axes.plot([radius, 0, -radius, 0, radius], [0, radius, 0, -radius, 0], "w--",
-                  label="the ball")  # fmt: skip
+        axes.plot(
+            [radius, 0, -radius, 0, radius], [0, radius, 0, -radius, 0], "w--", label="the ball"
+        )
         axes.legend(fontsize="small")
     axes.set_xlabel(f"{labels[0]}, in 1/255 of the pixel range")
     axes.set_ylabel(f"{labels[1]}, in 1/255 of the pixel range")

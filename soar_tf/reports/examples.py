@@ -29,8 +29,9 @@ def write_csv(path, columns):
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*([_cell(value) for value in values] for values in columns.values()),
-                         strict=True))  # fmt: skip
+    writer.writerows(
+        zip(*([_cell(value) for value in values] for values in columns.values()), strict=True)
+    )
     files.write_text(path, text.getvalue())
 
 

@@ -162,14 +162,19 @@ def _surfaces(found, count, epsilon):
         dataset = model.config["dataset"]
         radius = defaults.recipe(dataset)["epsilon"] if epsilon is None else epsilon
         examples = models.examples_for(
-            {name: model}, dataset, data_dir=None, image_size=model.config.get("image_size"),
-            split="test", limit=count,
-        )  # fmt: skip
+            {name: model},
+            dataset,
+            data_dir=None,
+            image_size=model.config.get("image_size"),
+            split="test",
+            limit=count,
+        )
         surface = evaluation.loss_surface(
             model.network, examples.float_images(), examples.labels, reach=2 * radius
         )
-        figure = plots.loss_surface(surface.distances, surface.distances, surface.losses,
-                                    epsilon=radius)  # fmt: skip
+        figure = plots.loss_surface(
+            surface.distances, surface.distances, surface.losses, epsilon=radius
+        )
         drawn.append((f"loss-surface-{_slug(name)}", figure))
         along.setdefault((dataset, radius), {})[name] = surface
     if not along:
@@ -177,9 +182,11 @@ def _surfaces(found, count, epsilon):
     for number, ((_, radius), surfaces) in enumerate(along.items()):
         losses = {name: surface.along for name, surface in surfaces.items()}
         figure = plots.loss_direction(
-            next(iter(surfaces.values())).distances, losses, epsilon=radius,
+            next(iter(surfaces.values())).distances,
+            losses,
+            epsilon=radius,
             direction="the signs of the gradient",
-        )  # fmt: skip
+        )
         tail = f"-{radius_text(radius).replace('/', '-')}" if number else ""
         drawn.append((f"loss-direction{tail}", figure))
     return drawn

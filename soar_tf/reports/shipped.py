@@ -144,27 +144,35 @@ def _checks(shipped, result):
     alone = _broken_by_search_alone(result)
     return [
         _check(
-            "agreement", same, same < _AGREEMENT_WARN,
+            "agreement",
+            same,
+            same < _AGREEMENT_WARN,
             "Share of the images for which file and source have the same top class; the lower it "
             "is, the less the source's gradients say about the file.",
         ),
         _check(
-            "random search", alone, alone > BLACK_BOX_MARGIN,
+            "random search",
+            alone,
+            alone > BLACK_BOX_MARGIN,
             "Share of the images that Square on the file broke and the source's gradients did not: "
             "what they missed.",
         ),
         _check(
-            "lead over the source", lead, lead > _LEAD_WARN,
+            "lead over the source",
+            lead,
+            lead > _LEAD_WARN,
             "The file's worst case minus its source's. What is above 0 is rounding in the way of "
             "the attacks rather than robustness: count on the source's "
             f"{percent(shipped['source_worst_case_accuracy'])} then.",
         ),
         _check(
-            "missing gradients", gap, False,
+            "missing gradients",
+            gap,
+            False,
             f"An attack that takes the missing gradients for zeros reports "
             f"{percent(shipped['naive_accuracy'])}: too much by this share of the images.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _check(name, figure, warn, sentence):

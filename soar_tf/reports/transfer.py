@@ -76,9 +76,15 @@ def transfer_models(
     judged = [loaded[str(path)] for path in targets]
     threat = models.threat_model(judged, dataset, norm, epsilon)
     examples = models.examples_for(
-        loaded, dataset, data_dir=data_dir, image_size=image_size, split=split, limit=limit,
-        reading=reading, say=progress is not None,
-    )  # fmt: skip
+        loaded,
+        dataset,
+        data_dir=data_dir,
+        image_size=image_size,
+        split=split,
+        limit=limit,
+        reading=reading,
+        say=progress is not None,
+    )
     networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
     built = get_attack(attack, norm=threat.norm, epsilon=threat.epsilon)
     matrix = evaluation.transfer_matrix(
@@ -111,10 +117,14 @@ def table(report):
     """
     header = ["target", "clean", "white-box", *(f"from {name}" for name in report["sources"])]
     rows = [
-        [name, report["clean_accuracy"][name], report["white_box"][name],
-         *(report["accuracy"][source][name] for source in report["sources"])]
+        [
+            name,
+            report["clean_accuracy"][name],
+            report["white_box"][name],
+            *(report["accuracy"][source][name] for source in report["sources"]),
+        ]
         for name in report["targets"]
-    ]  # fmt: skip
+    ]
     return header, rows
 
 

@@ -291,8 +291,14 @@ class TrainConfig:
 
     def _check_selection(self):
         """Fills in and checks what early stopping, keep_best and stop_below go by."""
-        needs = ("early_stopping", "keep_best", "stop_below", "monitor", "validation_attack",
-                 "validation_limit")  # fmt: skip
+        needs = (
+            "early_stopping",
+            "keep_best",
+            "stop_below",
+            "monitor",
+            "validation_attack",
+            "validation_limit",
+        )
         given = [name for name in needs if getattr(self, name) not in (None, False)]
         if self.validation_images == 0 and given:
             raise InputError(

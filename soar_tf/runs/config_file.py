@@ -50,8 +50,14 @@ def read_toml(path):
     return values
 
 
-_TYPES = {int: "an integer", float: "a number", str: "a string", bool: "true or false",
-          dict: "a table", list: "an array"}  # fmt: skip
+_TYPES = {
+    int: "an integer",
+    float: "a number",
+    str: "a string",
+    bool: "true or false",
+    dict: "a table",
+    list: "an array",
+}
 
 
 def _check_type(path, key, value, annotation):

@@ -127,17 +127,32 @@ class Experiment:
         if config.pretrain_epochs:
             standard = methods.get("standard")
             phases.append(
-                Phase(0, "standard", standard, config.pretrain_epochs,
-                      config.pretrain_learning_rate, _DROPS["standard"], last=False)
-            )  # fmt: skip
+                Phase(
+                    0,
+                    "standard",
+                    standard,
+                    config.pretrain_epochs,
+                    config.pretrain_learning_rate,
+                    _DROPS["standard"],
+                    last=False,
+                )
+            )
         fine_tuning = bool(config.pretrain_epochs or config.init_from)
         drops = _DROPS["method" if fine_tuning else "standard"]
         if config.lr_drops is not None:
             drops = tuple(epoch / config.epochs for epoch in config.lr_drops)
         phases.append(
-            Phase(len(phases), config.method, method, config.epochs, config.learning_rate, drops,
-                  last=True, callbacks=self.callbacks)
-        )  # fmt: skip
+            Phase(
+                len(phases),
+                config.method,
+                method,
+                config.epochs,
+                config.learning_rate,
+                drops,
+                last=True,
+                callbacks=self.callbacks,
+            )
+        )
         return phases
 
     def run(self, workdir, *, verbose=1, allow_mixed_environment=False):
@@ -252,9 +267,15 @@ class Experiment:
             resumed = path if phase.number == first else None
             try:
                 phase.train(
-                    folder, self.network, self.dataset, self.config, progress,
-                    resumed=resumed, strategy=self.strategy, verbose=verbose,
-                )  # fmt: skip
+                    folder,
+                    self.network,
+                    self.dataset,
+                    self.config,
+                    progress,
+                    resumed=resumed,
+                    strategy=self.strategy,
+                    verbose=verbose,
+                )
             except checkpoints.DivergedError as error:
                 kept = self._keep_last_good(folder, phase)
                 folder.update_manifest(status="failed")

@@ -257,9 +257,13 @@ def validation_images(path, model, count, *, dataset=None, data_dir=None, image_
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
     return examples_for(
-        {path: model}, dataset, data_dir=data_dir, image_size=image_size, split="validation",
+        {path: model},
+        dataset,
+        data_dir=data_dir,
+        image_size=image_size,
+        split="validation",
         limit=count,
-    ).float_images()  # fmt: skip
+    ).float_images()
 
 
 def _reading(given, trained, image_size):

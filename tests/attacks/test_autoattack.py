@@ -13,8 +13,14 @@ SHORT = {
         for name, cls, own in autoattack.VERSIONS["standard"]
     )
 }
-PARTS = ("apgd-ce:steps=9", "apgd-dlr:steps=9", "apgd-t:steps=5", "fab:steps=4", "fab-t:steps=4",
-         "square:queries=60")  # fmt: skip
+PARTS = (
+    "apgd-ce:steps=9",
+    "apgd-dlr:steps=9",
+    "apgd-t:steps=5",
+    "fab:steps=4",
+    "fab-t:steps=4",
+    "square:queries=60",
+)
 CASES = [(part, "linf") for part in PARTS] + [(part, "l2") for part in PARTS[::2] + PARTS[5:]]
 CASES += [(part, "l1") for part in (PARTS[0], *PARTS[2:3], *PARTS[4:])]
 EPSILON = {"linf": 0.06, "l2": 0.4, "l1": 1.0}
@@ -117,8 +123,13 @@ def test_l1_has_five_starts_and_five_targets():
 def test_other_versions():
     plus = soar_tf.attacks.get("autoattack:version=plus").stages()
     assert [(name, attack.restarts) for name, attack in plus] == [
-        ("apgd-ce", 5), ("apgd-dlr", 5), ("fab", 5), ("square", 1), ("apgd-t", 1), ("fab-t", 1),
-    ]  # fmt: skip
+        ("apgd-ce", 5),
+        ("apgd-dlr", 5),
+        ("fab", 5),
+        ("square", 1),
+        ("apgd-t", 1),
+        ("fab-t", 1),
+    ]
     rand = soar_tf.attacks.get("autoattack:version=rand").stages()
     assert [(name, attack.eot_iter) for name, attack in rand] == [("apgd-ce", 20), ("apgd-dlr", 20)]
     with pytest.raises(soar_tf.errors.InputError, match="version"):

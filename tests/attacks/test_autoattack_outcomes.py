@@ -78,10 +78,14 @@ def record():
     keras.utils.set_random_seed(3)
     digits = soar_tf.datasets.load("digits")
     train, test = digits["train"], digits["test"].take(60)
-    model = keras.Sequential([
-        keras.Input((8, 8, 1)), keras.layers.Flatten(),
-        keras.layers.Dense(16, "tanh"), keras.layers.Dense(10),
-    ])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, "tanh"),
+            keras.layers.Dense(10),
+        ]
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.01), loss)
     model.fit(train.float_images(), train.labels, batch_size=64, epochs=8, verbose=0)

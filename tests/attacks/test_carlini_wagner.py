@@ -155,9 +155,15 @@ def test_lbfgs_meets_the_conditions_of_a_minimum():
     x[:, 2] = float(W[2] > 0)  # a pixel that the box holds back
     y = tf.zeros(6, tf.int64)
     rows = bisection.Rows(
-        tf.range(6), tf.constant(x), y, y + 1, tf.constant([0.01, 0.1, 1.0, 3.0, 10.0, 30.0]),
-        *[tf.zeros(6)] * 2, tf.constant(x), tf.fill([6], np.inf),
-    )  # fmt: skip
+        tf.range(6),
+        tf.constant(x),
+        y,
+        y + 1,
+        tf.constant([0.01, 0.1, 1.0, 3.0, 10.0, 30.0]),
+        *[tf.zeros(6)] * 2,
+        tf.constant(x),
+        tf.fill([6], np.inf),
+    )
     seen = []
     search = attack._line_search
 

@@ -138,9 +138,13 @@ def test_the_distance_to_a_linear_boundary_is_found(name, norm):
     x = np.random.default_rng(6).uniform(0.4, 0.6, size=(10, 6)).astype("float32")
     y = np.argmax(linear(x), axis=1)
     attack = soar_tf.attacks.get(
-        name, norm=norm, epsilon=1.0 if norm == "linf" else 20.0, bounds=(-9.0, 9.0),
-        early_stop=False, steps=300,
-    )  # fmt: skip
+        name,
+        norm=norm,
+        epsilon=1.0 if norm == "linf" else 20.0,
+        bounds=(-9.0, 9.0),
+        early_stop=False,
+        steps=300,
+    )
     found = attack(linear, x, y).numpy()
     assert (np.argmax(linear(found), axis=1) != y).all()
     size = np.linalg.norm(found - x, ORDERS[norm], axis=1)

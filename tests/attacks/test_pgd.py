@@ -337,18 +337,29 @@ def test_defaults_apply_where_the_name_sets_nothing():
     [
         ("pgd20x", "Unknown attack 'pgd20x'. Did you mean 'pgd20'? Allowed: "),
         ("pgd:stepz=5", "Unknown argument of attack 'pgd': 'stepz'. Did you mean 'steps'? "),
-        ("pgd:epsilon=8", "`epsilon` must be >= 0 and <= 1. Received: '8'. "
-         "Pixels lie in [0, 1]: write 8/255 for 0-255."),
-        ("pgd:epsilon=nan", "`epsilon` must be a finite number, or a fraction such as '8/255'. "
-         "Received: 'nan'."),
-        ("pgd:epsilon=abc", "`epsilon` must be a finite number, or a fraction such as '8/255'. "
-         "Received: 'abc'."),
-        ("pgd:epsilon=1/0", "`epsilon` must be a finite number, or a fraction such as '8/255'. "
-         "Received: '1/0'."),
+        (
+            "pgd:epsilon=8",
+            "`epsilon` must be >= 0 and <= 1. Received: '8'. "
+            "Pixels lie in [0, 1]: write 8/255 for 0-255.",
+        ),
+        (
+            "pgd:epsilon=nan",
+            "`epsilon` must be a finite number, or a fraction such as '8/255'. Received: 'nan'.",
+        ),
+        (
+            "pgd:epsilon=abc",
+            "`epsilon` must be a finite number, or a fraction such as '8/255'. Received: 'abc'.",
+        ),
+        (
+            "pgd:epsilon=1/0",
+            "`epsilon` must be a finite number, or a fraction such as '8/255'. Received: '1/0'.",
+        ),
         ("pgd:epsilon=-1", "`epsilon` must be >= 0 and <= 1. Received: '-1'."),
         ("pgd:norm=l2,epsilon=-1", "`epsilon` must be >= 0. Received: '-1'."),
-        ("pgd:steps", "Attack arguments are written name:key=value,key=value. "
-         "Received: 'pgd:steps'."),
+        (
+            "pgd:steps",
+            "Attack arguments are written name:key=value,key=value. Received: 'pgd:steps'.",
+        ),
         ("pgd:steps=0", "`steps` must be >= 1. Received: '0'."),
         ("pgd:steps=2.5", "`steps` must be an integer. Received: '2.5'."),
         ("pgd:restarts=0", "`restarts` must be >= 1."),
@@ -358,7 +369,7 @@ def test_defaults_apply_where_the_name_sets_nothing():
         ("pgd:target=secnd", "Unknown `target` 'secnd'. Did you mean 'second'? Allowed: "),
         ("pgd:target=-1", "`target` must be >= 0."),
     ],
-)  # fmt: skip
+)
 def test_bad_names_and_arguments(identifier, message):
     with pytest.raises(InputError) as error:
         attacks.get(identifier)

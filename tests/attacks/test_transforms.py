@@ -103,9 +103,11 @@ def test_noise_has_the_standard_deviation(sigma):
 
 
 def test_noise_is_clipped_to_the_box():
-    found = GaussianNoise(0.15).transform(
-        tf.zeros([50, 4]), random.example_keys(0, tf.range(50))
-    ).numpy()  # fmt: skip
+    found = (
+        GaussianNoise(0.15)
+        .transform(tf.zeros([50, 4]), random.example_keys(0, tf.range(50)))
+        .numpy()
+    )
     assert found.min() == 0.0 and 0.3 < np.mean(found == 0.0) < 0.7
 
 

@@ -33,9 +33,15 @@ def test_it_equals_evaluate_on_a_network_with_batchnorm_and_dropout(images):
     x, y = images
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
-        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(8),
-         keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((2, 2, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3),
+        ]
+    )
     model = soar_tf.RobustModel(network, "standard")
     model.compile(keras.optimizers.SGD(0.5))
     robust = RobustAccuracy((x, y), "pgd3:epsilon=0.05", seed=4)
@@ -53,9 +59,15 @@ def test_training_is_not_disturbed(images, options):
     for callbacks in ([], [RobustAccuracy(images, "pgd3")]):
         keras.utils.set_random_seed(1)
         model = keras.Sequential(
-            [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4),
-             keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
-        )  # fmt: skip
+            [
+                keras.Input((2, 2, 1)),
+                keras.layers.Flatten(),
+                keras.layers.Dense(4),
+                keras.layers.BatchNormalization(),
+                keras.layers.Dropout(0.5),
+                keras.layers.Dense(3),
+            ]
+        )
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile("sgd", loss, **options)
         model.fit(x, y, epochs=2, batch_size=4, verbose=0, callbacks=callbacks)
@@ -93,7 +105,10 @@ def test_keras_callbacks_see_it(linear_model, threshold_data, script, tmp_path):
     model = linear_model()
     stop = keras.callbacks.EarlyStopping(KEY, mode="max", patience=2, restore_best_weights=True)
     history = model.fit(
-        x, y, epochs=9, verbose=0,
+        x,
+        y,
+        epochs=9,
+        verbose=0,
         callbacks=[
             script([0.9, 0.5, 0.7, 0.9]),
             RobustAccuracy((x, y), ATTACK),
@@ -103,7 +118,7 @@ def test_keras_callbacks_see_it(linear_model, threshold_data, script, tmp_path):
             ),
             stop,
         ],
-    ).history  # fmt: skip
+    ).history
     assert len(history[KEY]) == 4 and stop.best_epoch == 1
     with open(tmp_path / "log.csv") as file:
         rows = list(csv.DictReader(file))

@@ -67,10 +67,12 @@ def test_an_attack_that_only_searches(linear_model, threshold_data):
 def test_refuses_bad_sources(linear_model, threshold_data, tmp_path):
     x, y = threshold_data
     (tmp_path / "broken.keras").write_text("no model")
-    softmax = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten(),
-                                keras.layers.Dense(2, "softmax")])  # fmt: skip
-    larger = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(),
-                               keras.layers.Dense(2)])  # fmt: skip
+    softmax = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")]
+    )
+    larger = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
     for source, sentence in [
         (tmp_path / "nowhere", "`source` .* does not exist"),
         (tmp_path, "`source` must be a SavedModel folder, a .keras, .tflite or .onnx file"),

@@ -65,8 +65,12 @@ def test_reports_that_do_not_fit_are_refused(reports, tmp_path, run_cli):
         assert sentence in result.stderr and not (tmp_path / "out").exists()
 
     first = reports / "soar"
-    check(f"`report` {reports / 'wider'} cannot be compared with {first}: the threat models differ "
-          "(Linf 0.1 and Linf 0.15)", first, reports / "wider")  # fmt: skip
+    check(
+        f"`report` {reports / 'wider'} cannot be compared with {first}: the threat models differ "
+        "(Linf 0.1 and Linf 0.15)",
+        first,
+        reports / "wider",
+    )
     check("the images differ", first, reports / "fewer")
     check("must be a folder with report.json and examples.npz", first, tmp_path / "none")
     broken = tmp_path / "broken"

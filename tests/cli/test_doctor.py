@@ -44,19 +44,41 @@ def test_a_step_that_is_one_percent_off_is_a_problem(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "name", "status", "advice"),
     [
-        (lambda m: m.setattr(doctor, "_version", lambda name: "2.30.0"), "tensorflow", "warning",
-         "tested are 2.20 to below 2.22: pip install 'soar-tf'"),
-        (lambda m: m.setattr(doctor, "_version", lambda name: "2.21.0"), "two TensorFlows",
-         "problem", "pip uninstall tensorflow tensorflow-cpu, then pip install tensorflow"),
-        (lambda m: m.setattr(keras.config, "floatx", lambda: "float16"), "keras settings",
-         "problem", "edit ~/.keras/keras.json"),
-        (lambda m: m.setattr(doctor, "MINIMUM_FREE_BYTES", 2**80), "disk", "warning",
-         "choose a --workdir on another disk"),
-        (lambda m: m.setattr(tf.config, "list_physical_devices", lambda _: [])
-         or m.setattr(doctor, "Path", lambda _: _Present()), "unused GPU", "warning",
-         "pip install 'soar-tf[gpu]'"),
+        (
+            lambda m: m.setattr(doctor, "_version", lambda name: "2.30.0"),
+            "tensorflow",
+            "warning",
+            "tested are 2.20 to below 2.22: pip install 'soar-tf'",
+        ),
+        (
+            lambda m: m.setattr(doctor, "_version", lambda name: "2.21.0"),
+            "two TensorFlows",
+            "problem",
+            "pip uninstall tensorflow tensorflow-cpu, then pip install tensorflow",
+        ),
+        (
+            lambda m: m.setattr(keras.config, "floatx", lambda: "float16"),
+            "keras settings",
+            "problem",
+            "edit ~/.keras/keras.json",
+        ),
+        (
+            lambda m: m.setattr(doctor, "MINIMUM_FREE_BYTES", 2**80),
+            "disk",
+            "warning",
+            "choose a --workdir on another disk",
+        ),
+        (
+            lambda m: (
+                m.setattr(tf.config, "list_physical_devices", lambda _: [])
+                or m.setattr(doctor, "Path", lambda _: _Present())
+            ),
+            "unused GPU",
+            "warning",
+            "pip install 'soar-tf[gpu]'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_to_do(change, name, status, advice, monkeypatch):
     monkeypatch.setattr(doctor, "SELF_TEST", {})
     change(monkeypatch)
@@ -75,16 +97,25 @@ def test_an_accelerator_is_tried_in_every_mode(processor):
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     findings = list(doctor._accelerators())
     assert [finding.name for finding in findings] == [
-        "attack, CPU:0", "plain, CPU:0", "XLA, CPU:0", "mixed precision, CPU:0", "TF32, CPU:0",
-    ]  # fmt: skip
+        "attack, CPU:0",
+        "plain, CPU:0",
+        "XLA, CPU:0",
+        "mixed precision, CPU:0",
+        "TF32, CPU:0",
+    ]
     assert [finding.status for finding in findings] == ["ok"] * 5, findings
     assert tf.config.experimental.tensor_float_32_execution_enabled() == before
 
 
 @pytest.mark.parametrize(
-    ("mode", "trap"), [("TF32", "NVIDIA_TF32_OVERRIDE=0"), ("XLA", "jit_compile=False"),
-                       ("mixed precision", "--precision float32"), ("plain", "do not trust")]
-)  # fmt: skip
+    ("mode", "trap"),
+    [
+        ("TF32", "NVIDIA_TF32_OVERRIDE=0"),
+        ("XLA", "jit_compile=False"),
+        ("mixed precision", "--precision float32"),
+        ("plain", "do not trust"),
+    ],
+)
 def test_the_trap_is_named(mode, trap, processor, monkeypatch):
     monkeypatch.setattr(accelerators, "weight_change", lambda device, mode: np.ones(3))
     wrong = {mode: 0.5}

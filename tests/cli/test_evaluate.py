@@ -7,10 +7,21 @@ import pytest
 
 def test_the_report_has_the_promised_fields(tiny_run, tmp_path, run_cli):
     result = run_cli(
-        "evaluate", tiny_run, "--attack", "fgsm", "--attack", "pgd7", "--attack",
-        "pgd:steps=3,epsilon=4/255", "--limit", "50", "--seed", "5", "--output",
+        "evaluate",
+        tiny_run,
+        "--attack",
+        "fgsm",
+        "--attack",
+        "pgd7",
+        "--attack",
+        "pgd:steps=3,epsilon=4/255",
+        "--limit",
+        "50",
+        "--seed",
+        "5",
+        "--output",
         tmp_path / "report.json",
-    )  # fmt: skip
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["n"], report["seed"], report["split"]) == (50, 5, "test")
     assert [a["name"] for a in report["attacks"]] == ["fgsm", "pgd7", "pgd:steps=3,epsilon=4/255"]
@@ -46,7 +57,10 @@ def test_the_figures_do_not_depend_on_the_batch_size(tiny_run, run_cli):
 def test_list_names_what_is_registered(kind, run_cli):
     entries = run_cli("list", kind, "--json").json
     expected = {
-        "methods": "soar", "attacks": "l2pgd100", "datasets": "digits", "networks": "cnn4",
-    }[kind]  # fmt: skip
+        "methods": "soar",
+        "attacks": "l2pgd100",
+        "datasets": "digits",
+        "networks": "cnn4",
+    }[kind]
     assert entries[expected]["summary"]
     assert expected in run_cli("list", kind).stdout

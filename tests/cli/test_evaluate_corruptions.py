@@ -9,8 +9,17 @@ from soar_tf import corruptions
 
 def test_the_section_is_everywhere(tiny_run, tmp_path, run_cli):
     output = tmp_path / "report"
-    arguments = ("evaluate", tiny_run, "--attack", "fgsm", "--limit", "30", "--corruptions",
-                 "--output", output)  # fmt: skip
+    arguments = (
+        "evaluate",
+        tiny_run,
+        "--attack",
+        "fgsm",
+        "--limit",
+        "30",
+        "--corruptions",
+        "--output",
+        output,
+    )
     text = run_cli(*arguments).stdout
     report = json.loads((output / "report.json").read_text())
     found = report["corruptions"]

@@ -19,9 +19,15 @@ def masking_network(tiny_run, tmp_path):
 
 def test_the_checks_stand_in_the_report_and_below_the_table(tiny_run, tmp_path, run_cli):
     result = run_cli(
-        "evaluate", tiny_run, *BASE, "--masking", "--masking-source", tiny_run / "standard.keras",
-        "--output", tmp_path / "report.json",
-    )  # fmt: skip
+        "evaluate",
+        tiny_run,
+        *BASE,
+        "--masking",
+        "--masking-source",
+        tiny_run / "standard.keras",
+        "--output",
+        tmp_path / "report.json",
+    )
     masking = json.loads((tmp_path / "report.json").read_text())["masking"]
     names = [check["name"] for check in masking["checks"]]
     assert len(names) == 11 and "transfer" in names
@@ -73,7 +79,14 @@ def test_refusals(tiny_run, tmp_path, run_cli):
     report = tmp_path / "report.json"
     for source, sentence in ((tmp_path / "more.keras", "12"), (tmp_path / "none", "not exist")):
         result = run_cli(
-            "evaluate", tiny_run, *BASE, "--masking", "--masking-source", source, "--output",
-            report, expect=2,
-        )  # fmt: skip
+            "evaluate",
+            tiny_run,
+            *BASE,
+            "--masking",
+            "--masking-source",
+            source,
+            "--output",
+            report,
+            expect=2,
+        )
         assert sentence in result.stderr and result.stdout == "" and not report.exists()

@@ -22,8 +22,20 @@ def report(tiny_run, tmp_path_factory):
     from soar_tf.cli.main import main
 
     folder = tmp_path_factory.mktemp("reports") / "deep" / "tiny"
-    arguments = ["evaluate", tiny_run, *BASE, "--curve", "--curve-attack", "fgsm", "--uint8",
-                 "--save-adversarial", "--epsilon", "0.2", "--output", folder]  # fmt: skip
+    arguments = [
+        "evaluate",
+        tiny_run,
+        *BASE,
+        "--curve",
+        "--curve-attack",
+        "fgsm",
+        "--uint8",
+        "--save-adversarial",
+        "--epsilon",
+        "0.2",
+        "--output",
+        folder,
+    ]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, (result.output, result.exception)
     return folder, arguments, result
@@ -32,9 +44,15 @@ def report(tiny_run, tmp_path_factory):
 def test_the_folder_holds_the_promised_files(report):
     folder, _, result = report
     assert {path.name for path in folder.iterdir()} == {
-        "report.json", "report.md", "report.html", "examples.npz", "examples.csv",
-        "adversarial.npz", "accuracy-epsilon.png", "evaluation.state",
-    }  # fmt: skip
+        "report.json",
+        "report.md",
+        "report.html",
+        "examples.npz",
+        "examples.csv",
+        "adversarial.npz",
+        "accuracy-epsilon.png",
+        "evaluation.state",
+    }
     assert f"Report: {folder / 'report.html'}" in result.stdout
 
 
@@ -43,10 +61,19 @@ def test_the_headline_is_the_same_everywhere(report):
     found = json.loads((folder / "report.json").read_text())
     low, high = found["worst_case_interval"]
     assert low < found["worst_case_accuracy"] < high
-    texts = [f"{100 * found['worst_case_accuracy']:.1f} %", f"{100 * low:.1f} %", "n = 40",
-             f"{100 * high:.1f} %", "Linf 51/255", found["note"]]  # fmt: skip
-    for page in ((folder / "report.md").read_text(), (folder / "report.html").read_text(),
-                 result.stdout):  # fmt: skip
+    texts = [
+        f"{100 * found['worst_case_accuracy']:.1f} %",
+        f"{100 * low:.1f} %",
+        "n = 40",
+        f"{100 * high:.1f} %",
+        "Linf 51/255",
+        found["note"],
+    ]
+    for page in (
+        (folder / "report.md").read_text(),
+        (folder / "report.html").read_text(),
+        result.stdout,
+    ):
         for text in texts:
             assert text in page
         assert "unreliable" not in page.lower() and "autoattack, which was not run" in page
@@ -164,15 +191,18 @@ def test_refusals_write_nothing(tiny_run, tmp_path, run_cli):
     check("--curve-attack needs --curve", "--curve-attack", "fgsm")
     check("--curve-minimum needs --curve", "--curve-minimum", "fmn")
     check("--curve-epsilon needs --curve", "--curve-epsilon", "8/255")
-    check("must look for the nearest point: deepfool, ddn, fmn, cw, lbfgs. Received: PGD",
-          "--curve", "--curve-minimum", "pgd20")  # fmt: skip
+    check(
+        "must look for the nearest point: deepfool, ddn, fmn, cw, lbfgs. Received: PGD",
+        "--curve",
+        "--curve-minimum",
+        "pgd20",
+    )
     check("is for l2, but the curve's attack 'pgd20' for linf", "--curve", "--curve-minimum", "ddn")
     check("--save-adversarial needs --output DIR", "--save-adversarial", "--output", "r.json")
     check("must have a radius", "--curve", "--curve-attack", "spatial", "--output", folder)
     check("must name a file", "--dataset", "npz:none.npz", "--output", folder)
     check("does not exist", "--state", tmp_path / "none" / "s", "--output", folder)
-    check("`epsilons` must be", "--curve", "--curve-epsilon", "2", "--output",
-          folder)  # fmt: skip
+    check("`epsilons` must be", "--curve", "--curve-epsilon", "2", "--output", folder)
     (tmp_path / "file").write_text("")
     check("must be a folder", "--output", tmp_path / "file")
     check("is no state file", "--state", tmp_path / "file", "--output", folder)
@@ -187,9 +217,23 @@ def test_silence(tiny_run, run_cli):
 @pytest.mark.slow
 def test_kill_minus_nine(tiny_run, tmp_path):
     def command(folder):
-        return [sys.executable, "-m", "soar_tf.cli", "evaluate", str(tiny_run), "--attack",
-                "autoattack", "--attack", "l2pgd100:steps=1000", "--limit", "60", "--batch-size",
-                "6", "--output", str(folder)]  # fmt: skip
+        return [
+            sys.executable,
+            "-m",
+            "soar_tf.cli",
+            "evaluate",
+            str(tiny_run),
+            "--attack",
+            "autoattack",
+            "--attack",
+            "l2pgd100:steps=1000",
+            "--limit",
+            "60",
+            "--batch-size",
+            "6",
+            "--output",
+            str(folder),
+        ]
 
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     kills = 0
@@ -198,9 +242,11 @@ def test_kill_minus_nine(tiny_run, tmp_path):
         state, begun = killed / "evaluation.state", time.monotonic()
         before = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and time.monotonic() - begun < 300:
-            if state.exists() and state.stat().st_size > size and (
-                state.stat().st_mtime_ns > before
-            ):  # fmt: skip
+            if (
+                state.exists()
+                and state.stat().st_size > size
+                and (state.stat().st_mtime_ns > before)
+            ):
                 process.kill()
                 kills += process.wait() == -9
                 break

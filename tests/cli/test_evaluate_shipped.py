@@ -90,9 +90,20 @@ def test_refusals(shipped, tiny_run, tmp_path, run_cli):
 def test_a_file_as_a_transfer_target(shipped, tmp_path, run_cli):
     file, run = shipped
     result = run_cli(
-        "transfer", "--source", run, "--target", file, "--attack", "pgd3", "--limit", "20",
-        "--epsilon", "0.15", "--output", tmp_path / "out",
-    )  # fmt: skip
+        "transfer",
+        "--source",
+        run,
+        "--target",
+        file,
+        "--attack",
+        "pgd3",
+        "--limit",
+        "20",
+        "--epsilon",
+        "0.15",
+        "--output",
+        tmp_path / "out",
+    )
     report = json.loads((tmp_path / "out" / "transfer.json").read_text())
     assert report["white_box"] == {str(file): None}
     row = next(line for line in result.stdout.splitlines() if line.startswith(str(file)))

@@ -34,8 +34,9 @@ def test_an_option_says_its_default_and_its_unit(command, option):
         context = click.Context(command)
         text = option.get_help_record(context)[1]
         assert "default: " in text, text
-    if isinstance(option.type, (click.types.IntParamType, click.types.FloatParamType,
-                                params.Number)):  # fmt: skip
+    if isinstance(
+        option.type, (click.types.IntParamType, click.types.FloatParamType, params.Number)
+    ):
         assert UNITS.search(option.help), option.help
 
 

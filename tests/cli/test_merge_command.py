@@ -7,9 +7,28 @@ import numpy as np
 import pytest
 
 # In batches of one image, which batch an image is in cannot change its last bits.
-BASE = ("--attack", "fgsm", "--attack", "pgd3", "--limit", "20", "--batch-size", "1", "--seed", "3",
-        "--epsilon", "0.2", "--uint8", "--curve", "--curve-attack", "fgsm",
-        "--curve-minimum", "fmn:steps=5", "--save-adversarial", "--corruptions")  # fmt: skip
+BASE = (
+    "--attack",
+    "fgsm",
+    "--attack",
+    "pgd3",
+    "--limit",
+    "20",
+    "--batch-size",
+    "1",
+    "--seed",
+    "3",
+    "--epsilon",
+    "0.2",
+    "--uint8",
+    "--curve",
+    "--curve-attack",
+    "fgsm",
+    "--curve-minimum",
+    "fmn:steps=5",
+    "--save-adversarial",
+    "--corruptions",
+)
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +121,13 @@ def test_bad_shards_are_refused(reports, tiny_run, tmp_path, run_cli):
     check(f"`report` {tmp_path / 'none'} holds no report.json", tmp_path / "none")
     other = tmp_path / "other"
     run_cli("evaluate", tiny_run, *BASE, "--seed", "4", "--shard", "3/3", "--output", other)
-    check(f"`report` {other} belongs to another evaluation than `report` {one}: seed differs "
-          "(3 there, 4 here)", one, two, other)  # fmt: skip
+    check(
+        f"`report` {other} belongs to another evaluation than `report` {one}: seed differs "
+        "(3 there, 4 here)",
+        one,
+        two,
+        other,
+    )
     data = (other / "shard.npz").read_bytes()
     (other / "shard.npz").write_bytes(data[: len(data) // 2])
     check("cannot be read as a shard", other)

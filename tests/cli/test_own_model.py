@@ -16,17 +16,43 @@ def test_mobilenet_with_a_softmax_head(run_cli, cifar10_folder, tmp_path, monkey
     own = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10)
     own.save("mine.keras")
     trained = run_cli(
-        "train", "--method", "soar", "--dataset", "cifar10", "--data-dir", cifar10_folder,
-        "--network", "mine.keras", "--limit", 256, "--batch-size", 32, "--pretrain-epochs", 1,
-        "--epochs", 1, "--evaluate", 32, "--workdir", "runs/mine", "--json",
-    )  # fmt: skip
+        "train",
+        "--method",
+        "soar",
+        "--dataset",
+        "cifar10",
+        "--data-dir",
+        cifar10_folder,
+        "--network",
+        "mine.keras",
+        "--limit",
+        256,
+        "--batch-size",
+        32,
+        "--pretrain-epochs",
+        1,
+        "--epochs",
+        1,
+        "--evaluate",
+        32,
+        "--workdir",
+        "runs/mine",
+        "--json",
+    )
     assert "mine.keras: taking off the softmax of layer 'predictions'." in trained.stderr
     assert [row["phase"] for row in trained.json["rows"]] == ["standard", "soar"]
 
     report = run_cli(
-        "evaluate", "runs/mine", "--attack", "pgd20", "--limit", 32, "--output", "report.json",
+        "evaluate",
+        "runs/mine",
+        "--attack",
+        "pgd20",
+        "--limit",
+        32,
+        "--output",
+        "report.json",
         "--json",
-    ).json  # fmt: skip
+    ).json
     assert report["worst_case_accuracy"] <= report["clean_accuracy"]
     assert json.loads((tmp_path / "report.json").read_text())["n"] == 32
 
@@ -40,12 +66,34 @@ def test_mobilenet_with_a_softmax_head(run_cli, cifar10_folder, tmp_path, monkey
 def test_few_steps_of_a_new_batch_norm_are_said(run_cli, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.BatchNormalization(),
-         keras.layers.Dense(10, "softmax")]
-    ).save("mine.keras")  # fmt: skip
-    run_cli("train", "--method", "standard", "--dataset", "digits", "--network", "mine.keras",
-            "--limit", 64, "--batch-size", 32, "--epochs", 1, "--evaluate", 0, "--verbose", 0,
-            "--workdir", "run")  # fmt: skip
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    ).save("mine.keras")
+    run_cli(
+        "train",
+        "--method",
+        "standard",
+        "--dataset",
+        "digits",
+        "--network",
+        "mine.keras",
+        "--limit",
+        64,
+        "--batch-size",
+        32,
+        "--epochs",
+        1,
+        "--evaluate",
+        0,
+        "--verbose",
+        0,
+        "--workdir",
+        "run",
+    )
     # 2 steps: 0.99^2 = 98 % are left.
     said = [str(warning.message) for warning in recwarn if warning.category is UserWarning]
     assert any("After 2 steps" in text and "still 98 %" in text for text in said)

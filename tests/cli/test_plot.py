@@ -10,9 +10,14 @@ import pytest
 REPORT = {"n": 40, "worst_case_accuracy": 0.5, "attacks": []}
 CURVE = {"epsilons": [0, 0.1], "accuracy": [0.9, 0.5], "norm": "linf", "attack": "pgd20"}
 TRANSFER = {
-    "n": 10, "attack": "fgsm", "sources": ["a"], "targets": ["b"], "clean_accuracy": {"b": 0.9},
-    "white_box": {"b": 0.2}, "accuracy": {"a": {"b": 0.4}},
-}  # fmt: skip
+    "n": 10,
+    "attack": "fgsm",
+    "sources": ["a"],
+    "targets": ["b"],
+    "clean_accuracy": {"b": 0.9},
+    "white_box": {"b": 0.2},
+    "accuracy": {"a": {"b": 0.4}},
+}
 
 
 @pytest.fixture
@@ -22,8 +27,13 @@ def reports(tmp_path):
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps({**REPORT, "curve": CURVE}))
     x = np.zeros((3, 4, 4, 1), "float32")
-    np.savez(folder / "adversarial.npz", x=x, x_adv=x + 0.1, label=np.arange(3),
-             adversarial_prediction=np.ones(3, int))  # fmt: skip
+    np.savez(
+        folder / "adversarial.npz",
+        x=x,
+        x_adv=x + 0.1,
+        label=np.arange(3),
+        adversarial_prediction=np.ones(3, int),
+    )
     (tmp_path / "transfer.json").write_text(json.dumps(TRANSFER))
     return folder, tmp_path / "transfer.json"
 
@@ -71,8 +81,12 @@ def test_refusals_write_nothing(reports, tmp_path, run_cli, monkeypatch):
         assert sentence in result.stderr and not out.exists()
 
     (tmp_path / "empty").mkdir()
-    for name, text in (("bare.json", json.dumps(REPORT)), ("list.json", "[1]"), ("cut.json", "{"),
-                       ("text.csv", "a,b\n1,2\n")):  # fmt: skip
+    for name, text in (
+        ("bare.json", json.dumps(REPORT)),
+        ("list.json", "[1]"),
+        ("cut.json", "{"),
+        ("text.csv", "a,b\n1,2\n"),
+    ):
         (tmp_path / name).write_text(text)
     check("does not exist", tmp_path / "none")
     check("holds none of log.csv, report.json, transfer.json", tmp_path / "empty")

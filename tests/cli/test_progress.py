@@ -32,8 +32,10 @@ def test_a_file_gets_a_line_now_and_then_and_one_at_the_end(clock, capsys):
     draw(Progress("fgsm", 40, 40))
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[1] for line in lines] == [
-        " 14/40 images", " 29/40 images", " 40/40 images",
-    ]  # fmt: skip
+        " 14/40 images",
+        " 29/40 images",
+        " 40/40 images",
+    ]
 
 
 def test_a_terminal_gets_one_line_that_is_cut_to_its_width(clock, capsys, monkeypatch):

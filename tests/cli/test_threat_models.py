@@ -24,11 +24,36 @@ def run(request, tmp_path_factory):
     norm, folder = request.param, tmp_path_factory.mktemp("runs") / request.param
     result = CliRunner().invoke(
         main,
-        ["train", "--method", "adversarial", "--method-arg", f"norm={norm}", "--method-arg",
-         f"epsilon={BALLS[norm]}", "--method-arg", "steps=2", "--dataset", "digits", "--network",
-         "mlp", "--network-arg", "width=0.25", "--epochs", "3", "--verbose", "0", "--evaluate",
-         "100", "--attack", "pgd5", "--validation-attack", "pgd3", "--workdir", str(folder)],
-    )  # fmt: skip
+        [
+            "train",
+            "--method",
+            "adversarial",
+            "--method-arg",
+            f"norm={norm}",
+            "--method-arg",
+            f"epsilon={BALLS[norm]}",
+            "--method-arg",
+            "steps=2",
+            "--dataset",
+            "digits",
+            "--network",
+            "mlp",
+            "--network-arg",
+            "width=0.25",
+            "--epochs",
+            "3",
+            "--verbose",
+            "0",
+            "--evaluate",
+            "100",
+            "--attack",
+            "pgd5",
+            "--validation-attack",
+            "pgd3",
+            "--workdir",
+            str(folder),
+        ],
+    )
     assert result.exit_code == 0, result.output
     return norm, folder, result.stdout
 
@@ -66,9 +91,17 @@ def test_the_validation_attack(run, digits):
 def test_evaluate_and_its_curve(run, digits, run_cli):
     norm, folder, _ = run
     report = run_cli(
-        "evaluate", folder, "--limit", 100, "--attack", "pgd5", "--curve",
-        "--curve-attack", "pgd3", "--json",
-    ).json  # fmt: skip
+        "evaluate",
+        folder,
+        "--limit",
+        100,
+        "--attack",
+        "pgd5",
+        "--curve",
+        "--curve-attack",
+        "pgd3",
+        "--json",
+    ).json
     pgd = report["attacks"][0]
     assert (pgd["norm"], pgd["epsilon"]) == (norm, BALLS[norm])
     assert pgd["robust_accuracy"] == robust(folder, digits, norm, "pgd5")
@@ -87,9 +120,19 @@ def test_transfer(run, digits, run_cli, tmp_path):
     norm, folder, _ = run
     soar_tf.networks.mlp(width=0.25).save(tmp_path / "source.keras")
     report = run_cli(
-        "transfer", "--source", tmp_path / "source.keras", "--target", folder, "--attack", "pgd3",
-        "--limit", 50, "--output", tmp_path / "transfer", "--json",
-    ).json  # fmt: skip
+        "transfer",
+        "--source",
+        tmp_path / "source.keras",
+        "--target",
+        folder,
+        "--attack",
+        "pgd3",
+        "--limit",
+        50,
+        "--output",
+        tmp_path / "transfer",
+        "--json",
+    ).json
     assert (report["norm"], report["epsilon"]) == (norm, BALLS[norm])
 
 
@@ -114,8 +157,10 @@ def test_callbacks_take_the_methods_ball(digits):
     other = soar_tf.callbacks.RobustAccuracy((x, y), "pgd3:norm=linf,epsilon=0.1", name="linf")
     masking = soar_tf.callbacks.GradientMasking((x, y), steps=2)
     history = model.fit(x, y, verbose=0, callbacks=[own, other, masking]).history
-    for attack, key in (("pgd3:norm=l2,epsilon=0.6", "val_pgd3_accuracy"),
-                        ("pgd3:norm=linf,epsilon=0.1", "val_linf_accuracy")):  # fmt: skip
+    for attack, key in (
+        ("pgd3:norm=l2,epsilon=0.6", "val_pgd3_accuracy"),
+        ("pgd3:norm=linf,epsilon=0.1", "val_linf_accuracy"),
+    ):
         expected = soar_tf.evaluate(model.network, x, y, [attack]).attacks[0].robust_accuracy
         assert history[key] == [pytest.approx(expected)]
     assert {attack.threat_model for _, attack in masking.evaluator.attacks} == {
@@ -161,8 +206,16 @@ def test_a_threat_model_that_cannot_be(arguments, message):
 
 def test_an_l2_method_without_a_usual_radius_is_refused_before_training(run_cli, tmp_path):
     refused = run_cli(
-        "train", "--method", "adversarial", "--method-arg", "norm=l2", "--dataset", "digits",
-        "--workdir", tmp_path / "run", expect=2,
-    )  # fmt: skip
+        "train",
+        "--method",
+        "adversarial",
+        "--method-arg",
+        "norm=l2",
+        "--dataset",
+        "digits",
+        "--workdir",
+        tmp_path / "run",
+        expect=2,
+    )
     assert "`epsilon` is needed with norm 'l2'" in refused.stderr
     assert not (tmp_path / "run").exists()

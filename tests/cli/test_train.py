@@ -135,9 +135,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 def test_a_nan_loss_in_the_first_epoch_stops_the_run(tiny, tmp_path, run_cli):
     result = run_cli(
-        "train", "--method", "standard", *tiny, "--epochs", "2", "--learning-rate", "1e30",
-        "--lr-schedule", "constant", "--workdir", tmp_path / "nan", expect=1,
-    )  # fmt: skip
+        "train",
+        "--method",
+        "standard",
+        *tiny,
+        "--epochs",
+        "2",
+        "--learning-rate",
+        "1e30",
+        "--lr-schedule",
+        "constant",
+        "--workdir",
+        tmp_path / "nan",
+        expect=1,
+    )
     assert "The loss became NaN in epoch 1 of phase 'standard'; no epoch before" in result.stderr
     assert json.loads((tmp_path / "nan" / "manifest.json").read_text())["status"] == "failed"
     assert not (tmp_path / "nan" / "model.keras").exists()
@@ -167,52 +178,130 @@ def test_a_config_file_and_flags_that_win_over_it(tmp_path, run_cli):
         'batch_size = 32\n[method_args]\nsteps = 2\nepsilon = "8/255"\n'
     )
     run_cli(
-        "train", "--config", tmp_path / "run.toml", "--epochs", "1", "--method-arg", "steps=3",
-        "--evaluate", "0", "--verbose", "0", "--workdir", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        "--config",
+        tmp_path / "run.toml",
+        "--epochs",
+        "1",
+        "--method-arg",
+        "steps=3",
+        "--evaluate",
+        "0",
+        "--verbose",
+        "0",
+        "--workdir",
+        tmp_path / "run",
+    )
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (config["epochs"], config["method_args"]["steps"]) == (1, 3)
     assert config["method_args"]["epsilon"] == pytest.approx(8 / 255)
     # The resolved file reproduces the run.
     run_cli(
-        "train", "--config", tmp_path / "run" / "config.toml", "--evaluate", "0", "--verbose", "0",
-        "--workdir", tmp_path / "again",
-    )  # fmt: skip
+        "train",
+        "--config",
+        tmp_path / "run" / "config.toml",
+        "--evaluate",
+        "0",
+        "--verbose",
+        "0",
+        "--workdir",
+        tmp_path / "again",
+    )
     assert _same(_weights(tmp_path / "run"), _weights(tmp_path / "again"))
 
 
 def test_training_starts_from_a_finished_run(tiny_run, tmp_path, run_cli):
     run_cli(
-        "train", "--method", "adversarial", "--init-from", tiny_run, "--dataset", "digits",
-        "--limit", "64", "--batch-size", "64", "--epochs", "1", "--learning-rate", "1e-9",
-        "--verbose", "0", "--evaluate", "0", "--workdir", tmp_path / "tuned",
-    )  # fmt: skip
+        "train",
+        "--method",
+        "adversarial",
+        "--init-from",
+        tiny_run,
+        "--dataset",
+        "digits",
+        "--limit",
+        "64",
+        "--batch-size",
+        "64",
+        "--epochs",
+        "1",
+        "--learning-rate",
+        "1e-9",
+        "--verbose",
+        "0",
+        "--evaluate",
+        "0",
+        "--workdir",
+        tmp_path / "tuned",
+    )
     for first, second in zip(_weights(tiny_run), _weights(tmp_path / "tuned"), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
 
 
 def test_a_users_keras_file_with_batchnorm_dropout_and_softmax(tmp_path, run_cli):
     network = keras.Sequential(
-        [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(),
-         keras.layers.ReLU(), keras.layers.MaxPooling2D(2), keras.layers.Flatten(),
-         keras.layers.Dropout(0.2), keras.layers.Dense(10, "softmax")]
-    )  # fmt: skip
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(10, "softmax"),
+        ]
+    )
     network.save(tmp_path / "mine.keras")
     result = run_cli(
-        "train", "--dataset", "digits", "--network", tmp_path / "mine.keras", "--pretrain-epochs",
-        "1", "--epochs", "1", "--limit", "64", "--batch-size", "32", "--verbose", "0",
-        "--evaluate", "20", "--workdir", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        "--dataset",
+        "digits",
+        "--network",
+        tmp_path / "mine.keras",
+        "--pretrain-epochs",
+        "1",
+        "--epochs",
+        "1",
+        "--limit",
+        "64",
+        "--batch-size",
+        "32",
+        "--verbose",
+        "0",
+        "--evaluate",
+        "20",
+        "--workdir",
+        tmp_path / "run",
+    )
     assert "taking off the softmax" in result.stderr
     assert "standard" in result.stdout and "soar" in result.stdout
 
 
 def test_real_cifar10_trains_with_the_papers_network(cifar10_folder, tmp_path, run_cli):
     result = run_cli(
-        "train", "--dataset", "cifar10", "--data-dir", cifar10_folder, "--network", "cnn4",
-        "--network-arg", "width=0.125", "--pretrain-epochs", "1", "--epochs", "1", "--limit",
-        "128", "--verbose", "0", "--evaluate", "32", "--workdir", tmp_path / "run", "--json",
-    )  # fmt: skip
+        "train",
+        "--dataset",
+        "cifar10",
+        "--data-dir",
+        cifar10_folder,
+        "--network",
+        "cnn4",
+        "--network-arg",
+        "width=0.125",
+        "--pretrain-epochs",
+        "1",
+        "--epochs",
+        "1",
+        "--limit",
+        "128",
+        "--verbose",
+        "0",
+        "--evaluate",
+        "32",
+        "--workdir",
+        tmp_path / "run",
+        "--json",
+    )
     assert result.json["n"] == 32 and result.json["epsilon"] == pytest.approx(8 / 255)
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert "the original pixels" in manifest["dataset"]["provenance"]

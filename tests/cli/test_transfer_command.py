@@ -18,9 +18,24 @@ def _network(path, shape=(8, 8, 1), classes=10):
 def test_the_matrix_of_all_three_kinds_of_model(tiny_run, tmp_path, run_cli):
     standard, saved = tiny_run / "standard.keras", tiny_run / "saved_model"
     result = run_cli(
-        "transfer", "--source", standard, "--source", saved, "--target", tiny_run, "--target",
-        saved, "--attack", "pgd3", "--limit", "30", "--seed", "2", "--output", tmp_path / "a" / "b",
-    )  # fmt: skip
+        "transfer",
+        "--source",
+        standard,
+        "--source",
+        saved,
+        "--target",
+        tiny_run,
+        "--target",
+        saved,
+        "--attack",
+        "pgd3",
+        "--limit",
+        "30",
+        "--seed",
+        "2",
+        "--output",
+        tmp_path / "a" / "b",
+    )
     report = json.loads((tmp_path / "a" / "b" / "transfer.json").read_text())
     assert (report["n"], report["seed"], report["attack"]) == (30, 2, "pgd3")
     assert report["epsilon"] == 0.15 and report["dataset"] == "digits"
@@ -37,8 +52,19 @@ def test_the_matrix_of_all_three_kinds_of_model(tiny_run, tmp_path, run_cli):
 
 
 def test_the_heat_map_is_optional(tiny_run, tmp_path, run_cli, monkeypatch):
-    arguments = ("transfer", "--source", tiny_run, "--target", tiny_run, "--attack", "fgsm",
-                 "--limit", "5", "--json", "--output")  # fmt: skip
+    arguments = (
+        "transfer",
+        "--source",
+        tiny_run,
+        "--target",
+        tiny_run,
+        "--attack",
+        "fgsm",
+        "--limit",
+        "5",
+        "--json",
+        "--output",
+    )
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib.figure", None)
         without = run_cli(*arguments, tmp_path / "without")
@@ -56,9 +82,18 @@ def test_refusals_write_nothing(tiny_run, tmp_path, run_cli):
 
     def check(sentence, source, *arguments, place=output):
         result = run_cli(
-            "transfer", "--source", source, "--target", tiny_run, "--limit", "5", "--output", place,
-            *arguments, expect=2,
-        )  # fmt: skip
+            "transfer",
+            "--source",
+            source,
+            "--target",
+            tiny_run,
+            "--limit",
+            "5",
+            "--output",
+            place,
+            *arguments,
+            expect=2,
+        )
         assert sentence in result.stderr, result.stderr
         assert result.stdout == "" and not output.exists()
 
@@ -76,10 +111,17 @@ def test_refusals_write_nothing(tiny_run, tmp_path, run_cli):
     check("cannot be written", tiny_run, place="/proc/out")
     assert (tmp_path / "file").read_text() == "precious"
     result = run_cli(
-        "transfer", "--source", tmp_path / "more.keras", "--target", tmp_path / "more.keras",
-        "--output", output, expect=2,
-    )  # fmt: skip
+        "transfer",
+        "--source",
+        tmp_path / "more.keras",
+        "--target",
+        tmp_path / "more.keras",
+        "--output",
+        output,
+        expect=2,
+    )
     assert "`dataset` is needed" in result.stderr
-    assert "Missing option '--target'" in run_cli(
-        "transfer", "--source", tiny_run, "--output", output, expect=2
-    ).stderr  # fmt: skip
+    assert (
+        "Missing option '--target'"
+        in run_cli("transfer", "--source", tiny_run, "--output", output, expect=2).stderr
+    )

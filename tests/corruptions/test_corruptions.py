@@ -57,8 +57,15 @@ def test_severities_change_more_and_more():
     ramp = np.linspace(0.2, 0.7, 32)
     x = np.stack([np.add.outer(ramp, ramp * k) / 2 for k in (0.2, 0.6, 1.0)], -1)[None]
     x = np.round(x.astype("float32") * 255) / 255
-    for name in ("gaussian-noise", "shot-noise", "impulse-noise", "speckle-noise", "brightness",
-                 "contrast", "gaussian-blur"):  # fmt: skip
+    for name in (
+        "gaussian-noise",
+        "shot-noise",
+        "impulse-noise",
+        "speckle-noise",
+        "brightness",
+        "contrast",
+        "gaussian-blur",
+    ):
         changes = [np.square(raw(name, x, severity) - x).mean() for severity in (1, 3, 5)]
         assert changes[0] < changes[1] < changes[2], name
 
@@ -142,8 +149,9 @@ def test_pixelate_by_hand():
     row = np.array([0.0, 0.2, 0.6, 1.0], "float32")
     x = np.tile(row[None, None, :, None], (1, 4, 1, 1))
     np.testing.assert_allclose(raw("pixelate", x, 4)[0, 1, :, 0], [0, 0.4, 0.4, 1], atol=1e-6)
-    np.testing.assert_allclose(raw("pixelate", x.transpose(0, 2, 1, 3), 4)[0, :, 2, 0],
-                               [0, 0.4, 0.4, 1], atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        raw("pixelate", x.transpose(0, 2, 1, 3), 4)[0, :, 2, 0], [0, 0.4, 0.4, 1], atol=1e-6
+    )
 
 
 def test_blurs_keep_constants_and_spread_a_point_by_their_kernel():

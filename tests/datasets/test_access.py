@@ -166,8 +166,10 @@ def test_parts_of_batches_put_together_are_the_batches(tmp_path):
         np.testing.assert_array_equal(y, np.concatenate([y0, y1]))
     for size in (5, 24, 23):  # 24 is 4 more than 4 * 5, and 1 more than 23
         parts = [datasets.evaluation_pipeline(split, size, part=(k, 3)) for k in range(3)]
-        pieces = [[y.numpy() for y in step] for step in zip(*[p.map(lambda x, y: y) for p in parts],
-                                                            strict=True)]  # fmt: skip
+        pieces = [
+            [y.numpy() for y in step]
+            for step in zip(*[p.map(lambda x, y: y) for p in parts], strict=True)
+        ]
         assert all(len(piece) for step in pieces for piece in step)
         np.testing.assert_array_equal(
             np.concatenate([y for step in pieces for y in step]), split.labels
@@ -208,11 +210,18 @@ def test_orientation_is_that_of_pillow(orientation, tmp_path):
 
 
 KINDS_OF_PIXELS = {
-    "palette.png": ("P", {}), "bits.png": ("1", {}), "alpha.png": ("RGBA", {}),
-    "grey_alpha.png": ("LA", {}), "grey.jpg": ("L", {}), "cmyk.jpg": ("CMYK", {}),
-    "palette.bmp": ("P", {}), "palette.gif": ("P", {}), "palette.tiff": ("P", {}),
-    "grey.webp": ("L", {"lossless": True}), "named_wrongly.png": ("RGB", {"format": "WEBP"}),
-}  # fmt: skip
+    "palette.png": ("P", {}),
+    "bits.png": ("1", {}),
+    "alpha.png": ("RGBA", {}),
+    "grey_alpha.png": ("LA", {}),
+    "grey.jpg": ("L", {}),
+    "cmyk.jpg": ("CMYK", {}),
+    "palette.bmp": ("P", {}),
+    "palette.gif": ("P", {}),
+    "palette.tiff": ("P", {}),
+    "grey.webp": ("L", {"lossless": True}),
+    "named_wrongly.png": ("RGB", {"format": "WEBP"}),
+}
 
 
 @pytest.mark.parametrize("name", KINDS_OF_PIXELS)

@@ -100,8 +100,11 @@ def test_types_and_shapes_are_static():
     dataset, steps = datasets.training_pipeline(numbered(40), 16, seed=0, epochs=3)
     x, y = dataset.element_spec
     assert (x.shape, x.dtype.name, y.shape, y.dtype.name) == (
-        (16, 4, 4, 1), "float32", (16,), "int64",
-    )  # fmt: skip
+        (16, 4, 4, 1),
+        "float32",
+        (16,),
+        "int64",
+    )
     assert int(dataset.cardinality()) == 3 * steps
 
 

@@ -268,8 +268,9 @@ def test_real_cifar10():
     known = tfds_source.ORIGINAL_PIXELS["cifar10"]
     assert tfds_source._pixels(cifar["test"].images[::-1]) == known != tfds_source._pixels(changed)
     # The published channel means and standard deviations, to all printed digits.
-    counts = np.stack([np.bincount(cifar["train"].images[..., c].ravel(), minlength=256)
-                       for c in range(3)])  # fmt: skip
+    counts = np.stack(
+        [np.bincount(cifar["train"].images[..., c].ravel(), minlength=256) for c in range(3)]
+    )
     levels = np.arange(256) / 255
     mean = counts @ levels / counts.sum(axis=1)
     deviation = np.sqrt(counts @ levels**2 / counts.sum(axis=1) - mean**2)

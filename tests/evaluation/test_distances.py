@@ -118,9 +118,9 @@ def test_two_attacks_give_the_worst_case_of_both():
     curve = soar_tf.evaluation.accuracy_curve(split, X, Y, "fgsm", [0.1, 0.2, 0.4])
     expected = np.abs(X[:, 0, 0, 0] - 0.5)
     np.testing.assert_array_equal(
-        curve.broken_at, [min([e for e in (0.1, 0.2, 0.4) if e > d], default=np.inf)
-                          for d in expected],
-    )  # fmt: skip
+        curve.broken_at,
+        [min([e for e in (0.1, 0.2, 0.4) if e > d], default=np.inf) for d in expected],
+    )
     found = minimum_norms(split, X, Y, "fmn:steps=20")
     both = curve_from_distances(np.minimum(curve.broken_at, found.distances), curve.epsilons)
     assert (np.array(both) <= curve.accuracy).all()

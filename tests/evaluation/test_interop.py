@@ -40,8 +40,11 @@ def ours(trained):
     """Our accuracy under each attack."""
     model, x, y = trained
     step = {"epsilon": EPSILON, "step_size": EPSILON / 4}
-    tried = [attacks.FGSM(EPSILON), attacks.PGD(steps=20, **step), attacks.PGD(
-        2 * EPSILON, "l2", steps=20, step_size=EPSILON / 4, random_start=False)]  # fmt: skip
+    tried = [
+        attacks.FGSM(EPSILON),
+        attacks.PGD(steps=20, **step),
+        attacks.PGD(2 * EPSILON, "l2", steps=20, step_size=EPSILON / 4, random_start=False),
+    ]
     result = soar_tf.evaluate(model.network, x, y, tried)
     accuracies = [attack.robust_accuracy for attack in result.attacks]
     assert result.clean_accuracy > 0.8 > accuracies[0] >= accuracies[1] > 0.05

@@ -34,8 +34,9 @@ def gated(gate):
 
 
 def report(network, **arguments):
-    found = masking_report(network, X, Y, **{"epsilon": EPSILON, "steps": 8, "queries": 60,
-                                             **arguments})  # fmt: skip
+    found = masking_report(
+        network, X, Y, **{"epsilon": EPSILON, "steps": 8, "queries": 60, **arguments}
+    )
     return found, {check.name: check for check in found.checks}
 
 
@@ -65,9 +66,18 @@ def test_an_honest_linear_network_passes_every_check():
     found, checks = report(honest, source=lambda x: honest(x, 1.0))
     assert found.verdict == "pass", found
     assert list(checks) == [
-        "probabilities", "randomness", "gradients", "confidence", "large_epsilon", "single_step",
-        "more_steps", "more_restarts", "margin_loss", "transfer", "black_box",
-    ]  # fmt: skip
+        "probabilities",
+        "randomness",
+        "gradients",
+        "confidence",
+        "large_epsilon",
+        "single_step",
+        "more_steps",
+        "more_restarts",
+        "margin_loss",
+        "transfer",
+        "black_box",
+    ]
     # The closed form: robust exactly if the mean is farther than epsilon from 0.5.
     robust = (np.abs(X[:, 0, 0, 0] - 0.5) > EPSILON).mean()
     assert found.white_box_accuracy == pytest.approx(robust) and found.clean_accuracy == 1.0
@@ -189,9 +199,12 @@ def test_the_checks_do_not_depend_on_the_batch_size():
     for size in (48, 31):
         one = Subject(honest, X, Y, (0.0, 1.0), 3, size, None)
         found.append(
-            [masking_checks.gradients(one), masking_checks.confidence(one, OPTIONS),
-             masking_checks.transferred(one, honest, OPTIONS, 3)]
-        )  # fmt: skip
+            [
+                masking_checks.gradients(one),
+                masking_checks.confidence(one, OPTIONS),
+                masking_checks.transferred(one, honest, OPTIONS, 3),
+            ]
+        )
     assert found[0] == found[1]
 
 

@@ -83,11 +83,16 @@ def test_progress_and_batches(smooth_network):
     seen = []
     results = [
         soar_tf.evaluate(
-            smooth_network, x, y, ["pgd7:epsilon=0.2"], batch_size=size, seed=3,
+            smooth_network,
+            x,
+            y,
+            ["pgd7:epsilon=0.2"],
+            batch_size=size,
+            seed=3,
             progress=seen.append,
         )
         for size in (4, 11)
-    ]  # fmt: skip
+    ]
     np.testing.assert_array_equal(results[0].attacks[0].robust, results[1].attacks[0].robust)
     assert {(call.name, call.total) for call in seen} == {("pgd7:epsilon=0.2", 11)}
     # A batch that takes long reports in between, with `done` as it was.
@@ -156,9 +161,15 @@ def test_refuses_outputs_that_are_no_logits():
 def test_a_keras_model_of_a_users_own_on_color_images_that_are_not_square():
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
-        [keras.Input((6, 4, 3)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(),
-         keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(2)]
-    )  # fmt: skip
+        [
+            keras.Input((6, 4, 3)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2),
+        ]
+    )
     x = np.random.default_rng(0).uniform(0, 1, (8, 6, 4, 3)).astype("float32")
     y = network.predict(x, verbose=0).argmax(1)
     before = [w.copy() for w in network.get_weights()]

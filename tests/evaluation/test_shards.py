@@ -62,8 +62,14 @@ def untimed(result):
 
 def assert_equal(one, two):
     """Every value and array but the times, bit for bit."""
-    for name in ("n", "clean_accuracy", "worst_case_accuracy", "uint8_worst_case_accuracy", "seed",
-                 "shard"):  # fmt: skip
+    for name in (
+        "n",
+        "clean_accuracy",
+        "worst_case_accuracy",
+        "uint8_worst_case_accuracy",
+        "seed",
+        "shard",
+    ):
         assert getattr(one, name) == getattr(two, name), name
     np.testing.assert_array_equal(one.clean, two.clean)
     for first, second in zip(one.attacks, two.attacks, strict=True):

@@ -82,9 +82,14 @@ def test_stages_leave_black_box_attacks_to_the_file():
     network = soar_tf.networks.mlp()
     stages = dict(Transferred(soar_tf.attacks.get("autoattack"), network).stages())
     assert list(stages) == [
-        "apgd-ce crafted", "apgd-ce straight-through", "apgd-t crafted", "apgd-t straight-through",
-        "fab-t crafted", "fab-t straight-through", "square",
-    ]  # fmt: skip
+        "apgd-ce crafted",
+        "apgd-ce straight-through",
+        "apgd-t crafted",
+        "apgd-t straight-through",
+        "fab-t crafted",
+        "fab-t straight-through",
+        "square",
+    ]
     assert isinstance(stages["square"], soar_tf.attacks.Square)
 
 

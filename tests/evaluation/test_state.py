@@ -36,11 +36,14 @@ def short_and_batch_by_batch(monkeypatch):
 @pytest.fixture
 def network():
     keras.utils.set_random_seed(4)
-    return keras.Sequential([
-        keras.Input((6, 4, 1)), keras.layers.Flatten(),
-        keras.layers.Dense(12, "tanh", kernel_initializer="he_normal"),
-        keras.layers.Dense(5, kernel_initializer="he_normal"),
-    ])  # fmt: skip
+    return keras.Sequential(
+        [
+            keras.Input((6, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(12, "tanh", kernel_initializer="he_normal"),
+            keras.layers.Dense(5, kernel_initializer="he_normal"),
+        ]
+    )
 
 
 @pytest.fixture

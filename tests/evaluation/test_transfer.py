@@ -120,11 +120,16 @@ def test_the_figures_do_not_depend_on_the_batch_size_and_are_json(smooth_network
     x, y = images
     results = [
         transfer_matrix(
-            {"s": smooth_network}, {"t": smooth_network}, x, y, "pgd3:epsilon=0.3",
-            batch_size=size, seed=4,
+            {"s": smooth_network},
+            {"t": smooth_network},
+            x,
+            y,
+            "pgd3:epsilon=0.3",
+            batch_size=size,
+            seed=4,
         )
         for size in (5, 12)
-    ]  # fmt: skip
+    ]
     assert results[0].to_dict() == results[1].to_dict()
     stored = json.loads(json.dumps(results[0].to_dict()))
     assert stored["accuracy"]["s"]["t"] == stored["white_box"]["t"]

@@ -60,8 +60,9 @@ def from_checkpoint_name(content):
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, "checkpoints").mkdir()
         pathlib.Path(folder, "checkpoints", name).write_bytes(b"no checkpoint") if name not in (
-            ".", "..",
-        ) else None  # fmt: skip
+            ".",
+            "..",
+        ) else None
         return checkpoints.newest(pathlib.Path(folder, "checkpoints"))
 
 
@@ -130,8 +131,25 @@ def damaged(draw, parser):
 
 
 ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=60).map(str.encode)
-WORDS = (b"=", b":", b",", b"[", b"{", b'"', b"nan", b"-1", b"1e308", b"9" * 30, b"../", b"\0",
-         b"None", b"true", b"epsilon", b"steps", "²".encode())  # fmt: skip
+WORDS = (
+    b"=",
+    b":",
+    b",",
+    b"[",
+    b"{",
+    b'"',
+    b"nan",
+    b"-1",
+    b"1e308",
+    b"9" * 30,
+    b"../",
+    b"\0",
+    b"None",
+    b"true",
+    b"epsilon",
+    b"steps",
+    "²".encode(),
+)
 
 
 def test_every_parser_has_a_corpus():

@@ -117,5 +117,8 @@ def test_curvature_alone_turns_the_gradient():
 def test_arguments_read_and_checked():
     method = soar_tf.methods.get("gradalign", epsilon="16/255", lambda_="2", start="random")
     assert method.get_config() == {
-        "epsilon": 16 / 255, "lambda_": 2.0, "step_size": None, "start": "random"
-    }  # fmt: skip
+        "epsilon": 16 / 255,
+        "lambda_": 2.0,
+        "step_size": None,
+        "start": "random",
+    }

@@ -136,9 +136,10 @@ def test_the_gradient_of_a_part_is_that_of_its_counted_penalties():
             small_network(), methods.Jacobian(1.0, penalty_fraction=fraction), seed=3
         )
         model.compile(
-            keras.optimizers.SGD(0.1), loss=lambda y, z: 0.0 * tf.reduce_sum(z, axis=-1),
+            keras.optimizers.SGD(0.1),
+            loss=lambda y, z: 0.0 * tf.reduce_sum(z, axis=-1),
             run_eagerly=True,
-        )  # fmt: skip
+        )
         model.train_on_batch(x, y, sample_weight=sample_weight)
         steps.append(model.network.get_weights())
     for first, second in zip(*steps, strict=True):

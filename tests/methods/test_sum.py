@@ -79,11 +79,13 @@ def test_same_point_is_forwarded_once():
 
 def test_first_training_pass_alone_updates_batchnorm_and_weights_are_regularized_once():
     layers = keras.layers
-    net = keras.Sequential([
-        keras.Input((SIDE,)),
-        layers.BatchNormalization(momentum=0.9),
-        layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5)),
-    ])  # fmt: skip
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE,)),
+            layers.BatchNormalization(momentum=0.9),
+            layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5)),
+        ]
+    )
     forward = methods.Forward(net)
     got = methods.Sum([methods.Standard(), methods.Fast(0.1), methods.TRADES(steps=1)]).terms(
         forward,

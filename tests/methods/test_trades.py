@@ -91,11 +91,13 @@ def test_both_points_are_normalised_together():
 
 def test_weight_regularization_counts_once_with_batchnorm():
     layers = keras.layers
-    net = keras.Sequential([
-        keras.Input((SIDE,)),
-        layers.BatchNormalization(),
-        layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5)),
-    ])  # fmt: skip
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE,)),
+            layers.BatchNormalization(),
+            layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.5)),
+        ]
+    )
     forward = soar_tf.methods.Forward(net)
     got = soar_tf.methods.TRADES(steps=1).terms(
         forward,

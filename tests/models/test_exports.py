@@ -82,12 +82,15 @@ def test_onnx_files_with_channels_first(tmp_path):
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     weights = np.random.default_rng(1).normal(size=(75, 4)).astype("float32")
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["x"], ["flat"]),
-         helper.make_node("MatMul", ["flat", "w"], ["logits"])],
-        "g", [helper.make_tensor_value_info("x", kind, ["batch", 3, 5, 5])],
+        [
+            helper.make_node("Flatten", ["x"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", kind, ["batch", 3, 5, 5])],
         [helper.make_tensor_value_info("logits", kind, ["batch", 4])],
         [onnx.numpy_helper.from_array(weights, "w")],
-    )  # fmt: skip
+    )
     opset = [helper.make_opsetid("", 17)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
     loaded = loading.load(tmp_path / "m.onnx")

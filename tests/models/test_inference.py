@@ -27,9 +27,15 @@ class CountsTraces(keras.layers.Layer):
 def network():
     keras.utils.set_random_seed(0)
     return keras.Sequential(
-        [keras.Input((6, 6, 1)), CountsTraces(), keras.layers.Conv2D(3, 3, activation="relu"),
-         keras.layers.BatchNormalization(), keras.layers.Flatten(), keras.layers.Dense(4)]
-    )  # fmt: skip
+        [
+            keras.Input((6, 6, 1)),
+            CountsTraces(),
+            keras.layers.Conv2D(3, 3, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+        ]
+    )
 
 
 @pytest.fixture

@@ -41,8 +41,9 @@ def test_every_network_takes_the_shape_and_gives_logits(name, shape, classes):
 
 def test_the_normalisation_is_inside():
     first = networks.mlp((1, 1, 1), 2).get_layer("normalize")
-    np.testing.assert_allclose(first(np.array([[[[0.0]]], [[[0.5]]], [[[1.0]]]]))[:, 0, 0, 0],
-                               [-2, 0, 2])  # fmt: skip
+    np.testing.assert_allclose(
+        first(np.array([[[[0.0]]], [[[0.5]]], [[[1.0]]]]))[:, 0, 0, 0], [-2, 0, 2]
+    )
 
 
 def standardized(images):

@@ -46,9 +46,13 @@ def test_outputs_of_models_within_the_model_stay_saved_in_float32():
 
 
 def test_layers_of_other_dtypes_are_left():
-    network = keras.Sequential([
-        keras.Input([4]), layers.Dense(3, dtype="float64", name="wide"), layers.Dense(2),
-    ])  # fmt: skip
+    network = keras.Sequential(
+        [
+            keras.Input([4]),
+            layers.Dense(3, dtype="float64", name="wide"),
+            layers.Dense(2),
+        ]
+    )
     set_precision(network, "mixed_bfloat16")
     assert _dtypes(network)["wide"] == "float64"
 

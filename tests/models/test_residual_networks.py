@@ -76,9 +76,13 @@ def test_preact_resnet18_is_the_formula():
         if isinstance(layer, keras.layers.BatchNormalization):
             size = layer.gamma.shape
             layer.set_weights(
-                [generator.uniform(0.5, 1.5, size), generator.normal(0, 0.3, size),
-                 generator.normal(0, 0.3, size), generator.uniform(0.5, 2, size)]
-            )  # fmt: skip
+                [
+                    generator.uniform(0.5, 1.5, size),
+                    generator.normal(0, 0.3, size),
+                    generator.normal(0, 0.3, size),
+                    generator.uniform(0.5, 2, size),
+                ]
+            )
     x = generator.random((3, *SHAPE))
     expected = preact_logits(network, x.astype("float32").astype("float64"))
     np.testing.assert_allclose(network(x, training=False), expected, rtol=1e-3, atol=1e-4)

@@ -9,9 +9,14 @@ import soar_tf
 
 def test_layers_that_are_random_in_training_are_not_in_the_export(tmp_path):
     network = keras.Sequential(
-        [keras.Input((6, 6, 1)), keras.layers.RandomFlip(), keras.layers.Dropout(0.5),
-         keras.layers.Flatten(), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.RandomFlip(),
+            keras.layers.Dropout(0.5),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
     soar_tf.export(network, tmp_path / "saved")
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     x = np.random.default_rng(0).uniform(size=(16, 6, 6, 1)).astype("float32")

@@ -57,8 +57,11 @@ def entry(made, monkeypatch):
 def test_an_entry_holds_the_runs_network_twice(entry, tiny_run, digits):
     assert zoo.names() == ["digits-tiny"] and zoo.path("digits-tiny") == entry
     assert sorted(p.name for p in entry.iterdir()) == [
-        "README.md", "card.json", "model.keras", "saved_model",
-    ]  # fmt: skip
+        "README.md",
+        "card.json",
+        "model.keras",
+        "saved_model",
+    ]
     x = digits["test"].take(16).float_images()
     logits = keras.saving.load_model(tiny_run / "model.keras", compile=False)(x).numpy()
     np.testing.assert_array_equal(zoo.load("digits-tiny")(x), logits)
@@ -91,7 +94,7 @@ def test_the_card_tells_all(entry, tiny_run, report):
 def test_evaluate_knows_the_data_set_and_finds_the_cards_figures(entry, run_cli):
     found = run_cli(
         "evaluate", "zoo:digits-tiny", "--limit", 256, "--attack", "pgd20", "--json"
-    ).json  # fmt: skip
+    ).json
     check = zoo.card("digits-tiny")["check"]
     assert (found["model"], found["dataset"], found["n"]) == ("zoo:digits-tiny", "digits", 256)
     assert found["clean_accuracy"] == check["clean"]
@@ -101,9 +104,18 @@ def test_evaluate_knows_the_data_set_and_finds_the_cards_figures(entry, run_cli)
 
 def test_every_place_that_takes_a_model_takes_the_scheme(entry, run_cli, tmp_path, digits):
     run_cli(
-        "transfer", "--source", "zoo:digits-tiny", "--target", entry, "--attack", "fgsm",
-        "--limit", 20, "--output", tmp_path / "transfer",
-    )  # fmt: skip
+        "transfer",
+        "--source",
+        "zoo:digits-tiny",
+        "--target",
+        entry,
+        "--attack",
+        "fgsm",
+        "--limit",
+        20,
+        "--output",
+        tmp_path / "transfer",
+    )
     stored = json.loads((tmp_path / "transfer" / "transfer.json").read_text())
     assert stored["sources"] == ["zoo:digits-tiny"] and stored["dataset"] == "digits"
     assert models.network_path("zoo:digits-tiny") == entry / "model.keras"
@@ -112,8 +124,10 @@ def test_every_place_that_takes_a_model_takes_the_scheme(entry, run_cli, tmp_pat
     test = digits["test"].take(20)
     data = (test.float_images(), test.labels)
     by_name = soar_tf.evaluate("zoo:digits-tiny", *data, ["fgsm"])
-    assert by_name.clean.tolist() == (zoo.load("digits-tiny")(data[0]).numpy().argmax(1)
-                                      == data[1]).tolist()  # fmt: skip
+    assert (
+        by_name.clean.tolist()
+        == (zoo.load("digits-tiny")(data[0]).numpy().argmax(1) == data[1]).tolist()
+    )
     source = soar_tf.callbacks.TransferAccuracy("zoo:digits-tiny", data, "fgsm").source
     assert source.count_params() == zoo.card("digits-tiny")["parameters"]
 
@@ -129,8 +143,15 @@ def test_the_list_shows_figures_and_what_is_unreliable(entry, run_cli):
     card = zoo.card("digits-tiny")
     pgd20 = f"{100 * card['report']['attacks'][1]['robust_accuracy']:.1f} %"
     assert lines[0].split() == [
-        "network", "method", "clean", "PGD-20", "AutoAttack", "n", "masking", "size",
-    ]  # fmt: skip
+        "network",
+        "method",
+        "clean",
+        "PGD-20",
+        "AutoAttack",
+        "n",
+        "masking",
+        "size",
+    ]
     assert "unreliable" in lines[2] and " soar " in lines[2] and lines[2].count(pgd20) >= 2
     assert run_cli("list", "zoo", "--json").json["digits-tiny"]["n"] == 40
 

@@ -39,8 +39,11 @@ def test_the_zoo_fits_into_a_clone():
 def test_an_entry_loads_and_is_whole(name):
     place, card = zoo.path(name), zoo.card(name)
     assert {path.name for path in place.iterdir()} == {
-        zoo.CARD, zoo.NETWORK, zoo.SAVED_MODEL, zoo.README,
-    }  # fmt: skip
+        zoo.CARD,
+        zoo.NETWORK,
+        zoo.SAVED_MODEL,
+        zoo.README,
+    }
     assert card["name"] == name and not {"masking", "weights"} - set(card["report"])
     assert card["report"]["weights"] == card["weights"]
     assert card["weights"] == fingerprint(*zoo.load(name).get_weights())

@@ -9,8 +9,12 @@ import zipfile
 
 import numpy as np
 
-KINDS = {"float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage",
-         "int64": "LongStorage"}  # fmt: skip
+KINDS = {
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+}
 
 
 class _Storage:

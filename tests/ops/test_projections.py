@@ -169,9 +169,10 @@ def test_projection_onto_ball_and_box(norm):
     assert np.linalg.norm(ours - x, ORDERS[norm], axis=1).max() <= 0.5 + 1e-6
     # A point inside both stays, up to the rounding of x + (x' - x).
     np.testing.assert_allclose(
-        projections.project(tf.constant(ours), tf.constant(x), 0.5, norm, (0.0, 1.0)), ours,
+        projections.project(tf.constant(ours), tf.constant(x), 0.5, norm, (0.0, 1.0)),
+        ours,
         atol=1e-6,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("norm", norms.NAMES)

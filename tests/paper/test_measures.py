@@ -105,9 +105,11 @@ def test_tables_put_every_seed_and_network_in_place(name, study, monkeypatch):
         return 10.0 * len(network) + seed
 
     monkeypatch.setattr(measures, "accuracy", fake)
-    monkeypatch.setattr(measures, "transfer", lambda study, sources, network, seed: {
-        source: float(len(source)) for source in sources
-    })  # fmt: skip
+    monkeypatch.setattr(
+        measures,
+        "transfer",
+        lambda study, sources, network, seed: {source: float(len(source)) for source in sources},
+    )
     (grid,) = paper.load(name).report(study).grids
     assert set(grid.rows) == set(published.TABLES[name])
     for row, cells in grid.rows.items():
@@ -139,8 +141,9 @@ def test_logs_of_given_networks_are_needed(study):
 
 def test_networks_that_do_not_fit_the_data_are_refused(models, tmp_path):
     study = Study(Request("section4", "smoke", "digits", None, 1, tmp_path, tmp_path), 3)
-    network = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(),
-                                keras.layers.Dense(10)])  # fmt: skip
+    network = keras.Sequential(
+        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
     network.save(tmp_path / "standard-seed0.keras")
     with pytest.raises(InputError, match="takes images of shape"):
         study.network("standard", 0)

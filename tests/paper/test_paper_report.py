@@ -23,8 +23,16 @@ def test_mean_and_standard_deviation():
 
 def table():
     rows = {"soar": {"clean": [80.0, 82.0], "autoattack": [10.0, 12.0]}, "standard": {}}
-    return Grid("table1", "Accuracy.", ("clean", "autoattack"), rows, {"soar": "SOAR"},
-                published.TABLES["table1"], "%", "Method")  # fmt: skip
+    return Grid(
+        "table1",
+        "Accuracy.",
+        ("clean", "autoattack"),
+        rows,
+        {"soar": "SOAR"},
+        published.TABLES["table1"],
+        "%",
+        "Method",
+    )
 
 
 def test_the_papers_figures_stand_beside_ours():
@@ -131,17 +139,22 @@ def test_every_recipe_is_a_valid_training():
     for name, recipe in recipes.RECIPES.items():
         for budget in recipes.BUDGETS:
             for dataset in recipes.DATASETS:
-                config = recipes.config(name, 0, budget=budget, dataset=dataset,
-                                        init_from="x" if recipe.starts_from else None)  # fmt: skip
+                config = recipes.config(
+                    name,
+                    0,
+                    budget=budget,
+                    dataset=dataset,
+                    init_from="x" if recipe.starts_from else None,
+                )
                 method = methods.get(config.method, **config.method_args)
                 config.resolved(fine_tunes=method.starts_from_standard)
         assert method.starts_from_standard <= (recipe.starts_from is not None)
 
 
 def test_expected_hours():
-    (hours, unknown), = recipes.expected_hours(
+    ((hours, unknown),) = recipes.expected_hours(
         ["standard", "resnet18"], budget="paper", dataset="cifar10", seeds=3
-    ).values()  # fmt: skip
+    ).values()
     step = recipes.STEP_MILLISECONDS["2 CPU cores"]["standard"] / 1000
     assert hours == pytest.approx(3 * 200 * 391 * step / 3600)  # 50,000 images / 128 = 390.6
     assert unknown == ["resnet18"]
@@ -151,8 +164,12 @@ def test_expected_hours():
 def test_expected_hours_are_of_measured_steps():
     text = (ROOT / "docs" / "results" / "benchmarks" / "step.json").read_text()
     measured = json.loads(text)["networks"]["cnn4"]
-    methods = {"standard": "standard", "adv7": "adversarial", "adv1-scratch": "fast",
-               "soar": "soar"}  # fmt: skip
+    methods = {
+        "standard": "standard",
+        "adv7": "adversarial",
+        "adv1-scratch": "fast",
+        "soar": "soar",
+    }
     for name, method in methods.items():
         stated = recipes.STEP_MILLISECONDS["2 CPU cores"][name]
         assert stated == pytest.approx(1000 * measured[method]["wall"], rel=0.1)
@@ -162,8 +179,9 @@ def test_expected_hours_are_of_measured_steps():
 def test_entries_name_networks_that_exist(name):
     entry = paper.load(name)
     assert set(entry.NETWORKS) <= set(recipes.RECIPES) and entry.DATASET in (
-        None, *recipes.DATASETS
-    )  # fmt: skip
+        None,
+        *recipes.DATASETS,
+    )
     assert entry.report.__doc__
 
 

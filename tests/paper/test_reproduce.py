@@ -197,8 +197,9 @@ def test_models_that_cannot_be_differentiated_twice_are_refused(tiny_run, run_cl
 
     folder = tmp_path / "models"
     shutil.copytree(tiny_run / "saved_model", folder / "standard-seed0")
-    result = run_cli("reproduce", "figure1", "--models", folder, "--output", tmp_path / "out",
-                     *SMALL, expect=2)  # fmt: skip
+    result = run_cli(
+        "reproduce", "figure1", "--models", folder, "--output", tmp_path / "out", *SMALL, expect=2
+    )
     assert "as a run directory or a .keras file" in result.stderr
     assert not (tmp_path / "out").exists()
 

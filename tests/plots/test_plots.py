@@ -65,8 +65,15 @@ def test_the_axis_is_logarithmic_where_the_loss_explodes(values, scale):
 
 
 def test_growth_counts_epochs_by_whole_numbers():
-    panel = {"x": [1, 2, 3], "curves": {"a": [0.5, 0.25, 1.0], "measured": [0, 0, 0]}, "title": "",
-             "x_label": "epoch", "y_label": "", "log_x": False, "log_y": False}  # fmt: skip
+    panel = {
+        "x": [1, 2, 3],
+        "curves": {"a": [0.5, 0.25, 1.0], "measured": [0, 0, 0]},
+        "title": "",
+        "x_label": "epoch",
+        "y_label": "",
+        "log_x": False,
+        "log_y": False,
+    }
     counted, between = growth([panel, {**panel, "x": [0.0, 0.5, 1.0]}]).axes
     assert lines(counted)["a"] == ([1, 2, 3], [0.5, 0.25, 1.0])
     assert all(tick == round(tick) for tick in counted.get_xticks())
@@ -74,8 +81,14 @@ def test_growth_counts_epochs_by_whole_numbers():
 
 
 def test_accuracy_against_epsilon():
-    curve = {"epsilons": [0, 8 / 255], "accuracy": [0.9, 0.3], "norm": "linf", "attack": "pgd20",
-             "low": [0.8, 0.2], "high": [0.95, 0.4]}  # fmt: skip
+    curve = {
+        "epsilons": [0, 8 / 255],
+        "accuracy": [0.9, 0.3],
+        "norm": "linf",
+        "attack": "pgd20",
+        "low": [0.8, 0.2],
+        "high": [0.95, 0.4],
+    }
     (axes,) = plots.accuracy_epsilon({"net": curve}, points={"worst": (8 / 255, 0.2)}).axes
     drawn = lines(axes)
     np.testing.assert_allclose(drawn["net, pgd20"], ([0, 8], [90, 30]))

@@ -36,11 +36,32 @@ def test_what_was_read_is_said_and_samples_are_named(tmp_path, run_cli):
     name = folder(tmp_path / "images")
     run = tmp_path / "run"
     result = run_cli(
-        "train", "--dataset", name, "--method", "adversarial", "--network", "mlp",
-        "--network-arg", "width=0.25", "--limit", "24", "--batch-size", "8", "--epochs", "2",
-        "--resize-crop", "6", "--evaluate", "9", "--attack", "fgsm", "--workdir", run,
-        "--verbose", "2",
-    )  # fmt: skip
+        "train",
+        "--dataset",
+        name,
+        "--method",
+        "adversarial",
+        "--network",
+        "mlp",
+        "--network-arg",
+        "width=0.25",
+        "--limit",
+        "24",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "2",
+        "--resize-crop",
+        "6",
+        "--evaluate",
+        "9",
+        "--attack",
+        "fgsm",
+        "--workdir",
+        run,
+        "--verbose",
+        "2",
+    )
     said = result.stderr
     assert f"{name}: 3 classes, labels in this order: 1, 10, 2." in said
     assert "train: 60 images, by class 20, 20, 20." in said

@@ -37,14 +37,18 @@ def ramp(step, warmup):
         (("constant", {"warmup": 5}), lambda k: PEAK * ramp(k, 5)),
         # 7 steps at the peak, 5 at a tenth, the others at a hundredth.
         (("paper", {"drop_steps": [7, 12]}), lambda k: PEAK * 0.1 ** ((k >= 7) + (k >= 12))),
-        (("paper", {"drop_steps": [7], "warmup": 2}),
-         lambda k: ramp(k, 2) * PEAK * 0.1 ** (k >= 7)),
+        (
+            ("paper", {"drop_steps": [7], "warmup": 2}),
+            lambda k: ramp(k, 2) * PEAK * 0.1 ** (k >= 7),
+        ),
         # A 25th of the peak at first, the peak after the warm-up.
-        (("onecycle", {"warmup": 8}),
-         lambda k: PEAK * (1 / 25 + 24 / 25 * k / 8) if k < 8 else cosine(k - 8, TOTAL - 8)),
+        (
+            ("onecycle", {"warmup": 8}),
+            lambda k: PEAK * (1 / 25 + 24 / 25 * k / 8) if k < 8 else cosine(k - 8, TOTAL - 8),
+        ),
     ],
     ids=lambda value: "rate" if callable(value) else f"{value[0]} {value[1]}",
-)  # fmt: skip
+)
 def test_every_step_has_the_formulas_rate(arguments, expected):
     schedule, options = arguments
     wanted = [expected(step) for step in range(TOTAL)]

@@ -22,9 +22,21 @@ def test_a_preset_is_a_configuration_with_figures(name):
 
 def test_flags_win_over_a_preset(tiny, tmp_path, run_cli):
     run_cli(
-        "train", "--preset", "soar-batch-mean", "--method-arg", "norm_clip=5", *tiny[:-2],
-        "--evaluate", "0", "--pretrain-epochs", "1", "--epochs", "1", "--workdir", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        "--preset",
+        "soar-batch-mean",
+        "--method-arg",
+        "norm_clip=5",
+        *tiny[:-2],
+        "--evaluate",
+        "0",
+        "--pretrain-epochs",
+        "1",
+        "--epochs",
+        "1",
+        "--workdir",
+        tmp_path / "run",
+    )
     stored = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert stored["method_args"]["lambda_"] == 0.5 / 128
     assert stored["method_args"]["norm_clip"] == 5.0

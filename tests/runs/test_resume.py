@@ -23,9 +23,24 @@ from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.run_directory import RunDirectory
 
 STANDARD = (
-    "train", "--method", "standard", "--dataset", "digits", "--network", "mlp", "--network-arg",
-    "width=0.05", "--limit", "64", "--batch-size", "32", "--verbose", "0", "--evaluate", "0",
-)  # fmt: skip
+    "train",
+    "--method",
+    "standard",
+    "--dataset",
+    "digits",
+    "--network",
+    "mlp",
+    "--network-arg",
+    "width=0.05",
+    "--limit",
+    "64",
+    "--batch-size",
+    "32",
+    "--verbose",
+    "0",
+    "--evaluate",
+    "0",
+)
 
 
 def weights(folder):
@@ -78,9 +93,21 @@ def stopped_once(tmp_path_factory):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_coupled_weight_decay_resumes_with_the_same_bits(optimizer, tmp_path, stop_after, run_cli):
-    command = (*STANDARD, "--optimizer", optimizer, "--weight-decay-type", "coupled", "--epochs",
-               "2", "--lr-schedule", "paper", "--lr-drop", "1", "--validation-images",
-               "0")  # fmt: skip
+    command = (
+        *STANDARD,
+        "--optimizer",
+        optimizer,
+        "--weight-decay-type",
+        "coupled",
+        "--epochs",
+        "2",
+        "--lr-schedule",
+        "paper",
+        "--lr-drop",
+        "1",
+        "--validation-images",
+        "0",
+    )
     run_cli(*command, "--workdir", tmp_path / "whole")
     stop_after(1)
     CliRunner().invoke(main, [*command, "--workdir", str(tmp_path / "run")])
@@ -97,8 +124,21 @@ def test_coupled_weight_decay_resumes_with_the_same_bits(optimizer, tmp_path, st
 
 
 def test_mixed_images_and_labels_resume_with_the_same_bits(tmp_path, stop_after, run_cli):
-    command = (*STANDARD, "--method", "elle", "--method-arg", "adaptive=true", "--mixup", "0.4",
-               "--cutout", "2", "--epochs", "3", "--label-smoothing", "0.1")  # fmt: skip
+    command = (
+        *STANDARD,
+        "--method",
+        "elle",
+        "--method-arg",
+        "adaptive=true",
+        "--mixup",
+        "0.4",
+        "--cutout",
+        "2",
+        "--epochs",
+        "3",
+        "--label-smoothing",
+        "0.1",
+    )
     run_cli(*command, "--workdir", tmp_path / "whole")
     stop_after(2)
     CliRunner().invoke(main, [*command, "--workdir", str(tmp_path / "run")])
@@ -119,9 +159,15 @@ def compiled(name, seed):
     """A model with all that has a state: BatchNorm, Dropout, momentum, a schedule."""
     keras.utils.set_random_seed(seed)
     network = keras.Sequential(
-        [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(6, "softplus"),
-         keras.layers.BatchNormalization(), keras.layers.Dropout(0.3), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(6, "softplus"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
     takes = registry.argument_names(methods.ALL_OBJECTS[name])
     wanted = {"steps": 2, "epsilon": 0.1}
     method = methods.get(name, **{k: v for k, v in wanted.items() if k in takes})
@@ -163,8 +209,19 @@ def test_every_methods_state_is_in_its_checkpoint(name, tmp_path):
             np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
-SELECTING = ("--epochs", "12", "--early-stopping", "1", "--keep-best", "--learning-rate", "0.5",
-             "--lr-schedule", "constant", "--monitor", "val_accuracy")  # fmt: skip
+SELECTING = (
+    "--epochs",
+    "12",
+    "--early-stopping",
+    "1",
+    "--keep-best",
+    "--learning-rate",
+    "0.5",
+    "--lr-schedule",
+    "constant",
+    "--monitor",
+    "val_accuracy",
+)
 
 
 def test_early_stopping_and_the_best_epoch_survive_a_stop_after_every_epoch(
@@ -190,8 +247,16 @@ def test_early_stopping_and_the_best_epoch_survive_a_stop_after_every_epoch(
 
 
 def test_the_validation_attack_is_logged_and_chosen_by(tmp_path, run_cli):
-    run_cli(*STANDARD, "--epochs", "2", "--keep-best", "--validation-attack", "fgsm", "--workdir",
-            tmp_path / "run")  # fmt: skip
+    run_cli(
+        *STANDARD,
+        "--epochs",
+        "2",
+        "--keep-best",
+        "--validation-attack",
+        "fgsm",
+        "--workdir",
+        tmp_path / "run",
+    )
     figures = [float(row["val_robust_accuracy"]) for row in rows(tmp_path / "run")]
     result = soar_tf.evaluate(
         keras.saving.load_model(tmp_path / "run" / "model.keras"),
@@ -202,8 +267,16 @@ def test_the_validation_attack_is_logged_and_chosen_by(tmp_path, run_cli):
     assert result.attacks[0].robust_accuracy == pytest.approx(max(figures))
 
 
-FALLING = ("--epochs", "8", "--learning-rate", "0.5", "--lr-schedule", "constant",
-           "--monitor", "val_accuracy")  # fmt: skip
+FALLING = (
+    "--epochs",
+    "8",
+    "--learning-rate",
+    "0.5",
+    "--lr-schedule",
+    "constant",
+    "--monitor",
+    "val_accuracy",
+)
 
 
 def test_a_fall_below_a_share_of_the_best_ends_with_the_best_epoch(tmp_path, run_cli, stop_after):
@@ -238,8 +311,9 @@ def test_a_fall_below_a_share_of_the_best_ends_with_the_best_epoch(tmp_path, run
 
 @pytest.mark.parametrize("method", [["fast"], ["sum", "--method-arg", "methods=fast+standard"]])
 def test_one_step_training_is_watched(method, tmp_path, run_cli):
-    run_cli("train", "--method", *method, *STANDARD[3:], "--epochs", "1", "--workdir",
-            tmp_path / "run")  # fmt: skip
+    run_cli(
+        "train", "--method", *method, *STANDARD[3:], "--epochs", "1", "--workdir", tmp_path / "run"
+    )
     config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
     assert (config["validation_attack"], config["stop_below"]) == ("pgd5", 0.5)
     assert config["monitor"] == "val_robust_accuracy" and not config["keep_best"]
@@ -303,8 +377,19 @@ def test_another_environment_is_named_and_must_be_allowed(stopped, run_cli, monk
 
 def test_what_can_change_bits_is_recorded(stopped):
     (stored,) = json.loads((stopped / "manifest.json").read_text())["environments"]
-    wanted = {"tensorflow", "keras", "numpy", "python", "soar-tf", "processor", "cpu_flags",
-              "intra_op threads", "inter_op threads", "onednn", "devices"}  # fmt: skip
+    wanted = {
+        "tensorflow",
+        "keras",
+        "numpy",
+        "python",
+        "soar-tf",
+        "processor",
+        "cpu_flags",
+        "intra_op threads",
+        "inter_op threads",
+        "onednn",
+        "devices",
+    }
     assert wanted <= set(stored)
     assert stored["intra_op threads"] >= 1
 

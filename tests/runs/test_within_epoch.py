@@ -22,11 +22,33 @@ from soar_tf.training import strategies
 
 ROOT = Path(__file__).parents[2]
 TINY = (
-    "train", "--dataset", "digits", "--network", "mlp", "--network-arg", "width=0.05", "--limit",
-    "64", "--batch-size", "16", "--verbose", "0", "--evaluate", "0",
-)  # fmt: skip
-WATCHED = (*TINY, "--epochs", "2", "--keep-best", "--validation-attack", "fgsm",
-           "--validation-limit", "40", "--augment")  # fmt: skip
+    "train",
+    "--dataset",
+    "digits",
+    "--network",
+    "mlp",
+    "--network-arg",
+    "width=0.05",
+    "--limit",
+    "64",
+    "--batch-size",
+    "16",
+    "--verbose",
+    "0",
+    "--evaluate",
+    "0",
+)
+WATCHED = (
+    *TINY,
+    "--epochs",
+    "2",
+    "--keep-best",
+    "--validation-attack",
+    "fgsm",
+    "--validation-limit",
+    "40",
+    "--augment",
+)
 ADVERSARIAL = (
     *WATCHED,
     "--method",
@@ -37,8 +59,15 @@ ADVERSARIAL = (
     "adam",
 )
 # Two phases, a penalty and its diagnostics, a schedule.
-SOAR = (*WATCHED, "--method", "soar", "--method-arg", "lambda_=ramp(0, 0.5, steps=6)",
-        "--pretrain-epochs", "1")  # fmt: skip
+SOAR = (
+    *WATCHED,
+    "--method",
+    "soar",
+    "--method-arg",
+    "lambda_=ramp(0, 0.5, steps=6)",
+    "--pretrain-epochs",
+    "1",
+)
 STANDARD = (*TINY, "--method", "standard", "--epochs", "2", "--ema", "0.9", "--lr-warmup", "3")
 
 
@@ -86,8 +115,9 @@ def test_a_run_stopped_within_epochs_ends_with_the_same_bits(
     run_cli(*arguments, "--workdir", tmp_path / "whole")
     for place in places:
         stop_at(place)
-        stopped = run_cli(*arguments, "--checkpoint-every", "1", "--workdir", tmp_path / "parts",
-                          expect=1)  # fmt: skip
+        stopped = run_cli(
+            *arguments, "--checkpoint-every", "1", "--workdir", tmp_path / "parts", expect=1
+        )
         assert "the same command resumes from the last checkpoint" in stopped.stderr
         assert newest(tmp_path / "parts") == place
         assert len(list((tmp_path / "parts" / "checkpoints").iterdir())) <= 3
@@ -138,9 +168,20 @@ def test_a_signal_outside_of_steps_ends_the_run_at_once(tmp_path, run_cli, monke
         raise AssertionError("it went on")
 
     monkeypatch.setattr(soar_tf.callbacks.RobustAccuracy, "measure", measure)
-    stopped = run_cli(*TINY, "--method", "standard", "--epochs", "1", "--validation-attack", "fgsm",
-                      "--checkpoint-every", "3", "--workdir", tmp_path / "run",
-                      expect=1)  # fmt: skip
+    stopped = run_cli(
+        *TINY,
+        "--method",
+        "standard",
+        "--epochs",
+        "1",
+        "--validation-attack",
+        "fgsm",
+        "--checkpoint-every",
+        "3",
+        "--workdir",
+        tmp_path / "run",
+        expect=1,
+    )
     assert "Stopping" not in stopped.stderr
     assert newest(tmp_path / "run") == (0, 0, 3)
 
@@ -162,9 +203,22 @@ def test_the_second_signal_is_not_held():
 
 
 def test_a_network_that_is_not_finite_is_not_kept(tmp_path, run_cli):
-    failed = run_cli(*TINY, "--method", "standard", "--epochs", "2", "--learning-rate", "1e20",
-                     "--lr-schedule", "constant", "--checkpoint-every", "1", "--workdir",
-                     tmp_path / "run", expect=1)  # fmt: skip
+    failed = run_cli(
+        *TINY,
+        "--method",
+        "standard",
+        "--epochs",
+        "2",
+        "--learning-rate",
+        "1e20",
+        "--lr-schedule",
+        "constant",
+        "--checkpoint-every",
+        "1",
+        "--workdir",
+        tmp_path / "run",
+        expect=1,
+    )
     _, _, step = newest(tmp_path / "run")
     assert step >= 1
     assert f"the network of step {step} in epoch 1 is kept in model.keras" in failed.stderr
@@ -244,8 +298,11 @@ def test_moments_in_one_process():
     assert timed.after(8, stop=True) == (True, True)
     counted = within_epoch.Moments(intervals.parse(3))
     assert [counted.after(step, stop=False) for step in (2, 3, 4, 6)] == [
-        (False, False), (True, False), (False, False), (True, False)
-    ]  # fmt: skip
+        (False, False),
+        (True, False),
+        (False, False),
+        (True, False),
+    ]
 
 
 def votes(interval, steps, late, stops, seconds=0.5):
@@ -339,8 +396,17 @@ def test_the_validation_draw_is_the_same_and_of_all_classes(digits):
 
 
 def test_validation_looks_at_the_draw_only(tmp_path, run_cli, digits):
-    run_cli(*TINY, "--method", "standard", "--epochs", "1", "--validation-limit", "30", "--workdir",
-            tmp_path / "run")  # fmt: skip
+    run_cli(
+        *TINY,
+        "--method",
+        "standard",
+        "--epochs",
+        "1",
+        "--validation-limit",
+        "30",
+        "--workdir",
+        tmp_path / "run",
+    )
     network = keras.saving.load_model(tmp_path / "run" / "model.keras")
     split = selection.validation_split(digits, TrainConfig(validation_limit=30))
     right = network.predict(split.float_images(), verbose=0).argmax(1) == split.labels

@@ -175,14 +175,18 @@ LAMBDAS = [
     (lambda x: tf.stop_gradient(x) * x, "wrong", known.STOPS),
     (lambda x: x + tf.stop_gradient(tf.round(x) - x), "wrong", known.STOPS),
     (lambda x: x * tf.stop_gradient(tf.ones_like(x)), "exact", ""),
-    (lambda x: tf.raw_ops.MaxPool(
-        input=x, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
-    ), "wrong", known.OWN_MAX_POOL),
+    (
+        lambda x: tf.raw_ops.MaxPool(
+            input=x, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
+        ),
+        "wrong",
+        known.OWN_MAX_POOL,
+    ),
     (lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"), "replaced", "tf.nn.max_pool"),
     (lambda x: tf.cast(tf.cast(x, "float32") ** 3, x.dtype), "exact", ""),
     (lambda x: tf.cast(x, "float32") * tf.constant(2.0), "exact", ""),
     (lambda x: tf.round(x), "exact", "no gradient passes it"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", range(len(LAMBDAS)))
@@ -194,9 +198,11 @@ def test_functions_of_ones_own(case):
 
 
 def test_own_max_pooling_is_right_without_xla():
-    layer = layers.Lambda(lambda x: tf.raw_ops.MaxPool(
-        input=x, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
-    ))  # fmt: skip
+    layer = layers.Lambda(
+        lambda x: tf.raw_ops.MaxPool(
+            input=x, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
+        )
+    )
     assert _of_layer(layer, xla=False).verdict == "exact"
 
 

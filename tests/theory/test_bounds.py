@@ -65,10 +65,13 @@ def test_every_inequality_holds_for_random_quadratics(seed, d, rank, epsilon, sc
 def test_every_inequality_holds_for_small_networks(activation):
     keras.utils.set_random_seed(1)
     network = keras.Sequential(
-        [keras.Input((2, 2, 1), dtype="float64"), keras.layers.Flatten(dtype="float64"),
-         keras.layers.Dense(6, activation, dtype="float64"),
-         keras.layers.Dense(3, dtype="float64")]
-    )  # fmt: skip
+        [
+            keras.Input((2, 2, 1), dtype="float64"),
+            keras.layers.Flatten(dtype="float64"),
+            keras.layers.Dense(6, activation, dtype="float64"),
+            keras.layers.Dense(3, dtype="float64"),
+        ]
+    )
     network.set_weights([3.0 * weight for weight in network.get_weights()])
     x = tf.constant(RNG.uniform(size=(20, 2, 2, 1)))
     y = tf.constant(np.arange(20) % 3)

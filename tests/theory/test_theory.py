@@ -77,8 +77,10 @@ def test_robustified_loss_is_the_loss_under_the_attack():
 
 
 def test_data_off_the_first_axis_are_refused():
-    for call in (lambda x: theory.ridge_solution(x, W_STAR, 1.0),
-                 lambda x: theory.robustified_loss(x, W_STAR, W_STAR, 0.1)):  # fmt: skip
+    for call in (
+        lambda x: theory.ridge_solution(x, W_STAR, 1.0),
+        lambda x: theory.robustified_loss(x, W_STAR, W_STAR, 0.1),
+    ):
         with pytest.raises(InputError, match="first coordinate"):
             call(np.ones((2, D)))
 

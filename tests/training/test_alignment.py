@@ -31,8 +31,10 @@ def ends(name, start="zero"):
     """The points before and after the step of the first batch."""
     own = random.derive(keys(), 0)
     reach, length, ball = {
-        "zero": (0, 1, EPSILON), "random": (1, 1.25, EPSILON), "noise": (2, 1, 1.0)
-    }[{"fast": "random", "n-fgsm": "noise"}.get(name, start)]  # fmt: skip
+        "zero": (0, 1, EPSILON),
+        "random": (1, 1.25, EPSILON),
+        "noise": (2, 1, 1.0),
+    }[{"fast": "random", "n-fgsm": "noise"}.get(name, start)]
     began = np.clip(x + uniform_start(own, reach * EPSILON), 0, 1) if reach else x
     return began, sign_steps(began, x, gradient, 1, length * EPSILON, ball)
 

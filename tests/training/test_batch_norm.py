@@ -13,9 +13,14 @@ from soar_tf.training import batch_norm
 def _network(momentum):
     keras.utils.set_random_seed(0)
     return keras.Sequential(
-        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4),
-         keras.layers.BatchNormalization(momentum=momentum), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((2, 2, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4),
+            keras.layers.BatchNormalization(momentum=momentum),
+            keras.layers.Dense(3),
+        ]
+    )
 
 
 def _fit(network, images, epochs=1):
@@ -26,8 +31,11 @@ def _fit(network, images, epochs=1):
 
 def test_few_steps_with_a_large_momentum(images):
     # 3 steps: 0.999^3 = 0.997 of the initial statistics are left.
-    with pytest.warns(UserWarning, match=r"After 3 steps, .* 1 BatchNorm layers \(momentum 0.999\)"
-                      r" are still 100 % those of a new network"):  # fmt: skip
+    with pytest.warns(
+        UserWarning,
+        match=r"After 3 steps, .* 1 BatchNorm layers \(momentum 0.999\)"
+        r" are still 100 % those of a new network",
+    ):
         _fit(_network(0.999), images)
 
 

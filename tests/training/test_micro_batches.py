@@ -15,11 +15,14 @@ SHAPE, CLASSES, BATCH = (5, 5, 1), 3, 8
 def network(regularizer=None, **dense):
     keras.utils.set_random_seed(2)
     return keras.Sequential(
-        [keras.Input(SHAPE),
-         keras.layers.Conv2D(3, 3, activation="softplus", kernel_regularizer=regularizer),
-         keras.layers.AveragePooling2D(2), keras.layers.Flatten(),
-         keras.layers.Dense(CLASSES, **dense)]
-    )  # fmt: skip
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(3, 3, activation="softplus", kernel_regularizer=regularizer),
+            keras.layers.AveragePooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES, **dense),
+        ]
+    )
 
 
 def data(count=BATCH):
@@ -111,8 +114,14 @@ def test_sample_weights_and_regularizers_count_as_in_the_whole_batch(clipnorm):
 
 def test_every_part_updates_batchnorm():
     x, y = data()
-    net = keras.Sequential([keras.Input(SHAPE), keras.layers.BatchNormalization(momentum=0.9),
-                            keras.layers.Flatten(), keras.layers.Dense(CLASSES)])  # fmt: skip
+    net = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            keras.layers.BatchNormalization(momentum=0.9),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
     model = soar_tf.RobustModel(net, "standard", micro_batch=4)
     model.compile(keras.optimizers.SGD(0.0))
     model.train_on_batch(x, y)
@@ -155,9 +164,29 @@ def test_the_command_line_trains_in_parts(run_cli, tmp_path, monkeypatch):
 
     monkeypatch.setattr(micro_batches, "accumulate", accumulate)
     run_cli(
-        "train", "--method", "standard", "--dataset", "digits", "--network", "mlp", "--epochs", 1,
-        "--network-arg", "width=0.1", "--limit", 40, "--batch-size", 16, "--micro-batch", 6,
-        "--verbose", 0, "--evaluate", 0, "--workdir", tmp_path / "run",
-    )  # fmt: skip
+        "train",
+        "--method",
+        "standard",
+        "--dataset",
+        "digits",
+        "--network",
+        "mlp",
+        "--epochs",
+        1,
+        "--network-arg",
+        "width=0.1",
+        "--limit",
+        40,
+        "--batch-size",
+        16,
+        "--micro-batch",
+        6,
+        "--verbose",
+        0,
+        "--evaluate",
+        0,
+        "--workdir",
+        tmp_path / "run",
+    )
     assert set(sizes) == {6}
     assert "micro_batch = 6" in (tmp_path / "run" / "config.toml").read_text()

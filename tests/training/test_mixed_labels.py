@@ -24,9 +24,13 @@ def build(name, **arguments):
 def network():
     keras.utils.set_random_seed(2)
     return keras.Sequential(
-        [keras.Input(SHAPE), keras.layers.Conv2D(3, 3, activation="softplus"),
-         keras.layers.Flatten(), keras.layers.Dense(CLASSES)]
-    )  # fmt: skip
+        [
+            keras.Input(SHAPE),
+            keras.layers.Conv2D(3, 3, activation="softplus"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(CLASSES),
+        ]
+    )
 
 
 def data():

@@ -61,9 +61,12 @@ def trained(optimizer, steps=2, micro_batch=None, **compile_arguments):
 
 @pytest.mark.parametrize(
     ("name", "kind", "expected"),
-    [("sgd", "coupled", coupled_sgd), ("sgd", "decoupled", decoupled_sgd),
-     ("adam", "coupled", coupled_adam)],
-)  # fmt: skip
+    [
+        ("sgd", "coupled", coupled_sgd),
+        ("sgd", "decoupled", decoupled_sgd),
+        ("adam", "coupled", coupled_adam),
+    ],
+)
 def test_two_steps_by_hand(name, kind, expected):
     assert trained(optimizers.optimizer(name, RATE, DECAY, kind)) == pytest.approx(expected(2))
 

@@ -18,10 +18,15 @@ def network():
     """Two convolutions and a dense layer; the first convolution's input is the image."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
-        [keras.Input((6, 6, 1)), keras.layers.Conv2D(2, 3, activation="relu"),
-         keras.layers.Conv2D(2, 3, activation="relu"), keras.layers.MaxPooling2D(2),
-         keras.layers.Flatten(), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((6, 6, 1)),
+            keras.layers.Conv2D(2, 3, activation="relu"),
+            keras.layers.Conv2D(2, 3, activation="relu"),
+            keras.layers.MaxPooling2D(2),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3),
+        ]
+    )
 
 
 def batch(count=BATCH):
@@ -170,20 +175,28 @@ def test_passes_of_a_step_with_weight_perturbation(name):
 SKIPPED = {
     "soar": ({}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4)),
     "soar without clip": (
-        {"penalty_clipnorm": None}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+        {"penalty_clipnorm": None},
+        (2 * 3, 2 * 3, 2),
+        (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
     ),
     "soar from zero": ({"init": "zero"}, (2 * 2, 2 * 2, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4)),
     "three directions": (
-        {"num_directions": 3}, (2 * 5, 2 * 5, 2), (2 * 8, 2 * 4 + 4 * 1, 2 * 8),
+        {"num_directions": 3},
+        (2 * 5, 2 * 5, 2),
+        (2 * 8, 2 * 4 + 4 * 1, 2 * 8),
     ),
     # The loss has a pass of its own: f, and backward to the weights, k and i but the first's.
     "at ball scale": (
-        {"alpha": "ball", "measure": "relative"}, (2 * 3, 2 * 3, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+        {"alpha": "ball", "measure": "relative"},
+        (2 * 3, 2 * 3, 2),
+        (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
     ),
     "another loss bent": (
-        {"penalty_loss": "cross_entropy"}, (2 * 4, 2 * 3 + 1, 2), (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
+        {"penalty_loss": "cross_entropy"},
+        (2 * 4, 2 * 3 + 1, 2),
+        (2 * 4, 2 * 2 + 2 * 1, 2 * 4),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", SKIPPED)
@@ -220,10 +233,17 @@ def test_rows_that_pass_depend_on_the_share_of_unclipped_examples(clip, share):
     x, y = batch()
     if clip == "middle":
         keys = soar_tf.ops.random.example_keys(0, tf.range(BATCH), step=0, purpose="training")
-        norms = methods.SOAR().terms(
-            methods.Forward(net), tf.constant(x), tf.constant(y), keys=keys,
-            loss_fn=soar_tf.ops.losses.cross_entropy,
-        ).diagnostics["curvature_norm"]  # fmt: skip
+        norms = (
+            methods.SOAR()
+            .terms(
+                methods.Forward(net),
+                tf.constant(x),
+                tf.constant(y),
+                keys=keys,
+                loss_fn=soar_tf.ops.losses.cross_entropy,
+            )
+            .diagnostics["curvature_norm"]
+        )
         clip = float(np.median(norms))
     net.call = call
     model = soar_tf.SOARModel(net, norm_clip=clip, skip_clipped=True)

@@ -214,10 +214,14 @@ def run_on_hosts(count, names):
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", HOSTS, str(rank), hosts, ",".join(names), contract],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=environment,
         )
         for rank in range(count)
-    ]  # fmt: skip
+    ]
     try:
         # All at once: a process whose full pipe nobody reads would keep the others waiting.
         with ThreadPoolExecutor(count) as pool:

@@ -62,9 +62,11 @@ def test_sample_weight_scales_loss_and_penalty():
 
 def test_weight_regularizers_count_once():
     network = keras.Sequential(
-        [keras.Input((2,)),
-         keras.layers.Dense(1, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.1))]
-    )  # fmt: skip
+        [
+            keras.Input((2,)),
+            keras.layers.Dense(1, use_bias=False, kernel_regularizer=keras.regularizers.L2(0.1)),
+        ]
+    )
     network.set_weights([np.array([[3.0], [4.0]], "float32")])
     model = soar_tf.RobustModel(network, _Affine(penalty_clipnorm=1.0))
     model.compile(optimizer=keras.optimizers.SGD(1.0), loss="mse")
@@ -108,9 +110,14 @@ def trained_in_each_mode():
     for mode, arguments in MODES.items():
         keras.utils.set_random_seed(5)
         network = keras.Sequential(
-            [keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="relu"),
-             keras.layers.MaxPooling2D(2), keras.layers.Flatten(), keras.layers.Dense(3)]
-        )  # fmt: skip
+            [
+                keras.Input((6, 6, 1)),
+                keras.layers.Conv2D(4, 3, activation="relu"),
+                keras.layers.MaxPooling2D(2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
         model = soar_tf.SOARModel(network, epsilon=0.1)
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], **arguments)
         history = model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0).history
@@ -161,9 +168,15 @@ def test_save_load_and_fit_go_on_bit_for_bit(tmp_path):
     generator = np.random.default_rng(0)
     x, y = generator.uniform(0, 1, (24, 4, 4, 1)).astype("float32"), np.arange(24) % 3
     network = keras.Sequential(
-        [keras.Input((4, 4, 1)), keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(),
-         keras.layers.Flatten(), keras.layers.Dropout(0.3), keras.layers.Dense(3)]
-    )  # fmt: skip
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Conv2D(4, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(3),
+        ]
+    )
     model = soar_tf.SOARModel(network, epsilon=0.1, lambda_=0.01, seed=4)
     schedule = keras.optimizers.schedules.CosineDecay(0.1, 12)
     model.compile(keras.optimizers.Adam(schedule), metrics=["accuracy"])
@@ -199,12 +212,14 @@ def test_calling_predicting_and_exporting_is_the_network(smooth_network, images,
     ("loss", "labels"),
     [
         ("mse", np.eye(3, dtype="float32")[np.arange(12) % 3]),
-        (keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
-         np.eye(3, dtype="float32")[np.arange(12) % 3]),
+        (
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+            np.eye(3, dtype="float32")[np.arange(12) % 3],
+        ),
         (keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.arange(12) % 3),
     ],
     ids=["squared error", "label smoothing", "sparse"],
-)  # fmt: skip
+)
 def test_other_losses_reach_the_penalty(loss, labels, smooth_network, images):
     model = soar_tf.SOARModel(smooth_network, epsilon=0.1, lambda_=0.1)
     model.compile("sgd", loss=loss)
@@ -230,9 +245,13 @@ def test_mixed_precision_keeps_the_curvature_in_float32(policy):
     for name in ("float32", policy):
         keras.utils.set_random_seed(0)
         network = keras.Sequential(
-            [keras.Input((6, 6, 1)), keras.layers.Conv2D(4, 3, activation="gelu", dtype=name),
-             keras.layers.Flatten(), keras.layers.Dense(3, dtype=name)]
-        )  # fmt: skip
+            [
+                keras.Input((6, 6, 1)),
+                keras.layers.Conv2D(4, 3, activation="gelu", dtype=name),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3, dtype=name),
+            ]
+        )
         model = soar_tf.SOARModel(network, epsilon=0.1, init="zero", norm_clip="none")
         model.compile(keras.optimizers.SGD(0.01))
         history = model.fit(x, y, batch_size=16, epochs=3, shuffle=False, verbose=0).history

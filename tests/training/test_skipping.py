@@ -33,11 +33,20 @@ class Recorder(keras.optimizers.SGD):
 def network(*between, regularizer=None, activity=None):
     keras.utils.set_random_seed(2)
     return keras.Sequential(
-        [keras.Input(SHAPE),
-         layers.Conv2D(4, 3, activation="softplus", kernel_regularizer=regularizer,
-                       activity_regularizer=activity),
-         *(layer() for layer in between), layers.Flatten(), layers.Dense(CLASSES)]
-    )  # fmt: skip
+        [
+            keras.Input(SHAPE),
+            layers.Conv2D(
+                4,
+                3,
+                activation="softplus",
+                kernel_regularizer=regularizer,
+                activity_regularizer=activity,
+            ),
+            *(layer() for layer in between),
+            layers.Flatten(),
+            layers.Dense(CLASSES),
+        ]
+    )
 
 
 def data():
@@ -58,16 +67,25 @@ def clip_for(share, net, arguments):
     """A clip with no example, some, or all of the first step's below it."""
     x, y = data()
     keys = random.example_keys(SEED, tf.range(BATCH), step=0, purpose="training")
-    found = build(1e9, **arguments).terms(
-        methods.Forward(net), tf.constant(x), tf.constant(y),
-        loss_fn=per_example(default_loss()), keys=keys,
-    ).diagnostics  # fmt: skip
+    found = (
+        build(1e9, **arguments)
+        .terms(
+            methods.Forward(net),
+            tf.constant(x),
+            tf.constant(y),
+            loss_fn=per_example(default_loss()),
+            keys=keys,
+        )
+        .diagnostics
+    )
     norms = found["curvature_norm"] / found["unclipped"]
     norms = np.sort(norms[np.isfinite(norms)].numpy())
     middle = len(norms) // 2
     return {
-        "none": norms[0] / 2, "some": (norms[middle - 1] + norms[middle]) / 2, "all": 2 * norms[-1]
-    }[share]  # fmt: skip
+        "none": norms[0] / 2,
+        "some": (norms[middle - 1] + norms[middle]) / 2,
+        "all": 2 * norms[-1],
+    }[share]
 
 
 def step(skip, clip, variant, **compile_arguments):
@@ -128,10 +146,15 @@ VARIANTS = {
     "schedule": {"lambda_": "ramp(0.5, 1, steps=4)"},
 }
 CASES = [
-    pytest.param(name, share, id=f"{name}-{share}",
-                 marks=() if share == "some" or position < 3 else pytest.mark.slow)
-    for position, name in enumerate(VARIANTS) for share in ("none", "some", "all")
-]  # fmt: skip
+    pytest.param(
+        name,
+        share,
+        id=f"{name}-{share}",
+        marks=() if share == "some" or position < 3 else pytest.mark.slow,
+    )
+    for position, name in enumerate(VARIANTS)
+    for share in ("none", "some", "all")
+]
 
 
 @pytest.mark.parametrize(("name", "share"), CASES)
@@ -159,18 +182,28 @@ def test_without_an_unclipped_example_the_gradient_is_the_losss():
 
 
 GRAPHS = {
-    "weights": {"sample_weight": WEIGHTS, "network": lambda: network(norm_layer),
-                "penalty_fraction": 0.5},
-    "parts": {"micro_batch": 3, "penalty_fraction": 0.5, "sample_weight": WEIGHTS,
-              "network": lambda: network(norm_layer, lambda: layers.Dropout(0.4, seed=3))},
-    "sum": {"with_": methods.Adversarial(epsilon=0.1, steps=2),
-            "network": lambda: network(regularizer=L2(0.3), activity=L2(0.1)),
-            "penalty_every": 2},
-}  # fmt: skip
+    "weights": {
+        "sample_weight": WEIGHTS,
+        "network": lambda: network(norm_layer),
+        "penalty_fraction": 0.5,
+    },
+    "parts": {
+        "micro_batch": 3,
+        "penalty_fraction": 0.5,
+        "sample_weight": WEIGHTS,
+        "network": lambda: network(norm_layer, lambda: layers.Dropout(0.4, seed=3)),
+    },
+    "sum": {
+        "with_": methods.Adversarial(epsilon=0.1, steps=2),
+        "network": lambda: network(regularizer=L2(0.3), activity=L2(0.1)),
+        "penalty_every": 2,
+    },
+}
 
 
-@pytest.mark.parametrize("name", ["weights", *(pytest.param(name, marks=pytest.mark.slow)
-                                               for name in ("parts", "sum"))])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["weights", *(pytest.param(name, marks=pytest.mark.slow) for name in ("parts", "sum"))]
+)
 def test_a_graph_with_both_ways_gives_the_plain_step(name):
     # Dropout's masks in a part do not depend on the way.
     plain = step(False, MIDDLE, GRAPHS[name])
@@ -271,9 +304,12 @@ def test_diagnostics_are_means_over_the_examples():
     keys = random.example_keys(SEED, tf.range(BATCH), step=0, purpose="training")
     soar = methods.SOAR(0.1, norm_clip=MIDDLE)
     terms = soar.terms(
-        methods.Forward(network()), tf.constant(x), tf.constant(y),
-        loss_fn=per_example(default_loss()), keys=keys,
-    )  # fmt: skip
+        methods.Forward(network()),
+        tf.constant(x),
+        tf.constant(y),
+        loss_fn=per_example(default_loss()),
+        keys=keys,
+    )
     norms = terms.diagnostics["curvature_norm"].numpy()
     factor = (np.prod(SHAPE) * 0.1**2 + 1) / 2
     np.testing.assert_allclose(terms.penalty, factor * np.minimum(norms, MIDDLE), rtol=1e-5)

@@ -73,8 +73,13 @@ def soar_terms(network, soar, data, jit_compile=None, skip=False):
 
     def compute(x, y, keys):
         with tf.GradientTape(persistent=True) as tape:
-            forward = Forward(network, xla=bool(jit_compile), tape=tape, skip_clipped=skip,
-                              needs_recorded_loss=skip)  # fmt: skip
+            forward = Forward(
+                network,
+                xla=bool(jit_compile),
+                tape=tape,
+                skip_clipped=skip,
+                needs_recorded_loss=skip,
+            )
             terms = soar.terms(forward, x, y, loss_fn=losses.cross_entropy, keys=keys)
             loss, penalty = tf.reduce_mean(terms.loss), tf.reduce_mean(terms.penalty)
         zero = tf.UnconnectedGradients.ZERO

@@ -61,17 +61,33 @@ def hidden_in_branches(target):
         (lambda: [tf.io.read_file("/etc/hostname")], "ReadFile"),
         (lambda: [tf.io.matching_files("/etc/*")], "MatchingFiles"),
         (lambda: [tf.py_function(lambda: 1.0, [], tf.float32)], "EagerPyFunc"),
-        (lambda: [tf.numpy_function(lambda: 1.0, [], tf.float32, stateful=False)],
-         "PyFuncStateless"),
+        (
+            lambda: [tf.numpy_function(lambda: 1.0, [], tf.float32, stateful=False)],
+            "PyFuncStateless",
+        ),
         (lambda: [tf.print("x", output_stream="file:///nowhere")], "PrintV2"),
-        (lambda: [tf.raw_ops.SaveV2(prefix="p", tensor_names=["a"], shape_and_slices=[""],
-                                    tensors=[tf.ones(1)])], "SaveV2"),
-        (lambda: [tf.raw_ops.RestoreV2(prefix="p", tensor_names=["a"], shape_and_slices=[""],
-                                       dtypes=[tf.float32])[0]], "RestoreV2"),
-        (lambda: [tf.raw_ops.DebugIdentity(input=tf.ones(1), debug_urls=["file:///x"])],
-         "DebugIdentity"),
+        (
+            lambda: [
+                tf.raw_ops.SaveV2(
+                    prefix="p", tensor_names=["a"], shape_and_slices=[""], tensors=[tf.ones(1)]
+                )
+            ],
+            "SaveV2",
+        ),
+        (
+            lambda: [
+                tf.raw_ops.RestoreV2(
+                    prefix="p", tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+                )[0]
+            ],
+            "RestoreV2",
+        ),
+        (
+            lambda: [tf.raw_ops.DebugIdentity(input=tf.ones(1), debug_urls=["file:///x"])],
+            "DebugIdentity",
+        ),
     ],
-)  # fmt: skip
+)
 def test_operations_that_are_refused(effect, operation, tmp_path):
     folder = save(tmp_path / "model", effect)
     with pytest.raises(InputError, match=f"holds the operation {operation} "):

@@ -92,10 +92,11 @@ def _onnx(path, node=(), **attributes):
     onnx = pytest.importorskip("onnx")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node(*(node or ("Identity",)), ["x"], ["y"], **attributes)], "g",
+        [helper.make_node(*(node or ("Identity",)), ["x"], ["y"], **attributes)],
+        "g",
         [helper.make_tensor_value_info("x", kind, [None, 4])],
         [helper.make_tensor_value_info("y", kind, [None, 4])],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return onnx, model
 
