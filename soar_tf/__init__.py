@@ -7,7 +7,7 @@ with it, so that `keras.saving.load_model` finds them.
 
 from soar_tf import _lazy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _EXPORTS = {
     "RobustModel": "soar_tf.training",
