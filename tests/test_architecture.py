@@ -14,7 +14,7 @@ PACKAGE = ROOT / "soar_tf"
 LEAVES = ("_lazy", "errors", "files", "formatting", "registry", "threat_model", "validation")
 ORDER = (
     *("ops", "theory", "models", "second_order", "datasets", "corruptions", "attacks", "methods"),
-    *("training", "evaluation", "callbacks", "plots", "runs", "reports", "paper", "accelerators"),
+    *("training", "evaluation", "callbacks", "plots", "runs", "reports", "paper"),
     *("doctor", "cli"),
 )
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from soar_tf import accelerators, doctor
+from soar_tf import doctor
+from soar_tf.doctor import accelerators
 from soar_tf.ops import gradients
 
 

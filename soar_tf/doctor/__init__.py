@@ -10,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from soar_tf import accelerators, attacks, datasets, methods
+from soar_tf import attacks, datasets, methods
+from soar_tf.doctor import accelerators
 from soar_tf.errors import InputError
 from soar_tf.models import networks
 from soar_tf.ops import gradients, losses
