@@ -7,6 +7,15 @@ allowed. The command line turns it into exit code 2; any other exception means t
 import difflib
 from collections.abc import Iterable
 
+from soar_tf import _lazy
+
+# In version 0.1 the checks were here, and plugins import them.
+_CHECKS = "check_boolean check_choice check_epsilon check_integer check_number check_pixels"
+_MOVED = dict.fromkeys(
+    [*_CHECKS.split(), "parse_number", "pixels_outside", "tensors_as_numbers"],
+    "soar_tf.validation",
+)
+
 
 class InputError(ValueError):
     """Bad input, described in one sentence; a `ValueError`, so that callers can catch that.
@@ -47,10 +56,4 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
 
 
 def __getattr__(name):
-    """The checks, which plugins written for version 0.1 import from here."""
-    from soar_tf import validation
-
-    try:
-        return getattr(validation, name)
-    except AttributeError:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    return _lazy.load(__name__, _MOVED, name)

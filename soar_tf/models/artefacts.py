@@ -9,7 +9,8 @@ from importlib import metadata
 import numpy as np
 
 from soar_tf.errors import InputError
-from soar_tf.models.exports.format import require
+from soar_tf.models.extras import require
+from soar_tf.models.loaded_model import LoadedModel
 from soar_tf.models.untrusted import litert_files, onnx_files
 
 SUFFIXES = (".tflite", ".onnx")
@@ -145,7 +146,7 @@ def load(path, argument="model", *, pixel_range=None):
         pixel_range: See `soar_tf.models.loading.load`.
 
     Returns:
-        A `soar_tf.models.loading.LoadedModel` with an `artefact`, whose logits function has no
+        A `soar_tf.models.loaded_model.LoadedModel` with an `artefact`, whose logits function has no
         gradients.
 
     Raises:
@@ -154,7 +155,7 @@ def load(path, argument="model", *, pixel_range=None):
     """
     import tensorflow as tf
 
-    from soar_tf.models import loading, scales
+    from soar_tf.models import scales
 
     name = f"`{argument}` {path}"
     try:
@@ -177,9 +178,7 @@ def load(path, argument="model", *, pixel_range=None):
     about = Artefact(
         run.runtime, len(run.content), hashlib.sha256(run.content).hexdigest(), run.types
     )
-    return loading.LoadedModel(
-        str(path), logits_fn, run.input_shape, run.num_classes, artefact=about
-    )
+    return LoadedModel(str(path), logits_fn, run.input_shape, run.num_classes, artefact=about)
 
 
 def has_gradients(network):

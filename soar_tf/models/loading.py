@@ -3,35 +3,13 @@
 import dataclasses
 import os
 import sys
-from collections.abc import Callable
 
 from soar_tf.errors import InputError
 from soar_tf.models import artefacts, zoo
+from soar_tf.models.loaded_model import LoadedModel
 from soar_tf.models.untrusted import keras_files, saved_models
 
-
-@dataclasses.dataclass(frozen=True)
-class LoadedModel:
-    """A model to evaluate.
-
-    Attributes:
-        name: What it was loaded from.
-        logits_fn: Callable `[B, H, W, C] -> [B, num_classes]`, float32, in inference mode.
-        input_shape: `(H, W, C)`; entries are `None` where any size is taken.
-        num_classes: Number of classes.
-        network: The `keras.Model`, or `None` for a SavedModel.
-        config: The configuration of a run or a zoo network as a dictionary, `{}` otherwise.
-        artefact: The `soar_tf.models.artefacts.Artefact` of a LiteRT or ONNX file, which has no
-            gradients; `None` for others.
-    """
-
-    name: str
-    logits_fn: Callable
-    input_shape: tuple
-    num_classes: int
-    network: object = None
-    config: dict = dataclasses.field(default_factory=dict)
-    artefact: object = None
+__all__ = ["LoadedModel", "as_network", "from_network", "load", "load_network"]
 
 
 def load(path, argument="model", *, trust=False, pixel_range=None):

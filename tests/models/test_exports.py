@@ -10,7 +10,6 @@ import tensorflow as tf
 import soar_tf
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import artefacts, exports, loading
-from soar_tf.models.exports import format as formats
 
 RUNTIME = {"litert": "ai_edge_litert", "onnx": "tf2onnx"}
 SUFFIX = {"saved_model": "", "keras": ".keras", "litert": ".tflite", "onnx": ".onnx"}
@@ -138,7 +137,7 @@ def test_what_is_refused(linear, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=message):
             soar_tf.export(network, tmp_path / path, name, **arguments)
     assert (tmp_path / "there.keras").read_text() == "precious"
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"LiteRT needs ai_edge_litert.*pip install 'soar-tf\[lit"):
         soar_tf.export(network, tmp_path / "m.tflite", "litert")
     with pytest.raises(InputError, match=r"ONNX needs onnx, .*pip install 'soar-tf\[onnx\]'"):

@@ -1,8 +1,8 @@
 """The base class of export formats."""
 
-import importlib.util
-
 from soar_tf.errors import InputError
+from soar_tf.models import loading
+from soar_tf.models.extras import require
 from soar_tf.validation import check_choice
 
 
@@ -44,10 +44,8 @@ class Format:
             path: What `write` wrote.
 
         Returns:
-            A `soar_tf.models.loading.LoadedModel`.
+            A `soar_tf.models.loaded_model.LoadedModel`.
         """
-        from soar_tf.models import loading
-
         return loading.load(path, "export", trust=True)
 
     def check(self, path, quantize):
@@ -69,30 +67,3 @@ class Format:
                 )
             check_choice(quantize, "quantize", self.quantizations)
         require(self.modules, self.extra, self.title)
-
-
-def require(modules, extra, what):
-    """Refuses what needs modules that are not installed.
-
-    Args:
-        modules: Names of top-level modules.
-        extra: The extra of this package that installs them.
-        what: What needs them.
-
-    Raises:
-        InputError: If one of them is missing; it says what to install.
-
-    Example:
-
-    >>> from soar_tf.models.exports import format
-    >>> format.require(["no_such_module"], "onnx", "ONNX")
-    Traceback (most recent call last):
-    soar_tf.errors.InputError: ONNX needs no_such_module, which is not installed; run: pip install \
-'soar-tf[onnx]'.
-    """
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise InputError(
-                f"{what} needs {module}, which is not installed; run: pip install "
-                f"'soar-tf[{extra}]'."
-            )
