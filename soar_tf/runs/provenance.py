@@ -53,6 +53,8 @@ def op_determinism():
 def continued(environments, place, allow_mixed, workdir):
     """The environments that a run was computed in, with this process's if it is another.
 
+    A later version of this package resumes what an earlier one began, and is only recorded.
+
     Args:
         environments: List of dictionaries so far: `numerics`, and the `phase` and `epoch` they
             began after (and the `step` of the next epoch, if within one).
@@ -75,8 +77,9 @@ def continued(environments, place, allow_mixed, workdir):
     changed = [name for name in changed if name not in ("phase", "epoch", "step")]
     if not changed:
         return environments
-    if not allow_mixed:
-        name = changed[0]
+    refused = [name for name in changed if name != "soar-tf"]
+    if refused and not allow_mixed:
+        name = refused[0]
         raise InputError(
             f"`workdir` {workdir} was computed with {_difference(name, last.get(name))}; here it "
             f"is {now.get(name)}, which can change the bits of the result: go on where it was "

@@ -375,6 +375,15 @@ def test_another_environment_is_named_and_must_be_allowed(stopped, run_cli, monk
     ]
 
 
+def test_another_version_of_the_package_resumes_and_is_recorded(stopped, run_cli, monkeypatch):
+    later = {**provenance.numerics(), "soar-tf": "99.0"}
+    monkeypatch.setattr(provenance, "numerics", lambda: later)
+    run_cli(*STANDARD, "--epochs", "3", "--workdir", stopped)
+    first, second = json.loads((stopped / "manifest.json").read_text())["environments"]
+    assert first["soar-tf"] != "99.0" and second["soar-tf"] == "99.0"
+    assert (second["phase"], second["epoch"]) == (0, 2)
+
+
 def test_what_can_change_bits_is_recorded(stopped):
     (stored,) = json.loads((stopped / "manifest.json").read_text())["environments"]
     wanted = {
