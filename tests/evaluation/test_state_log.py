@@ -58,8 +58,8 @@ def test_cut_at_any_byte_it_holds_the_whole_records(whole, tmp_path):
         assert entries(tmp_path / "cut") == expected[: 2 * count]
 
 
-def test_going_on_after_any_cut_gives_the_same_file(whole, tmp_path):
-    content, sizes = whole
+def test_resuming_after_any_cut_gives_the_same_file(whole, tmp_path):
+    content, _ = whole
     cut = tmp_path / "cut"
     for length in range(len(MAGIC), len(content), 7):
         cut.write_bytes(content[:length])
