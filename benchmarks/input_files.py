@@ -42,6 +42,7 @@ def _builder(files, labels, side, data_dir, file_format):
     import tensorflow_datasets as tfds
 
     class BenchmarkPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        __module__ = "benchmark_pictures"  # for one in a package, TFDS looks for files beside it
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
