@@ -8,6 +8,7 @@ from benchmarks import (
     autoattack_reference,
     common,
     epoch,
+    input_tables,
     memory,
     operations,
     precision,
@@ -68,7 +69,8 @@ def load(name):
 def page():
     """The whole page."""
     parts = [INTRODUCTION]
-    rows = [row for check in (_step_targets, _other_targets, _attack_targets) for row in check()]
+    checks = (_step_targets, _other_targets, _attack_targets, _input_targets)
+    rows = [row for check in checks for row in check()]
     if rows:
         lines = []
         for name, limit, figure in rows:
@@ -82,6 +84,7 @@ def page():
         ("Epochs", "epoch", epoch.table),
         ("Scale", "scale", lambda f: _tables(scale.table, f["cases"])),
         ("Memory", "memory", memory.table),
+        ("Input", "input", input_tables.table),
         ("Attacks", "attacks", lambda f: _tables(attacks.table, f["networks"])),
         ("FGSM and l2 PGD-100", "attacks_l2", lambda f: _tables(attacks.table, f["networks"])),
         ("AutoAttack beside the reference", "autoattack", _autoattack),
@@ -172,9 +175,15 @@ def _attack_targets():
                 yield f"AutoAttack over its reference, wall, {name}, {norm}", 0.7, ratio
 
 
+def _input_targets():
+    figures = load("input")
+    return input_tables.targets(figures) if figures else ()
+
+
 def main():
-    """Writes the page."""
+    """Writes the page, and fills the tables of the input in the other documents."""
     pathlib.Path(PAGE).write_text(page(), encoding="utf-8")
+    input_tables.fill()
 
 
 if __name__ == "__main__":

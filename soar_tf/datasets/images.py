@@ -289,3 +289,8 @@ def as_float(images):
 def floats(x):
     """Images as float32: an array, or the `FloatImages` that were given."""
     return x if isinstance(x, FloatImages) else np.asarray(x, np.float32)
+
+
+def rows_of(x, rows):
+    """The images at `rows` (int `[n]`) of what `floats` gives; `FloatImages` are not read."""
+    return FloatImages(Rows(x.images, rows)) if isinstance(x, FloatImages) else x[rows]

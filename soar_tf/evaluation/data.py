@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.datasets import Split
+from soar_tf.datasets.images import floats
 from soar_tf.errors import InputError
 from soar_tf.validation import check_integer, check_pixels
 
@@ -19,7 +20,8 @@ def arrays(data, limit=None):
         limit: Number of examples, the first ones; `None` takes all.
 
     Returns:
-        `(x float32 [N, ...], y int [N])`.
+        `(x float32 [N, ...], y int [N])`; of a split that is not in memory, x are
+        `soar_tf.datasets.images.FloatImages`.
 
     Raises:
         InputError: If `data` is none of these, is empty, or holds pixels outside [0, 1].
@@ -31,7 +33,8 @@ def arrays(data, limit=None):
         raise InputError(
             f"`data` must hold one label per image. Received shapes {x.shape} and {y.shape}."
         )
-    x, y = x[:limit], y[:limit]
+    if limit is not None and limit < len(x):
+        x, y = x[:limit], y[:limit]
     check_pixels(x, "data")
     if y.ndim == 2:
         y = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
@@ -46,7 +49,7 @@ def _images_and_labels(data, limit):
         return _collected(data, limit)
     if isinstance(data, (tuple, list)) and len(data) in (2, 3):
         try:
-            return np.asarray(data[0], np.float32), np.asarray(data[1])
+            return floats(data[0]), np.asarray(data[1])
         except (TypeError, ValueError):
             pass
     raise InputError(

@@ -6,7 +6,7 @@ import numpy as np
 
 from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
-from soar_tf.datasets.images import floats
+from soar_tf.datasets.images import floats, rows_of
 from soar_tf.evaluation import adaptive as adaptive_attack
 from soar_tf.evaluation import class_order, outcome, robustness
 from soar_tf.evaluation.binding import bind
@@ -180,12 +180,12 @@ class Evaluator:
         predict = self._predictor(x.shape[1:])
         if shard is not None:
             shard = self._bound(shard, x, y)
-            x, y = x[shard.positions()], y[shard.positions()]
-        logits = predict(x)
-        robustness.check_logits(logits, self.allow_non_finite)
-        robustness.check_labels(y, len(x), logits.shape[1])
+            x, y = rows_of(x, shard.positions()), y[shard.positions()]
+        answers = robustness.answers(
+            predict, x, y, self.batch_size, allow_non_finite=self.allow_non_finite
+        )
         state = state if isinstance(state, State) else State(state)
-        self._bind(state, x, y, logits, shard)
+        self._bind(state, x, y, answers, shard)
         session = Session(
             x,
             y,
@@ -199,16 +199,15 @@ class Evaluator:
             self._counted.run,
             None if shard is None else shard.positions(),
         )
-        clean = robustness.correct(logits, y)
         parts = self._parts(x.shape[1:], progress is not None)
         with self._counted.by(session.meter):
             for number, (_, _, own) in enumerate(parts):
                 later = sum(
                     session.budget(part) for _, _, others in parts[number + 1 :] for part in others
                 )
-                session.withstood(own, clean, later=later)
+                session.withstood(own, answers.correct, later=later)
         state.save(always=True)
-        return self._evaluation(session, parts, clean, logits, shard)
+        return self._evaluation(session, parts, answers, shard)
 
     def _bound(self, shard, x, y):
         """The shard, with what tells it from shards of other evaluations."""
@@ -292,10 +291,10 @@ class Evaluator:
             )
             yield name, threat, adaptive_attack.parts(name, threat, stages, shape)
 
-    def _bind(self, state, x, y, logits, shard):
+    def _bind(self, state, x, y, answers, shard):
         if state.path is None:
             return
-        bind(state, self._network, x, y, logits, self.seed, shard)
+        bind(state, self._network, x, y, answers.first, self.seed, shard)
         adaptive = [] if self._budget is None else [f"adaptive: {self._budget}"]
         state.match(
             attacks=[f"{name}: {attack!r}" for name, attack in self.attacks] + adaptive,
@@ -303,8 +302,9 @@ class Evaluator:
             images_kept=self.keep,
         )
 
-    def _evaluation(self, session, parts, clean, logits, shard):
+    def _evaluation(self, session, parts, answers, shard):
         """The outcome of all parts, put together."""
+        clean = answers.correct
         results = [outcome.result(session, name, threat, own, clean) for name, threat, own in parts]
         worst = np.logical_and.reduce([clean, *(result.robust for result in results)])
         every = [part for _, _, own in parts for part in own]
@@ -318,13 +318,13 @@ class Evaluator:
             worst_case_accuracy=float(worst.mean()),
             seed=self.seed,
             clean=clean,
-            examples=outcome.examples(session, every, logits, clean),
-            kept=dict(session.state.kept),
+            examples=outcome.examples(session, every, answers),
+            kept=session.state.kept.in_memory(),
             uint8_worst_case_accuracy=rounded,
             shard=shard,
             findings=(
                 *(self.findings or ()),
-                *robustness.one_sided(logits.argmax(axis=1), session.y),
-                *class_order.findings(logits.argmax(axis=1), session.y),
+                *robustness.one_sided(answers.prediction, session.y),
+                *class_order.findings(answers.prediction, session.y),
             ),
         )

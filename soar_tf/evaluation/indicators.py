@@ -13,6 +13,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD, as_logits_fn, working_set
 from soar_tf.attacks import get as get_attack
 from soar_tf.attacks.attack import misclassified
+from soar_tf.datasets.images import floats
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.per_example import PerExample
@@ -143,19 +144,18 @@ def attack_indicators(
     if not isinstance(attack, PGD) or attack.target is not None:
         raise InputError(f"`attack` must be PGD without a target. Received: {attack!r}.")
     robustness.check_pixel_range(name, attack)
-    x, y = np.asarray(x, np.float32), np.asarray(y)
+    x, y = floats(x), np.asarray(y)
     check_pixels(x, "x")
     logits_fn = as_logits_fn(network)
-    logits = robustness.batched(logits_fn, x.shape[1:], batch_size)(x)
-    robustness.check_logits(logits)
-    robustness.check_labels(y, len(x), logits.shape[1])
+    predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
+    clean = robustness.answers(predict, x, y, batch_size).correct
     return examine(
         attack,
         name,
         logits_fn,
         x,
         y,
-        robustness.correct(logits, y),
+        clean,
         seed=seed,
         batch_size=batch_size,
     )

@@ -172,7 +172,7 @@ class Subject:
         network, x, y, bounds, seed, batch_size, progress: See `masking_report`.
 
     Attributes:
-        logits: `[N, C]`, the clean outputs.
+        answers: The `robustness.Answers` to the clean images.
         clean: bool `[N]`, whether each example is classified correctly.
         robust: bool `[N]`, whether it withstood every gradient attack so far.
         withstanding: bool `[N]`, whether it withstood every attack within the radius.
@@ -187,11 +187,17 @@ class Subject:
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.logits_fn = as_logits_fn(network)
         self.predict = robustness.batched(self.logits_fn, self.x.shape[1:], self.batch_size)
-        self.logits = self.predict(self.x)
-        if self.logits.ndim != 2 or not np.isfinite(self.logits).all():
+        self.answers = robustness.answers(
+            self.predict,
+            self.x,
+            self.y,
+            self.batch_size,
+            allow_non_finite=True,
+            allow_probabilities=True,
+        )
+        if not np.isfinite(self.answers.span):
             raise InputError("`network` must give finite logits [B, C] for clean images.")
-        robustness.check_labels(self.y, len(self.x), self.logits.shape[1])
-        self.clean = robustness.correct(self.logits, self.y)
+        self.clean = self.answers.correct
         if not self.clean.any():
             raise InputError("`network` classifies none of the images correctly: nothing to mask.")
         self.robust, self.withstanding = self.clean.copy(), self.clean.copy()

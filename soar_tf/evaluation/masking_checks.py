@@ -15,7 +15,6 @@ from soar_tf.attacks import APGDT, FGSM, PGD, Square, as_logits_fn
 from soar_tf.errors import InputError
 from soar_tf.evaluation import robustness, transfer
 from soar_tf.evaluation.intervals import Z95, wilson
-from soar_tf.models.findings import look_like_probabilities
 from soar_tf.ops import losses, norms
 from soar_tf.ops.gradients import input_gradient
 
@@ -61,8 +60,8 @@ class Check:
 
 def probabilities(subject):
     """Outputs that look like a softmax: the loss takes a second one, and slopes vanish."""
-    wrong = look_like_probabilities(subject.logits)
-    rows = (subject.logits >= 0).all(1) & (np.abs(subject.logits.sum(1) - 1) < 1e-3)
+    rows = subject.answers.probabilities
+    wrong = bool(rows.all())
     if wrong:
         sentence = "the outputs are probabilities; attacks need the logits before the softmax"
     else:
@@ -72,10 +71,12 @@ def probabilities(subject):
 
 def randomness(subject):
     """Two passes that differ: single gradients point anywhere, single tries may fail by luck."""
-    again = subject.predict(subject.x)
-    tolerance = RANDOMNESS_TOLERANCE * np.ptp(subject.logits)
-    moved = ~(np.abs(again - subject.logits).max(axis=1) <= tolerance)
-    share = float(moved.mean())
+    moved, tolerance = 0, RANDOMNESS_TOLERANCE * subject.answers.span
+    for start in range(0, len(subject.x), subject.batch_size):
+        x = subject.x[start : start + subject.batch_size]
+        difference = np.abs(subject.predict(x) - subject.predict(x)).max(axis=1)
+        moved += int((~(difference <= tolerance)).sum())
+    share = moved / len(subject.x)
     if share:
         sentence = f"two passes differ on {_percent(share)}; use attacks that average (eot_iter)"
     else:
@@ -216,9 +217,9 @@ def check_source(subject, source):
     """Refuses a source network of other classes, before any attack."""
     logits_fn = as_logits_fn(source)
     classes = robustness.batched(logits_fn, subject.x.shape[1:], 1)(subject.x[:1]).shape[-1]
-    if classes != subject.logits.shape[1]:
+    if classes != subject.answers.first.shape[1]:
         raise InputError(
-            f"`source` must have the network's {subject.logits.shape[1]} classes. "
+            f"`source` must have the network's {subject.answers.first.shape[1]} classes. "
             f"Received a network of {classes}."
         )
 

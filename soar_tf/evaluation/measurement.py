@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from soar_tf.attacks import as_logits_fn
-from soar_tf.datasets.images import floats
+from soar_tf.datasets.images import floats, rows_of
 from soar_tf.evaluation import robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.parts import Part, Session, search_graph, traced_once
@@ -52,13 +52,11 @@ class Measurement:
             robustness.check_label_count(y, len(x))
             shard = Shard.parse(shard).bind(network, x, y, seed=seed)
             positions = shard.positions()
-            x, y = x[positions], y[positions]
-        logits = predict(x)
-        robustness.check_logits(logits)
-        robustness.check_labels(y, len(x), logits.shape[1])
+            x, y = rows_of(x, positions), y[positions]
+        answers = robustness.answers(predict, x, y, batch_size)
         state = state if isinstance(state, State) else State(state)
         if state.path is not None:
-            bind(state, network, x, y, logits, seed, shard)
+            bind(state, network, x, y, answers.first, seed, shard)
         meter = None if progress is None else Meter(progress)
         counted = Counted(logits_fn)
         session = Session(
@@ -73,7 +71,7 @@ class Measurement:
             positions=positions,
         )
         used = traced_once(logits_fn if meter is None else counted, network)
-        return cls(session, robustness.correct(logits, y), shard, used, counted)
+        return cls(session, answers.correct, shard, used, counted)
 
     def part(self, key, label, attack):
         """An attack as a `Part`: `key` in the state, `label` in progress and errors."""

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from soar_tf.evaluation import robustness
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Examples
 from soar_tf.ops import norms
 
@@ -43,10 +42,15 @@ def broken_when_rounded(session, parts):
     return np.logical_or.reduce([t["broken"] & t["broken_uint8"] for t in tables])
 
 
-def examples(session, parts, logits, clean):
-    """What happened to each example: the first part that broke it."""
-    loss = robustness.cross_entropy(logits, session.y)
-    prediction = logits.argmax(axis=1)
+def examples(session, parts, answers):
+    """What happened to each example: the first part that broke it.
+
+    Args:
+        session: The `Session` that ran the parts.
+        parts: List of `Part`s.
+        answers: The `robustness.Answers` to the clean images.
+    """
+    clean, loss, prediction = answers.correct, answers.loss, answers.prediction
     names = [MISCLASSIFIED, *(part.label for part in parts)]
     first = np.where(clean, -1, 0)
     nothing = np.full(len(clean), np.nan, np.float32)

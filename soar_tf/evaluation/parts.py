@@ -44,7 +44,7 @@ class Session:
     """Everything that the parts of one evaluation share.
 
     Attributes:
-        x: float32 `[N, ...]`.
+        x: float32 `[N, ...]`; an array, or `soar_tf.datasets.images.FloatImages`.
         y: int `[N]`.
         predict: `[n, ...] -> logits [n, C]` in NumPy.
         seed: Seed of the attacks' noise.
@@ -109,11 +109,9 @@ class Session:
             graph = part.graph if self.run is None else functools.partial(self.run, part.graph)
             x_adv = graph(tf.constant(x), tf.constant(y, tf.int64), keys).numpy()
             robustness.check_threat_model(part.attack, part.name, x_adv, x)
-            self.state.advanced = True
-            table[batch] = self._judge(table[batch], x_adv, x, y)
-            self._keep(positions[table["broken"][batch]], x_adv[table["broken"][batch]])
-            seconds = self.state.seconds.get(part.key, 0.0)
-            self.state.seconds[part.key] = seconds + time.perf_counter() - begun
+            judged = self._judge(table[batch], x_adv, x, y)
+            self._keep(positions[judged["broken"]], x_adv[judged["broken"]])
+            self.state.fill(part.key, batch, judged, time.perf_counter() - begun)
             self.state.save(always=start + self.batch_size >= len(left))
             if self.meter is not None:
                 self.meter.finish_batch(
@@ -138,8 +136,8 @@ class Session:
     def _keep(self, rows, images):
         kept = self.state.kept
         for row, image in zip(rows.tolist(), images, strict=True):
-            if len(kept) < self.keep:
-                kept.setdefault(row, image)
+            if len(kept) < self.keep and row not in kept:
+                kept.add(row, image)
 
     def budget(self, part):
         """What a part costs for an unbroken example, for the progress."""

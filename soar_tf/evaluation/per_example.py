@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from soar_tf.datasets.images import floats
 from soar_tf.evaluation import robustness
 from soar_tf.ops import random
 from soar_tf.validation import check_integer
@@ -41,7 +42,7 @@ class PerExample:
 
     def __call__(self, x, y):
         """The function's values as NumPy arrays `[N, ...]`."""
-        x, y = np.asarray(x, np.float32), np.asarray(y)
+        x, y = floats(x), np.asarray(y)
         graph = self._compiled(x.shape[1:])
         parts = []
         for start in range(0, len(x), self.batch_size):

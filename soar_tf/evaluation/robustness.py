@@ -1,5 +1,6 @@
 """What every measurement shares: compiled prediction, and the checks of what goes in and out."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -8,9 +9,17 @@ import tensorflow as tf
 from soar_tf.datasets.images import FloatImages
 from soar_tf.errors import InputError
 from soar_tf.models import artefacts, probe
-from soar_tf.models.findings import Finding, look_like_probabilities
+from soar_tf.models.findings import Finding, like_probabilities, look_like_probabilities
 from soar_tf.ops import norms
 from soar_tf.training import replicas
+
+FIRST = 256
+"""Images whose logits are kept to recognise a network by."""
+
+PROBABILITIES = (
+    "`network` must give logits, but its outputs are probabilities (each row sums to 1), which "
+    "hide gradients; take off the softmax, for a Keras model with soar_tf.networks.to_logits."
+)
 
 
 def attack_name(attack):
@@ -40,6 +49,69 @@ def batched(logits_fn, shape, batch_size):
     return predict
 
 
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a network answers to images: what is needed of the logits, not all of them.
+
+    Attributes:
+        prediction: int64 `[N]`, the classes.
+        loss: float32 `[N]`, the cross-entropy in nats.
+        correct: bool `[N]`, whether each image is classified correctly; NaN logits are not.
+        probabilities: bool `[N]`, whether each output looks like a softmax.
+        first: float32 `[n, C]`, the logits of the first images, at most 256.
+        span: Difference of the largest and the smallest logit.
+    """
+
+    prediction: np.ndarray
+    loss: np.ndarray
+    correct: np.ndarray
+    probabilities: np.ndarray
+    first: np.ndarray
+    span: float
+
+
+def answers(predict, x, y, batch_size, *, allow_non_finite=False, allow_probabilities=False):
+    """Classifies images batch by batch, and refuses outputs or labels that do not fit.
+
+    Args:
+        predict: `[n, ...] -> logits [n, C]` in NumPy, see `batched`.
+        x: float32 `[N, ...]`; an array, or `soar_tf.datasets.images.FloatImages`.
+        y: int `[N]`.
+        batch_size: Images read together.
+        allow_non_finite: Whether NaN and infinite logits may stay.
+        allow_probabilities: Whether outputs that are a softmax may stay.
+
+    Returns:
+        The `Answers`.
+
+    Raises:
+        InputError: See `check_logits` and `check_labels`.
+    """
+    count = len(x)
+    found = Answers(
+        np.empty(count, np.int64), np.empty(count, np.float32), *np.empty((2, count), bool), [], []
+    )
+    for start in range(0, count, batch_size):
+        rows = slice(start, min(start + batch_size, count))
+        logits = predict(x[rows])
+        if start == 0:
+            _check_rank(logits)
+            check_labels(y, count, logits.shape[1])
+        if not allow_non_finite:
+            _check_finite(logits)
+        found.prediction[rows] = logits.argmax(axis=1)
+        found.loss[rows] = cross_entropy(logits, y[rows])
+        found.correct[rows] = correct(logits, y[rows])
+        found.probabilities[rows] = like_probabilities(logits)
+        found.span.extend((logits.min(), logits.max()))
+        found.first.append(logits[: max(0, FIRST - start)])
+    if found.probabilities.all() and not allow_probabilities:
+        raise InputError(PROBABILITIES)
+    with np.errstate(invalid="ignore"):  # infinities
+        span = float(np.ptp(found.span))
+    return dataclasses.replace(found, first=np.concatenate(found.first), span=span)
+
+
 def correct(logits, y):
     """Whether each example is classified correctly; NaN logits are not."""
     return (logits.argmax(axis=1) == y) & np.isfinite(logits).all(axis=1)
@@ -56,16 +128,21 @@ def cross_entropy(logits, y):
 
 def check_logits(logits, allow_non_finite=False):
     """Refuses outputs that are no finite logits `[B, C]`."""
+    _check_rank(logits)
+    if not allow_non_finite:
+        _check_finite(logits)
+    if look_like_probabilities(logits):
+        raise InputError(PROBABILITIES)
+
+
+def _check_rank(logits):
     if logits.ndim != 2:
         raise InputError(f"`network` must give logits [B, C]. Received shape {logits.shape}.")
-    if not allow_non_finite and not np.isfinite(logits).all():
+
+
+def _check_finite(logits):
+    if not np.isfinite(logits).all():
         raise InputError("`network` gives NaN or infinite logits for clean images.")
-    if look_like_probabilities(logits):
-        raise InputError(
-            "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
-            "which hide gradients; take off the softmax, for a Keras model with "
-            "soar_tf.networks.to_logits."
-        )
 
 
 def check_attacks(network, attacks):

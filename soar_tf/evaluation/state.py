@@ -1,13 +1,12 @@
 """The progress of an evaluation, in memory and, if wanted, in a file that survives a kill.
 
 What an attack did to an example is one row of a table, one table for each part of an evaluation (an
-attack, a stage of AutoAttack, a radius of a curve). Rows are filled batch by batch; going on means
-attacking the rows that are not done. A state file is such tables, what they belong to, and a
-checksum over both: NumPy arrays and JSON, never pickled objects.
+attack, a stage of AutoAttack, a radius of a curve). Rows are filled batch by batch; resuming means
+attacking the rows that are not done. A state file grows by what is new (`state_log`): JSON and the
+bytes of NumPy arrays, never pickled objects.
 """
 
 import hashlib
-import io
 import json
 import time
 from pathlib import Path
@@ -15,35 +14,22 @@ from pathlib import Path
 import numpy as np
 
 import soar_tf
-from soar_tf import files
 from soar_tf.errors import InputError
-from soar_tf.models.untrusted.archives import open_zip, read_array
+from soar_tf.evaluation import kept, old_state, tables
+from soar_tf.evaluation.state_log import StateLog
 
 MAX_BYTES = 8 * 2**30
-"""Largest size of a state file, in bytes."""
+"""Largest size of the tables in a state file, in bytes; images stay in the file."""
 
-_MAGIC = b"soar-tf evaluation state 1 "
 # At most this share of the time may go into writing the file; a kill then loses as little.
 _WRITING_SHARE = 0.05
-_ROW = np.dtype(
-    [
-        ("done", "?"),
-        ("broken", "?"),
-        ("broken_uint8", "?"),
-        ("prediction", "<i4"),
-        ("loss", "<f4"),
-        ("linf", "<f4"),
-        ("l2", "<f4"),
-        ("l1", "<f4"),
-    ]
-)
 
 
 class State:
     """What an evaluation has found so far.
 
     Args:
-        path: File to keep it in; if it exists, the evaluation goes on from it. `None` keeps it in
+        path: File to keep it in; if it exists, the evaluation resumes from it. `None` keeps it in
             memory alone.
 
     Attributes:
@@ -51,7 +37,7 @@ class State:
         advanced: Whether anything has been found since.
         seconds: Maps each part's key to the time spent on it, over all runs.
         sections: JSON values that an evaluation keeps beside the tables.
-        kept: Maps positions of examples to their adversarial images.
+        kept: A `Kept`, which maps positions of examples to their adversarial images.
 
     Raises:
         InputError: If the file cannot be read, is damaged, or is no state file; if its folder does
@@ -72,8 +58,10 @@ class State:
     def __init__(self, path=None):
         self.path = None if path is None else Path(path)
         self.resumed = self.advanced = False
-        self.seconds, self.sections, self.kept = {}, {}, {}
+        self.seconds, self.sections, self.kept = {}, {}, kept.Kept()
         self._tables, self._identity, self._outputs = {}, {}, None
+        self._stored = {}  # rows from the file, of tables that nobody has asked for
+        self._log, self._new, self._new_rows = None, set(), {}
         self._written, self._cost = -np.inf, 0.0
         if self.path is not None:
             self._open()
@@ -95,7 +83,9 @@ class State:
                     f"`state` {self.path} belongs to another evaluation: {name.replace('_', ' ')} "
                     f"differs ({_short(stored)} there, {_short(value)} here); use another file."
                 )
-        self._identity |= identity
+        if self._identity != self._identity | identity:
+            self._identity |= identity
+            self._new.add(("identity", ""))
 
     def match_outputs(self, logits, tolerance):
         """Refuses the state if the network's outputs are others, relative to their range.
@@ -106,6 +96,7 @@ class State:
         logits = logits[:256]
         if self._outputs is None:
             self._outputs = logits.copy()
+            self._new.add(("outputs", ""))
         stored, scale = self._outputs, np.ptp(logits) + 1e-12
         if stored.shape != logits.shape or not np.allclose(
             stored / scale, logits / scale, rtol=0.0, atol=tolerance, equal_nan=True
@@ -116,49 +107,116 @@ class State:
             )
 
     def table(self, key, count):
-        """The structured array `[count]` of one part: `done`, `broken`, `prediction` and so on."""
+        """The structured array `[count]` of one part: `done`, `broken`, `prediction` and so on.
+
+        It is to be read; `fill` changes it.
+
+        Raises:
+            InputError: If the file holds rows beyond it.
+        """
         if key not in self._tables:
-            self._tables[key] = _empty(count)
+            table = tables.empty(count)
+            for stored in self._stored.pop(key, ()):
+                if stored["row"].max(initial=-1) >= count:
+                    raise self._foreign()
+                for name in set(stored.dtype.names) - {"row"}:
+                    table[name][stored["row"]] = stored[name]
+            self._tables[key] = table
         return self._tables[key]
+
+    def fill(self, key, rows, values, seconds=0.0):
+        """Sets rows of a part's table, to be written by the next `save`.
+
+        Args:
+            key: The part's key; `table` has been called with it.
+            rows: int `[n]`.
+            values: Structured array `[n]`, see `table`.
+            seconds: The time that it took.
+        """
+        self._tables[key][rows] = values
+        self.seconds[key] = self.seconds.get(key, 0.0) + seconds
+        self.advanced = True
+        if self.path is not None:
+            self._new_rows.setdefault(key, []).append(np.asarray(rows, np.int64))
 
     def set_section(self, name, value):
         """Keeps a JSON value beside the tables, and writes the file."""
         self.sections[name] = json.loads(json.dumps(value))
+        self._new.add(("section", name))
         self.advanced = True
         self.save(always=True)
 
     def save(self, *, always=False):
-        """Writes the file, unless that would take too large a share of the time."""
+        """Adds what is new to the file, unless that would take too large a share of the time.
+
+        Raises:
+            RunError: If something else has written to the file.
+            OSError: If it cannot be written.
+        """
         begun = time.monotonic()
-        if self.path is None or not (
-            always or (begun - self._written) * _WRITING_SHARE >= self._cost
-        ):
+        due = (begun - self._written) * _WRITING_SHARE >= self._cost
+        due = due or self.kept.waiting_bytes > kept.MEMORY_BYTES
+        if self.path is None or not (always or due):
             return
-        content = self._content()
-        header = _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n"
-        with files.replacing(self.path) as temporary:
-            temporary.write_bytes(header + content)
+        record = self._record()
+        try:
+            if self._log is None:
+                self._write_whole()
+            elif record:
+                self._noted(self._log, record, self._log.append(record))
+        except FileNotFoundError:  # somebody has removed it
+            self._write_whole()
+        self._new, self._new_rows = set(), {}
         self._written = time.monotonic()
         self._cost = self._written - begun
 
-    def _content(self):
-        keys, rows = list(self._tables), sorted(self.kept)
-        about = {
-            "identity": self._identity,
-            "seconds": self.seconds,
-            "sections": self.sections,
-            "tables": keys,
-        }
-        arrays = {f"table{number}": self._tables[key] for number, key in enumerate(keys)}
-        arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        if self._outputs is not None:
-            arrays["outputs"] = self._outputs
-        if rows:
-            arrays["kept_rows"] = np.array(rows)
-            arrays["kept_images"] = np.stack([self.kept[row] for row in rows])
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
+    def _record(self, everything=False):
+        """What is new, or all but the images: pairs of an entry and its data."""
+        nothing = np.empty(0, np.uint8)
+        record = []
+        if everything or ("identity", "") in self._new:
+            record.append(({"kind": "identity", "values": self._identity}, nothing))
+        if self._outputs is not None and (everything or ("outputs", "") in self._new):
+            shape = {"dtype": self._outputs.dtype.str, "shape": self._outputs.shape}
+            record.append(({"kind": "outputs", **shape}, self._outputs))
+        for name, value in self.sections.items():
+            if everything or ("section", name) in self._new:
+                record.append(({"kind": "section", "name": name, "value": value}, nothing))
+        for key in self._tables if everything else self._new_rows:
+            rows = np.flatnonzero(self._tables[key]["done"])
+            if not everything:
+                rows = np.concatenate(self._new_rows[key])
+            record.append(self._rows(key, tables.with_rows(self._tables[key], rows)))
+        if everything:
+            record += [self._rows(key, part) for key in self._stored for part in self._stored[key]]
+        elif self.kept.waiting:
+            record.append(self.kept.record(self.kept.waiting))
+        return record
+
+    def _rows(self, key, stored):
+        columns = [[name, stored.dtype[name].str] for name in stored.dtype.names]
+        seconds = self.seconds.get(key, 0.0)
+        return {"kind": "rows", "key": key, "seconds": seconds, "columns": columns}, stored
+
+    def _write_whole(self):
+        """Writes a new file: there is none yet, or one of an earlier form, or it was removed."""
+
+        def records():
+            yield self._record(everything=True)
+            for positions in self.kept.parts():
+                images.append([self.kept.record(positions)])
+                yield images[-1]
+
+        images = []
+        self._log, (_, *places) = StateLog.create(self.path, records())
+        for record, found in zip(images, places, strict=True):
+            self._noted(self._log, record, found)
+
+    def _noted(self, log, record, places):
+        """Frees the images of a record that is written."""
+        for (entry, data), place in zip(record, places, strict=True):
+            if entry["kind"] == "images":
+                self.kept.written(log, {**entry, "bytes": data.nbytes}, place)
 
     def _open(self):
         if not self.path.exists():
@@ -166,57 +224,61 @@ class State:
                 raise InputError(f"`state` {self.path}: its folder does not exist.")
             return
         try:
-            data = files.read_bytes(self.path, f"`state` {self.path}", MAX_BYTES)
+            log = StateLog.open(self.path)
+            if log is None:
+                self._adopt(old_state.read(self.path))
+            else:
+                self._read(log)
         except OSError as error:
             raise InputError(f"`state` {self.path} cannot be read: {error.strerror}.") from None
-        header, _, content = data.partition(b"\n")
-        if not header.startswith(_MAGIC):
-            raise InputError(f"`state` {self.path} is no state file of an evaluation.")
-        if header[len(_MAGIC) :].decode(errors="replace") != hashlib.sha256(content).hexdigest():
-            raise InputError(
-                f"`state` {self.path} is damaged: its checksum is wrong; remove it to start anew."
-            )
-        try:
-            self._read(content)
         except InputError:
             raise
         except Exception:  # zipfile, zlib, NumPy and json raise a dozen types on a foreign file
-            raise InputError(f"`state` {self.path} is no state file of an evaluation.") from None
+            raise self._foreign() from None
+        # Links are not written through: the file takes the link's place.
+        self._log = None if self.path.is_symlink() else log
         self.resumed = True
 
-    def _read(self, content):
-        name = f"`state` {self.path}"
-        setting = "soar_tf.evaluation.state.MAX_BYTES"
-        with open_zip(io.BytesIO(content), name, max_bytes=MAX_BYTES, setting=setting) as archive:
-            arrays = {
-                member.removesuffix(".npy"): read_array(archive, member.removesuffix(".npy"), name)
-                for member in archive.namelist()
-            }
-        about = json.loads(arrays["about"].tobytes())
-        self._identity, self.seconds = about["identity"], about["seconds"]
-        self.sections = about["sections"]
-        for number, key in enumerate(about["tables"]):
-            self._tables[key] = _adopted(arrays[f"table{number}"])
-        self._outputs = arrays.get("outputs")
-        if "kept_rows" in arrays:
-            rows = arrays["kept_rows"].tolist()
-            self.kept = dict(zip(rows, arrays["kept_images"], strict=True))
+    def _read(self, log):
+        total = 0
+        for entry, place in log.entries():
+            if entry["kind"] == "images":
+                self.kept.written(log, entry, place)
+                continue
+            total += entry["bytes"]
+            if total > MAX_BYTES:
+                raise InputError(
+                    f"`state` {self.path} must hold at most {MAX_BYTES} bytes beside its images "
+                    "(soar_tf.evaluation.state.MAX_BYTES)."
+                )
+            if entry["kind"] == "identity":
+                self._identity |= entry["values"]
+            elif entry["kind"] == "section":
+                self.sections[str(entry["name"])] = entry["value"]
+            elif entry["kind"] == "outputs":
+                dtype, shape = np.dtype(entry["dtype"]), tuple(map(int, entry["shape"]))
+                self._outputs = tables.read_array(log, entry, place, dtype, shape)
+            else:
+                self.seconds[entry["key"]] = float(entry["seconds"])
+                dtype = tables.columns(entry["columns"])
+                shape = (entry["bytes"] // dtype.itemsize,)
+                stored = tables.read_array(log, entry, place, dtype, shape)
+                if stored["row"].min(initial=0) < 0:
+                    raise ValueError("rows before the first one")
+                self._stored.setdefault(entry["key"], []).append(stored)
 
+    def _adopt(self, old):
+        self._identity, self.seconds = old["identity"], old["seconds"]
+        self.sections, self._outputs = old["sections"], old["outputs"]
+        for key, table in old["tables"].items():
+            self._stored[key] = [tables.with_rows(table, np.flatnonzero(table["done"]))]
+        for position, image in old["kept"].items():
+            if image.dtype.kind != "f":
+                raise ValueError("images of another form")
+            self.kept.add(position, image)
 
-def _empty(count):
-    table = np.zeros(count, _ROW)
-    for name in _ROW.names:
-        if _ROW[name].kind == "f":
-            table[name] = np.nan
-    return table
-
-
-def _adopted(stored):
-    """A table from a file; columns that it does not have yet are unknown."""
-    table = _empty(len(stored))
-    for name in stored.dtype.names:
-        table[name] = stored[name]
-    return table
+    def _foreign(self):
+        return InputError(f"`state` {self.path} is no state file of an evaluation.")
 
 
 def fingerprint(*arrays):

@@ -255,12 +255,8 @@ def _player(name, network, x, y, batch_size):
         )
     logits_fn = as_logits_fn(network)
     predict = robustness.batched(logits_fn, x.shape[1:], batch_size)
-    logits = predict(x)
-    robustness.check_logits(logits)
-    robustness.check_labels(y, len(x), logits.shape[1])
-    return _Player(
-        name, network, logits_fn, predict, logits.shape[1], robustness.correct(logits, y)
-    )
+    answers = robustness.answers(predict, x, y, batch_size)
+    return _Player(name, network, logits_fn, predict, answers.first.shape[1], answers.correct)
 
 
 def _attack_from(source, judges, attack, name, x, y, seed, batch_size, progress):
@@ -270,8 +266,9 @@ def _attack_from(source, judges, attack, name, x, y, seed, batch_size, progress)
     for start in range(0, len(x), batch_size):
         rows = slice(start, min(start + batch_size, len(x)))
         keys = random.example_keys(seed, tf.range(rows.start, rows.stop), purpose="attack")
-        x_adv = graph(tf.constant(x[rows]), tf.constant(y[rows], tf.int64), keys).numpy()
-        robustness.check_threat_model(attack, name, x_adv, x[rows])
+        images = x[rows]
+        x_adv = graph(tf.constant(images), tf.constant(y[rows], tf.int64), keys).numpy()
+        robustness.check_threat_model(attack, name, x_adv, images)
         for withstood, judge in zip(robust, judges, strict=True):
             withstood[rows] &= robustness.correct(judge.predict(x_adv), y[rows])
         if progress is not None:

@@ -125,4 +125,9 @@ def output_values(z):
 
 def look_like_probabilities(logits):
     """Whether outputs `[B, C]` are probabilities: none negative, and each row sums to 1."""
-    return bool(logits.min() >= 0.0 and np.allclose(logits.sum(axis=1), 1.0, atol=1e-3))
+    return bool(like_probabilities(logits).all())
+
+
+def like_probabilities(logits):
+    """bool `[B]`: whether each row of outputs `[B, C]` is not negative and sums to 1."""
+    return (logits >= 0.0).all(axis=1) & np.isclose(logits.sum(axis=1), 1.0, atol=1e-3)

@@ -1,6 +1,7 @@
 """Where `soar-tf evaluate` writes: a folder of reports, one JSON file, or nothing."""
 
 import contextlib
+import itertools
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from soar_tf import files, plots, reports
 from soar_tf.errors import InputError
 from soar_tf.formatting import radius_text
+from soar_tf.reports.examples import Images
 
 JSON, MARKDOWN, HTML = "report.json", "report.md", "report.html"
 TABLE, CSV = "examples.npz", "examples.csv"
@@ -162,9 +164,12 @@ def _adversarial(result, images):
 def _kept(result, images):
     """Positions, clean and adversarial images of the examples whose images were kept."""
     positions = np.array(sorted(result.kept), np.int64)
-    clean = images(positions)
-    adversarial = [result.kept[row] for row in positions.tolist()]
-    return positions, clean, np.stack(adversarial) if adversarial else clean
+    shape = images(positions[:0]).shape[1:]
+
+    def adversarial(rows):
+        return np.stack([result.kept[row] for row in rows.tolist()])
+
+    return positions, Images(positions, shape, images), Images(positions, shape, adversarial)
 
 
 def _for_merging(result, images, curve):
@@ -201,4 +206,5 @@ def _gallery(result, images, class_names):
             "l2": f"{found.l2[row]:.3g}",
         }
 
-    return [entry(*kept) for kept in sorted(list(result.kept.items())[:GALLERY])]
+    shown = sorted(itertools.islice(result.kept, GALLERY))
+    return [entry(position, result.kept[position]) for position in shown]

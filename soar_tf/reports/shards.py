@@ -102,7 +102,7 @@ def merge(sources, output):
     if corrupted[0] is not None:
         report["corruptions"] = corruptions_section.section(evaluation.merge(corrupted, names))
     clean = {position: image for own in kept for position, image in own.items()}
-    shape = next(iter(kept[0].values())).shape if kept[0] else ()
+    shape = next(iter(clean.values())).shape if clean else ()
     with place.made():
         place.write(
             report,

@@ -106,12 +106,12 @@ def add(report, model, source, named, result, examples, threat, place_state, **o
         **options: `seed`, `batch_size` and `progress`, see `soar_tf.evaluate`.
     """
     network = source.network or source.logits_fn
-    x, y = examples.float_images(), examples.labels
+    x, y = examples.pixels(), examples.labels
     state = place_state and place_state.with_name(f"source-{place_state.name}")
     parent = evaluation.evaluate(network, x, y, named, state=State(state), **options)
     predict = robustness.batched(model.logits_fn, x.shape[1:], options["batch_size"])
     same = result.examples.clean_prediction == parent.examples.clean_prediction
-    naive = _naive_accuracy(predict, x, y, threat, options["seed"])
+    naive = _naive_accuracy(predict, x, y, threat, options["seed"], options["batch_size"])
     report["shipped"] = {
         **model.artefact.to_dict(),
         "source": source.name,
@@ -128,12 +128,17 @@ def add(report, model, source, named, result, examples, threat, place_state, **o
     report["note"] = f"{NOTE.format(source.name)} {report['note']}"
 
 
-def _naive_accuracy(predict, x, y, threat, seed):
+def _naive_accuracy(predict, x, y, threat, seed, batch_size):
     """What PGD finds that takes the missing gradients for zeros: its random start."""
-    keys = random.example_keys(seed, tf.range(len(x)), purpose="attack")
-    start = random_start(keys, tf.constant(x), threat.epsilon, threat.norm, threat.bounds)
-    survived = robustness.correct(predict(x), y) & robustness.correct(predict(start.numpy()), y)
-    return float(survived.mean())
+    survived = 0
+    for start in range(0, len(x), batch_size):
+        images, labels = x[start : start + batch_size], y[start : start + batch_size]
+        positions = tf.range(start, start + len(images))
+        keys = random.example_keys(seed, positions, purpose="attack")
+        point = random_start(keys, tf.constant(images), threat.epsilon, threat.norm, threat.bounds)
+        withstood = robustness.correct(predict(point.numpy()), labels)
+        survived += int((withstood & robustness.correct(predict(images), labels)).sum())
+    return survived / len(x)
 
 
 def _checks(shipped, result):

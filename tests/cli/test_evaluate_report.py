@@ -174,7 +174,9 @@ def test_the_second_run_is_complete_already_and_a_damaged_one_is_refused(report,
     assert "belongs to another evaluation: seed differs" in result.stderr
     state = folder / "evaluation.state"
     good = state.read_bytes()
-    state.write_bytes(good[:-10])
+    damaged = bytearray(good)
+    damaged[len(good) // 2] ^= 1
+    state.write_bytes(damaged)
     assert "is damaged" in run_cli(*arguments, expect=2).stderr
     state.unlink()
     assert "without its evaluation.state" in run_cli(*arguments, expect=2).stderr

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import soar_tf
 from soar_tf.errors import InputError
-from soar_tf.evaluation import State, curve_from_distances, minimum_norms, state
+from soar_tf.evaluation import State, curve_from_distances, minimum_norms, tables
 
 X = np.broadcast_to(
     np.linspace(0.05, 0.95, 10, dtype="float32")[:, None, None, None], (10, 2, 2, 1)
@@ -83,9 +83,10 @@ def test_it_resumes_from_a_state_with_the_same_bits(tmp_path):
 
 def test_state_files_from_before_the_l1_column_go_on(tmp_path, monkeypatch):
     whole = soar_tf.evaluate(split, X, Y, ["fgsm:epsilon=0.2"], keep=2)
-    before = np.dtype([(name, state._ROW[name]) for name in state._ROW.names if name != "l1"])
+    before = np.dtype([(name, tables.ROW[name]) for name in tables.ROW.names if name != "l1"])
     with monkeypatch.context() as patch:
-        patch.setattr(state, "_ROW", before)
+        patch.setattr(tables, "ROW", before)
+        patch.setattr(tables, "STORED", np.dtype([("row", "<i8"), *before.descr]))
         patch.setattr("soar_tf.ops.norms.NAMES", ("linf", "l2"))
         patch.setattr("soar_tf.evaluation.outcome.examples", lambda *_: None)
         soar_tf.evaluate(split, X, Y, ["fgsm:epsilon=0.2"], state=tmp_path / "s", keep=2)

@@ -1,9 +1,12 @@
-"""Evaluations that are stopped and go on: equal bits, and what is refused."""
+"""Evaluations that are stopped and resumed: equal bits, and what is refused."""
 
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
+import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,9 +14,12 @@ import pytest
 import tensorflow as tf
 
 import soar_tf
+from soar_tf import files, reports
 from soar_tf.attacks import autoattack
 from soar_tf.errors import InputError
-from soar_tf.evaluation import State, progress
+from soar_tf.evaluation import State, kept, parts, progress
+from soar_tf.evaluation.state_log import MAGIC, StateLog
+from soar_tf.reports import output
 
 SHORT = tuple(
     (name, cls, {**own, ("queries" if name == "square" else "steps"): 4})
@@ -71,6 +77,20 @@ def same(one, two):
         np.testing.assert_array_equal(image, two.kept[row])
 
 
+def always_saved(path, sizes=None):
+    """A state that writes after every batch, which the throttle would not; notes its sizes."""
+    state = State(path)
+    write = state.save
+
+    def save(always=False):
+        write(always=True)
+        if sizes is not None:
+            sizes.append(path.stat().st_size)
+
+    state.save = save
+    return state
+
+
 def test_killed_at_every_batch_it_ends_with_the_same_bits(network, data, tmp_path):
     evaluator = soar_tf.evaluation.Evaluator(network, ATTACKS, **OPTIONS)
     whole = evaluator(*data)
@@ -82,10 +102,7 @@ def test_killed_at_every_batch_it_ends_with_the_same_bits(network, data, tmp_pat
         copies.append(tmp_path / f"{len(copies)}.state")
         shutil.copy(tmp_path / "whole.state", copies[-1])
 
-    state = State(tmp_path / "whole.state")
-    state.save(always=True)
-    write = state.save  # the throttle would leave batches out
-    state.save = lambda always=False: write(always=True)
+    state = always_saved(tmp_path / "whole.state")
     same(evaluator(*data, progress=copy, state=state), whole)
     assert len(copies) >= 10
     for path in copies:
@@ -176,12 +193,15 @@ def test_a_network_without_weights_is_told_apart_by_its_outputs(data, tmp_path):
 
 
 def test_damaged_files_are_refused(network, data, tmp_path):
-    soar_tf.evaluate(network, *data, ["fgsm"], state=tmp_path / "s")
+    state = State(tmp_path / "s")
+    state.save(always=True)
+    soar_tf.evaluate(network, *data, ["fgsm"], state=state)
+    state.set_section("more", 1)
     good = (tmp_path / "s").read_bytes()
     flipped = bytearray(good)
-    flipped[len(good) // 2] ^= 1
+    flipped[len(good) // 4] ^= 1
     cases = {
-        "damaged: its checksum is wrong": (good[:-1], good[: len(good) // 2], bytes(flipped)),
+        "damaged: its checksum is wrong": (bytes(flipped),),
         "is no state file": (b"", b"PK\x03\x04", good[50:], b"soar-tf evaluation state 9 x\n"),
     }
     for sentence, contents in cases.items():
@@ -195,13 +215,105 @@ def test_damaged_files_are_refused(network, data, tmp_path):
         State(tmp_path / "none" / "s")
 
 
-def test_state_files_hold_no_pickles(network, data, tmp_path):
-    soar_tf.evaluate(network, *data, ["fgsm"], state=tmp_path / "s", keep=2)
-    content = (tmp_path / "s").read_bytes().partition(b"\n")[2]
-    (tmp_path / "s.npz").write_bytes(content)
-    with np.load(tmp_path / "s.npz", allow_pickle=False) as arrays:
-        for name in arrays:
-            assert arrays[name].dtype.kind in "Vufi"
+def test_state_files_only_grow_and_hold_numbers_and_json(network, data, tmp_path):
+    contents = []
+
+    def look(call):
+        contents.append((tmp_path / "s").read_bytes())
+
+    evaluator = soar_tf.evaluation.Evaluator(network, ["fgsm:epsilon=0.05"], batch_size=2, keep=2)
+    evaluator(*data, progress=look, state=always_saved(tmp_path / "s"))
+    assert len(set(contents)) == len(contents) == 8  # 16 images that are classified correctly
+    for earlier, later in itertools.pairwise(contents):
+        assert later.startswith(earlier)
+    rows = [
+        entry["bytes"] // np.dtype([tuple(pair) for pair in entry["columns"]]).itemsize
+        for entry, _ in StateLog.open(tmp_path / "s").entries()
+        if entry["kind"] == "rows"
+    ]
+    assert rows == [2] * 8  # each row once
+
+
+def report_bytes(result, data, folder):
+    """Everything that a report keeps of a result."""
+    place = output.ReportPlace(folder)
+    folder.mkdir()
+    columns = result.examples.columns()
+    reports.write_npz(place.folder / "table.npz", columns)
+    reports.write_csv(place.folder / "table.csv", columns)
+    images = output._adversarial(result, lambda rows: data[0][rows])
+    reports.write_npz(place.folder / "adversarial.npz", images)
+    files.write_json(place.folder / "report.json", result.to_dict())
+    return [path.read_bytes() for path in sorted(folder.iterdir())]
+
+
+def test_a_kill_between_any_two_writes_leaves_the_same_report(network, data, tmp_path, monkeypatch):
+    # The bytes of a report include times.
+    monkeypatch.setattr(parts, "time", types.SimpleNamespace(perf_counter=lambda: 0.0))
+    attacks = ["fgsm:epsilon=0.04", "pgd3:epsilon=0.06"]
+    evaluator = soar_tf.evaluation.Evaluator(network, attacks, batch_size=4, keep=100, seed=2)
+    sizes = []
+    whole = evaluator(*data, state=always_saved(tmp_path / "whole", sizes))
+    content = (tmp_path / "whole").read_bytes()
+    expected = report_bytes(whole, data, tmp_path / "report")
+    assert 3 < len(whole.kept) < 17
+    for number, size in enumerate(sorted(set(sizes))):
+        # At the end of a write; and in the middle of the one after it.
+        for cut in {size, min(size + 200, len(content))}:
+            (tmp_path / "s").write_bytes(content[:cut])
+            found = evaluator(*data, state=always_saved(tmp_path / "s"))
+            folder = tmp_path / f"report{number}-{cut}"
+            assert report_bytes(found, data, folder) == expected
+            assert (tmp_path / "s").read_bytes() == content
+
+
+def test_kept_images_are_in_the_file_where_there_is_one(network, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "MEMORY_BYTES", 0)  # none may stay in memory
+    evaluator = soar_tf.evaluation.Evaluator(network, ["fgsm:epsilon=0.05"], batch_size=4, keep=100)
+    state = State(tmp_path / "s")
+    found, inside = evaluator(*data, state=state), evaluator(*data)
+    assert isinstance(found.kept, kept.Kept) and len(found.kept) > 3
+    assert not any(isinstance(place, np.ndarray) for place in found.kept._places.values())
+    assert list(found.kept) == list(inside.kept)
+    for row, image in inside.kept.items():
+        np.testing.assert_array_equal(found.kept[row], image)
+    (tmp_path / "s").unlink()  # the images are still there, and can be written again
+    state.set_section("more", 1)
+    again = State(tmp_path / "s")
+    for row, image in inside.kept.items():
+        np.testing.assert_array_equal(again.kept[row], image)
+    assert same(evaluator(*data, state=again), inside) is None and not again.advanced
+
+
+def test_a_file_of_version_0_1_is_taken_up(tmp_path, monkeypatch):
+    path = tmp_path / "version1.state"
+    shutil.copy(Path(__file__).parent / "files" / "version1.state", path)
+    network = keras.Sequential(
+        [keras.Input((2, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    kernel = (np.arange(12) * 7 % 11 / 7 - 0.6).reshape(4, 3).astype("float32")
+    network.set_weights([kernel, np.zeros(3, "float32")])
+    x = (np.arange(28) * 5 % 17 / 17).reshape(7, 2, 2, 1).astype("float32")
+    y = np.array([0, 0, 0, 0, 1, 1, 1])
+    attacks = ["fgsm:epsilon=0.0625", "pgd3:epsilon=0.125"]
+    evaluator = soar_tf.evaluation.Evaluator(network, attacks, batch_size=3, keep=3, adaptive=False)
+    state = State(path)
+    assert state.sections == {"masking": {"belongs": 1, "report": [1, 2]}}
+    assert list(state.kept) == [5] and state.kept[5].shape == (2, 2, 1)
+    assert state.seconds[f"0 {attacks[0]}"] == pytest.approx(18.003064805)
+    for name, version in (("soar_tf", "0.1.0"), ("keras", "3.15.1"), ("numpy", "2.4.6")):
+        assert state._identity[name] == version
+    # It was written with these versions; another one is refused, which is not the point here.
+    state._identity |= {module.__name__: module.__version__ for module in (soar_tf, tf, keras, np)}
+    batches = []
+    found = evaluator(x, y, state=state, progress=batches.append)
+    same(found, evaluator(x, y))
+    assert [batch.name for batch in batches] == [attacks[1]]  # the last of four batches
+    assert path.read_bytes().startswith(MAGIC)
+    again = State(path)
+    assert again.seconds == state.seconds and again.sections == state.sections
+    same(evaluator(x, y, state=again), found)
+    assert not again.advanced
 
 
 def test_a_callback_that_raises_within_a_batch_ends_it(network, data, monkeypatch):

@@ -198,6 +198,7 @@ def _write_archives():
 
 
 def _write_evaluation_state():
+    """`version1.state` beside it is a file of version 0.1, whose form nothing writes any more."""
     import numpy as np
 
     import soar_tf
@@ -207,7 +208,7 @@ def _write_evaluation_state():
     path.unlink(missing_ok=True)
     network = soar_tf.networks.mlp(input_shape=(2, 2, 1), num_classes=2, width=0.01)
     x, y = np.full((3, 2, 2, 1), 0.5, "float32"), np.arange(3) % 2
-    soar_tf.evaluate(network, x, y, ["fgsm"], state=path)
+    soar_tf.evaluate(network, x, y, ["fgsm"], state=path, keep=2)
 
 
 def _write_saved_model():

@@ -13,7 +13,7 @@ from benchmarks.scale_out import free_ports
 ROOT = Path(__file__).parents[2]
 
 WORKER = """
-import json, sys
+import json, os, sys
 from soar_tf.cli.startup import load_tensorflow
 load_tensorflow()
 import keras, numpy as np, soar_tf
@@ -25,9 +25,9 @@ from soar_tf.runs.experiment import Experiment
 from soar_tf.training import strategies
 
 split.MEMORY_BYTES = 0  # whatever is small is read batch by batch, too
-rank, hosts, workdir, out = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
-images = np.random.RandomState(0).randint(0, 256, (100, 8, 8, 1)).astype("uint8")
-log = []
+rank, hosts, workdir, out, file = int(sys.argv[1]), *sys.argv[2:]
+file = os.open(file, os.O_RDONLY)
+log, read = [], {"train": 0, "validation": 0}
 
 class Recorder:
     def __init__(self, name, rows):
@@ -36,7 +36,10 @@ class Recorder:
         return len(self.rows)
     def __getitem__(self, index):
         log.append((self.name, int(index)))
-        return images[self.rows[index]], int(self.rows[index] % 10)
+        content = os.pread(file, 64, 64 * int(self.rows[index]))
+        read[self.name] += len(content)
+        image = np.frombuffer(content, np.uint8).reshape(8, 8, 1)
+        return image, int(self.rows[index] % 10)
 
 def load(*_, **__):
     splits = {
@@ -55,19 +58,24 @@ experiment = Experiment(
 experiment.dataset.fingerprint()  # goes through all images of data that have no other identity
 datasets.Dataset.fingerprint = lambda self: "known"
 log.clear()
+read.update(train=0, validation=0)
 experiment.run(workdir, verbose=0)
 weights = np.concatenate([w.ravel() for w in experiment.network.get_weights()])
-np.savez(out, weights=weights, log=json.dumps(log))
+np.savez(out, weights=weights, log=json.dumps(log), read=json.dumps(read))
 """
 
 
 def run(folder, count):
+    """What each of `count` workers did that read 100 images of 64 bytes from one file."""
+    file = folder / "images"
+    file.write_bytes(np.random.RandomState(0).randint(0, 256, 6400).astype("uint8").tobytes())
     ports = [f"127.0.0.1:{port}" for port in free_ports(count)]
     hosts = ",".join(ports) if count > 1 else "none"
+    command = [sys.executable, "-c", WORKER]
     outs = [folder / f"{count}-{rank}.npz" for rank in range(count)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), hosts, str(folder / f"run{count}"), str(out)],
+            [*command, str(rank), hosts, str(folder / f"run{count}"), str(out), str(file)],
             cwd=ROOT,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -94,3 +102,9 @@ def test_two_workers_read_half_of_the_rows_each_and_end_like_one(tmp_path):
         assert [len(alone), *map(len, shared)] == [rows, rows // 2, rows // 2]
         assert shared[0].isdisjoint(shared[1])
         assert shared[0] | shared[1] == alone
+    # Bytes, with what is read twice: half of what one process reads, but for that first look.
+    alone, *shared = (json.loads(str(result["read"])) for result in (one, *two))
+    assert alone["train"] >= 64 * 64 and alone["validation"] >= 30 * 64
+    for name, look in (("train", 16 * 64), ("validation", 0)):
+        for own in shared:
+            assert own[name] <= alone[name] / 2 + look, (alone, shared)

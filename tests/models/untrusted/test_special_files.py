@@ -192,7 +192,7 @@ class TestStateBombs:
     def write(self, path, arrays, compression=zipfile.ZIP_DEFLATED):
         import hashlib
 
-        from soar_tf.evaluation import state
+        from soar_tf.evaluation import old_state
 
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", compression) as archive:
@@ -200,7 +200,7 @@ class TestStateBombs:
                 archive.writestr(f"{name}.npy", data)
         content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest().encode()
-        path.write_bytes(state._MAGIC + digest + b"\n" + content)
+        path.write_bytes(old_state.MAGIC + digest + b"\n" + content)
         return path
 
     @staticmethod
