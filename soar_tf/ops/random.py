@@ -36,7 +36,7 @@ def _pcg4d(a, b, c, d):
     return a, b, c, d
 
 
-def _word(value):
+def _to_uint32(value):
     """Turns a purpose (string), a Python int or an integer tensor into a uint32 tensor."""
     if isinstance(value, str):
         return _u32(zlib.crc32(value.encode()))
@@ -68,8 +68,8 @@ def example_keys(seed, indices, *, step=0, purpose=""):
     (TensorShape([3, 2]), TensorShape([3, 2]))
     """
     high = _u32((seed >> 32) & 0xFFFFFFFF) if isinstance(seed, int) else _u32(0)
-    a, b, _, _ = _pcg4d(_word(seed), high, _word(step), _word(purpose))
-    indices = _word(indices)
+    a, b, _, _ = _pcg4d(_to_uint32(seed), high, _to_uint32(step), _to_uint32(purpose))
+    indices = _to_uint32(indices)
     key0, key1, _, _ = _pcg4d(a, b, indices, tf.zeros_like(indices))
     return tf.stack([key0, key1], axis=-1)
 
@@ -85,7 +85,7 @@ def derive(keys, purpose):
         uint32 tensor `[B, 2]`.
     """
     # The constant separates derived keys from the pixel counters, which have 0 in that word.
-    a, b, _, _ = _pcg4d(keys[:, 0], keys[:, 1], _word(purpose), _u32(0x9E3779B9))
+    a, b, _, _ = _pcg4d(keys[:, 0], keys[:, 1], _to_uint32(purpose), _u32(0x9E3779B9))
     return tf.stack([a, b], axis=-1)
 
 
