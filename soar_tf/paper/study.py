@@ -62,11 +62,7 @@ class Network:
 
     @property
     def keras_model(self):
-        """The Keras model.
-
-        Raises:
-            InputError: If the network is a SavedModel, which has none.
-        """
+        """The Keras model, which a SavedModel does not have."""
         if self.model.network is None:
             raise InputError(
                 f"`models` must contain {self.name} as a run directory or a .keras file, since its "
