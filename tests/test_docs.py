@@ -97,7 +97,7 @@ def test_the_guides_quote_the_result_files():
         for column in ("pgd20", "autoattack")
     }
     choose = " ".join((ROOT / "docs/guides/choose_method.md").read_text().split())
-    for name, holder in (("digits", "SOAR holds"), ("digits-adversarial", "training")):
+    for name, holder in (("digits", "SOAR has"), ("digits-adversarial", "training")):
         pgd, autoattack = shares[name, "pgd20"], shares[name, "autoattack"]
         assert re.search(f"{holder} {pgd} (under PGD-20 )?and {autoattack}", choose)
     measure = (ROOT / "docs/guides/measure.md").read_text()

@@ -1,7 +1,7 @@
-"""Attacks: one class a file, one registry line each.
+"""Attacks: one class per file, one registry line each.
 
-`get("pgd20")` builds an attack from its registered name; `get("pgd:steps=50,epsilon=4/255")` with
-arguments. `pgd7`, `pgd100`, `l2pgd40`, `l1pgd40`: PGD with that many steps.
+`get("apgd")` builds an attack from its registered name, `get("pgd:steps=50,epsilon=4/255")` with
+arguments. `pgd7`, `l2pgd40` and `l1pgd40` are PGD with that many steps.
 """
 
 import re
@@ -49,7 +49,7 @@ ALL_OBJECTS = {
 for _name, _cls in ALL_OBJECTS.items():
     keras.saving.register_keras_serializable(package="soar_tf")(_cls)
 
-# Names with the arguments that they stand for.
+# Patterns of names, and the arguments that they imply.
 _PATTERNS = (
     (re.compile(r"apgd-(ce|dlr)"), "apgd", lambda m: {"loss": m[1]}),
     (re.compile(r"pgd(\d+)"), "pgd", lambda m: {"steps": int(m[1])}),
@@ -58,7 +58,7 @@ _PATTERNS = (
         "pgd",
         lambda m: {"norm": "l2", "steps": int(m[1]), "epsilon": 60 / 255},
     ),
-    # 12 is the radius that l1 results on CIFAR-10 are given for.
+    # 12 is the usual radius of l1 results on CIFAR-10.
     (
         re.compile(r"l1pgd(\d+)"),
         "pgd",
@@ -72,11 +72,11 @@ def get(identifier, **defaults):
     """Builds an attack.
 
     Args:
-        identifier: An `Attack` (returned as it is), or a string: a registered name, `pgdN`,
-            `l2pgdN`, `l1pgdN`, each with optional arguments after a colon,
+        identifier: An `Attack` (returned unchanged), or a string: a registered name, `pgdN`,
+            `l2pgdN` or `l1pgdN`, with optional arguments after a colon, such as
             `"pgd:steps=50,restarts=3"`.
-        **defaults: Arguments used where the identifier does not set them and the attack takes
-            them; `epsilon` is used for attacks of the same `norm` (default `"linf"`) only.
+        **defaults: Arguments used if the identifier does not set them and the attack takes them;
+            `epsilon` is used only for attacks in the same `norm` (default `"linf"`).
 
     Returns:
         The `Attack`.
@@ -109,7 +109,7 @@ def get(identifier, **defaults):
     arguments |= given
     allowed = registry.argument_names(cls)
     common = defaults.get("norm", "linf")
-    if common not in cls.norms:  # such as an l2 attack among linf ones
+    if common not in cls.norms:  # such as an l2 attack in a linf evaluation
         defaults.pop("norm", None)
     norm = arguments.get("norm", defaults.get("norm", cls.norms[0]))
     for key, value in defaults.items():
@@ -133,7 +133,8 @@ def available():
     """All attacks by name, plugins (entry point group `soar_tf.attacks`) included.
 
     Returns:
-        `(classes, problems)`: names to classes, and for plugins that cannot be used a sentence.
+        `(classes, problems)`: dictionaries from names to classes, and from the names of plugins
+        that cannot be used to messages.
 
     Example:
 
@@ -144,8 +145,8 @@ def available():
     return registry.available("attacks", ALL_OBJECTS, _is_attack)
 
 
-def _is_attack(found):
-    return isinstance(found, type) and issubclass(found, Attack)
+def _is_attack(value):
+    return isinstance(value, type) and issubclass(value, Attack)
 
 
 def serialize(attack):
@@ -171,8 +172,8 @@ def deserialize(config):
         config: The dictionary.
 
     Raises:
-        InputError: If it names a class or function that is neither registered nor known to do
-            nothing but compute.
+        InputError: If it names a class or function that is neither registered nor known to only
+            compute.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent that sets its own step size (arXiv:2003.01690)."""
+"""Auto-PGD: projected gradient ascent with an adaptive step size (arXiv:2003.01690)."""
 
 import functools
 import typing
@@ -17,7 +17,7 @@ _RHO = 0.75
 
 
 class _Rows(typing.NamedTuple):
-    """What the search knows of each example that is not broken yet."""
+    """The state of the search for each example that is not broken yet."""
 
     index: tf.Tensor
     x: tf.Tensor
@@ -27,7 +27,7 @@ class _Rows(typing.NamedTuple):
     best: tf.Tensor
     best_gradient: tf.Tensor
     best_loss: tf.Tensor
-    memory: tuple  # what the step rule remembers
+    memory: tuple  # the state of the step rule
 
 
 class APGD(Attack):
@@ -36,13 +36,14 @@ class APGD(Attack):
     $$z = \Pi(x_k + s\,v_k), \qquad
       x_{k+1} = \Pi\big(x_k + 0.75 (z - x_k) + 0.25 (x_k - x_{k-1})\big)$$
 
-    with $v_k$ the steepest direction and s = 2 epsilon at first. At each checkpoint an example
-    halves its step and goes back to its best point if too few steps of the window raised the
-    loss, or if the best loss has not moved although the step was not halved last time. An example
-    leaves the search at its first misclassified iterate; the others end at their best point.
+    where $v_k$ is the steepest direction and s is initially 2 epsilon. At each checkpoint an
+    example halves its step and returns to its best point if too few steps in the window increased
+    the loss, or if the best loss has not improved although the step was not halved last time. An
+    example leaves the search at its first misclassified iterate; the others end at their best
+    point.
 
     In l1 (Croce and Hein 2021, arXiv:2103.01208) the steps are sparse and without momentum, the
-    projection onto ball and box is exact, and the search begins in balls of 3 and 2 times the
+    projection onto ball and box is exact, and the search starts in balls of 3 and 2 times the
     radius; see `soar_tf.attacks.apgd_steps.Sparse`. Only points within `epsilon` count.
 
     Args:
@@ -51,9 +52,9 @@ class APGD(Attack):
         loss: `"ce"` (cross-entropy) or `"dlr"` (difference of logits ratio).
         steps: Number of gradient steps.
         restarts: Number of random starts; later ones only work on examples not yet broken.
-        rho: Halve unless more than this share of a window's steps raised the loss; l1 has no such
-            rule and takes only the default.
-        eot_iter: Forward passes over which a gradient is averaged, for networks that are random.
+        rho: The step is halved unless more than this share of a window's steps increased the loss;
+            l1 has no such rule and accepts only the default.
+        eot_iter: Number of passes over which a gradient is averaged, for randomised networks.
         bounds: `(low, high)` of valid pixels.
 
     Raises:
@@ -88,7 +89,9 @@ class APGD(Attack):
         self.restarts = check_integer(restarts, "restarts", minimum=1)
         self.rho = check_number(rho, "rho", minimum=0.0, maximum=1.0)
         if norm == "l1" and self.rho != _RHO:
-            raise InputError(f"`rho` has no meaning for l1, which never halves. Received: {rho!r}.")
+            raise InputError(
+                f"`rho` must be {_RHO} for l1, which never halves its steps. Received: {rho!r}."
+            )
         self.eot_iter = check_integer(eot_iter, "eot_iter", minimum=1)
 
     @functools.cached_property
@@ -100,27 +103,27 @@ class APGD(Attack):
         keys = random.derive(keys, f"apgd-{self.loss}")
         runs = self.restarts * targets.shape[1]
 
-        def search(source, number, together, result):
-            own_x, own_y, own_keys, own_targets = gather(source, x, y, keys, targets)
-            target = tf.gather(own_targets, number // self.restarts, axis=1, batch_dims=1)
-            run_keys = random.derive(own_keys, number)
-            return self._run(logits_fn, result, own_x, own_y, target, run_keys, together)
+        def search(source, number, parallel, result):
+            row_x, row_y, row_keys, row_targets = gather(source, x, y, keys, targets)
+            target = tf.gather(row_targets, number // self.restarts, axis=1, batch_dims=1)
+            run_keys = random.derive(row_keys, number)
+            return self._run(logits_fn, result, row_x, row_y, target, run_keys, parallel)
 
         return working_set.over_runs(search, x, runs)
 
     def _targets(self, logits_fn, x, y):
-        """The classes to aim at, one run each, `[B, T]`; the untargeted losses ignore theirs."""
+        """The target classes, one run each, `[B, T]`; untargeted losses ignore them."""
         return y[:, None]
 
     def _loss(self, y, target, logits):
         return _LOSSES[self.loss](y, logits)
 
     def start(self, x, keys):
-        """The first point: on the sphere of radius `epsilon`, for l1 in a wider ball."""
+        """The first point: on the sphere of radius `epsilon`, or for l1 in a wider ball."""
         return self._rule.start(x, keys)
 
-    def _run(self, logits_fn, result, x, y, target, keys, together):
-        """A start against a target for each row; see `working_set.over_runs`."""
+    def _run(self, logits_fn, result, x, y, target, keys, parallel):
+        """One run per row, from a random start; see `working_set.over_runs`."""
         point = self.start(x, keys)
         early = self._rule.early_steps(self.steps)
         if early:
@@ -130,11 +133,11 @@ class APGD(Attack):
         index = tf.range(tf.shape(x)[0])
         rows = self._first_rows(index, x, y, target, point, self.epsilon)
         steps = self.steps - early * len(self._rule.wider)
-        result, rows = self._climb(logits_fn, result, rows, self.epsilon, steps, together)
+        result, rows = self._climb(logits_fn, result, rows, self.epsilon, steps, parallel)
         return self._finish(logits_fn, result, rows)
 
     def _from_wider_balls(self, logits_fn, x, y, target, point, steps):
-        """Where the search in the ball starts: the best points of those in ever smaller balls."""
+        """The start of the search in the ball: the best points of searches in shrinking balls."""
         radii = tf.constant([*self._rule.wider, 1.0], x.dtype) * self.epsilon
         index = tf.range(tf.shape(x)[0])
 
@@ -149,19 +152,19 @@ class APGD(Attack):
             lambda j, _: j < len(self._rule.wider), body, (0, point), parallel_iterations=1
         )[1]
 
-    def _climb(self, logits_fn, result, rows, radius, steps, together=None):
-        """Steps within the ball of this radius.
+    def _climb(self, logits_fn, result, rows, radius, steps, parallel=None):
+        """Gradient steps within the ball of this radius.
 
-        Misclassified rows leave it where they count: with `together`, how many runs of an example
-        go on together.
+        Misclassified rows leave the search if `parallel`, the number of runs of an example that
+        are done in parallel, is given.
         """
         windows = tf.constant(self._rule.windows(steps))
 
         def body(k, result, rows):
             logits, loss, gradient = self._evaluate(logits_fn, rows)
-            if together is not None:
+            if parallel is not None:
                 fooled = misclassified(rows.y, logits)
-                done = working_set.settled(fooled, rows.index, together)
+                done = working_set.settled(fooled, rows.index, parallel)
                 result, (rows, loss, gradient) = working_set.retire(
                     result, rows.index, rows.point, done, (rows, loss, gradient)
                 )
@@ -176,24 +179,24 @@ class APGD(Attack):
         )[1:]
 
     def _first_rows(self, active, x, y, target, point, radius):
-        memory = self._rule.first(x, point, radius)
+        memory = self._rule.initial(x, point, radius)
         lowest = tf.zeros_like(point[:, *[0] * (len(x.shape) - 1)]) - np.inf
         return _Rows(active, x, y, target, point, point, tf.zeros_like(point), lowest, memory)
 
     def _evaluate(self, logits_fn, rows):
         """Logits and loss at the rows' points, and the gradient averaged over `eot_iter` passes."""
 
-        def once():
+        def evaluate_once():
             return working_set.evaluate(
                 logits_fn, lambda logits: self._loss(rows.y, rows.target, logits), rows.point
             )
 
-        first = once()
+        first = evaluate_once()
         if self.eot_iter == 1:
             return first
 
         def body(k, _, __, total):
-            logits, loss, gradient = once()
+            logits, loss, gradient = evaluate_once()
             return k + 1, logits, loss, total + gradient
 
         _, logits, loss, total = tf.while_loop(
@@ -202,13 +205,13 @@ class APGD(Attack):
         return logits, loss, total / self.eot_iter
 
     def _advance(self, k, window, rows, loss, gradient, radius):
-        """Books the loss at the rows' points, looks back at a checkpoint, makes the next step."""
+        """Records the loss at the rows' points, handles a checkpoint and takes the next step."""
         improved = loss > rows.best_loss
         rows = rows._replace(
             best=choose(improved, rows.point, rows.best),
             best_gradient=choose(improved, gradient, rows.best_gradient),
             best_loss=tf.maximum(loss, rows.best_loss),
-            memory=self._rule.booked(rows.memory, loss),
+            memory=self._rule.record(rows.memory, loss),
         )
 
         def reconsider():
@@ -221,30 +224,30 @@ class APGD(Attack):
         return self._rule.move(k, rows, gradient, radius)
 
     def _finish(self, logits_fn, result, rows):
-        """Checks the last points, which need no gradient; the unbroken return their best point."""
+        """Checks the last points, which need no gradient; unbroken rows get their best point."""
 
         def check():
             logits = logits_fn(rows.point)
             fooled = misclassified(rows.y, logits)
             better = fooled | (self._loss(rows.y, rows.target, logits) > rows.best_loss)
             points = tf.where(norms.per_example(better, rows.point), rows.point, rows.best)
-            left = tf.gather(rows.index, tf.where(~fooled)[:, 0])
-            return left, tf.tensor_scatter_nd_update(result, rows.index[:, None], points)
+            unbroken = tf.gather(rows.index, tf.where(~fooled)[:, 0])
+            return unbroken, tf.tensor_scatter_nd_update(result, rows.index[:, None], points)
 
-        # oneDNN's fused convolutions give empty batches a wrong shape.
+        # oneDNN's fused convolutions return a wrong shape for empty batches.
         return tf.cond(tf.size(rows.index) > 0, check, lambda: (rows.index, result))
 
 
 def choose(condition, yes, no):
-    """Whole examples of one tensor or another, by a bool `[n]`."""
+    """Selects whole examples from one of two tensors by a bool `[n]`."""
     return tf.where(norms.per_example(condition, yes), yes, no)
 
 
 class APGDT(APGD):
     r"""Targeted APGD: one run per target class on the targeted DLR loss (arXiv:2003.01690).
 
-    The targets are the most likely wrong classes of the clean image, most likely first; with fewer
-    classes, all the others.
+    The targets are the most likely wrong classes of the clean image, most likely first. With fewer
+    classes than `targets`, all other classes are used.
 
     Args:
         epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.

@@ -1,8 +1,8 @@
 """How APGD starts and steps in each norm: `Halving` for linf and l2, `Sparse` for l1.
 
-A step rule owns what an example remembers between steps (`memory`) and three decisions: when a
-checkpoint comes, what happens there, and where the next point is. The search itself, which keeps
-the best point and drops broken examples, is the same in all norms (`apgd.py`).
+A step rule owns the state of an example between steps (`memory`) and three decisions: when a
+checkpoint comes, what happens there, and what the next point is. The search itself, which keeps the
+best point and drops broken examples, is the same in all norms (`apgd.py`).
 """
 
 import typing
@@ -21,7 +21,7 @@ def checkpoints(steps):
         steps: Number of gradient steps N.
 
     Returns:
-        List of ints. The first window is 0.22 N steps long, each next one 0.03 N shorter, down to
+        List of ints. The first window has 0.22 N steps, and each next one 0.03 N fewer, down to
         0.06 N.
 
     Example:
@@ -31,23 +31,23 @@ def checkpoints(steps):
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
     window = max(22 * steps // 100, 1)
-    found = [window]
+    ends = [window]
     while True:
         window = max(window - max(3 * steps // 100, 1), max(6 * steps // 100, 1))
-        if found[-1] + window > steps:
-            return found
-        found.append(found[-1] + window)
+        if ends[-1] + window > steps:
+            return ends
+        ends.append(ends[-1] + window)
 
 
 class HalvingMemory(typing.NamedTuple):
-    """What linf and l2 remember of each example."""
+    """The state of each example in linf and l2."""
 
     previous: tf.Tensor  # the point before the current one
     step: tf.Tensor
     last_loss: tf.Tensor
-    rises: tf.Tensor  # how many steps since the last checkpoint raised the loss
+    rises: tf.Tensor  # number of steps since the last checkpoint that increased the loss
     checked_loss: tf.Tensor  # best loss at the last checkpoint
-    halved: tf.Tensor  # whether the step was halved there
+    halved: tf.Tensor  # whether the step was halved at the last checkpoint
 
 
 class Halving:
@@ -57,7 +57,7 @@ class Halving:
         attack: The `APGD` attack.
     """
 
-    # Multiples of epsilon that are searched before the ball itself: none.
+    # Multiples of epsilon searched before the ball itself: none.
     wider = ()
 
     def __init__(self, attack):
@@ -69,27 +69,27 @@ class Halving:
         return 0
 
     def windows(self, steps):
-        """For each step, the length of the window that ends there, or 0: int32 `[steps + 1]`."""
+        """For each step, the length of the window that ends there or 0, int32 `[steps + 1]`."""
         return _windows(steps, checkpoints(steps))
 
     def start(self, x, keys):
-        """A random point of the sphere of radius `epsilon`, cut with the box."""
+        """A random point on the sphere of radius `epsilon`, clipped to the box."""
         return random_on_sphere(keys, x, self.epsilon, self.norm, self.bounds)
 
-    def first(self, x, point, radius):
+    def initial(self, x, point, radius):
         """The memory at the start of a search in the ball of this radius."""
-        full = _full(point)
+        zeros = _zeros(point)
         return HalvingMemory(
             previous=point,
-            step=full + 2.0 * radius,
-            last_loss=full + np.inf,
-            rises=full,
-            checked_loss=full - np.inf,
-            halved=tf.ones_like(full, tf.bool),
+            step=zeros + 2.0 * radius,
+            last_loss=zeros + np.inf,
+            rises=zeros,
+            checked_loss=zeros - np.inf,
+            halved=tf.ones_like(zeros, tf.bool),
         )
 
-    def booked(self, memory, loss):
-        """The memory after the loss at the current points is known."""
+    def record(self, memory, loss):
+        """The memory updated with the loss at the current points."""
         rises = memory.rises + tf.cast(loss > memory.last_loss, loss.dtype)
         return memory._replace(last_loss=loss, rises=rises)
 
@@ -113,22 +113,22 @@ class Halving:
         return rows._replace(point=point, memory=rows.memory._replace(previous=rows.point))
 
     def project(self, points, x, radius):
-        """The points, moved into the ball and the box."""
+        """The points, projected onto the ball and then the box."""
         return projections.project(points, x, radius, self.norm, self.bounds)
 
     def _step(self, rows, gradient, radius, momentum):
         z = rows.point + self._ascent(gradient, rows.memory.step)
         z = self.project(z, rows.x, radius)
-        # z - m (z - x_k) + m (x_k - x_{k-1}), written with fewer passes over the images.
+        # z - m (z - x_k) + m (x_k - x_{k-1}), with fewer passes over the images.
         point = (1.0 - momentum) * z + momentum * (2.0 * rows.point - rows.memory.previous)
         return self.project(point, rows.x, radius)
 
     def _ascent(self, gradient, step):
-        """The steepest move of length `step`."""
+        """The steepest step of length `step`."""
         if self.norm == "linf":
             return norms.per_example(step, gradient) * tf.sign(gradient)
         square = tf.reduce_sum(tf.square(norms.flatten(gradient)), axis=1)
-        safe = square > 1e-30  # below, squares underflow; such rows are scaled first
+        safe = square > 1e-30  # in other rows squares underflow, so they are scaled first
         move = norms.per_example(step * tf.math.rsqrt(tf.where(safe, square, 1.0)), gradient)
 
         def scaled():
@@ -140,19 +140,19 @@ class Halving:
 
 
 class SparseMemory(typing.NamedTuple):
-    """What l1 remembers of each example."""
+    """The state of each example in l1."""
 
     step: tf.Tensor
-    support: tf.Tensor  # how many coordinates the best point had changed at the last checkpoint
+    support: tf.Tensor  # number of changed coordinates of the best point at the last checkpoint
 
 
 class Sparse:
     """The steps of l1 (Croce and Hein 2021, arXiv:2103.01208, algorithm 1).
 
-    A step moves the steepest coordinates equally: two thirds as many as the best point changes. At
-    a checkpoint an example whose best point has become sparser by more than 5 % returns to it and
-    takes full steps again; the others divide their step by 1.5, down to a tenth of the radius. The
-    search begins in balls of 3 and 2 times the radius, 30 % of the steps in each.
+    A step moves the steepest coordinates equally: two thirds as many as differ at the best point.
+    At a checkpoint, an example whose best point has become sparser by more than 5 % returns to it
+    and takes full steps again; the others divide their step by 1.5, down to a tenth of the radius.
+    The search starts in balls of 3 and 2 times the radius, with 30 % of the steps in each.
 
     Args:
         attack: The `APGD` attack.
@@ -165,25 +165,25 @@ class Sparse:
         self.epsilon, self.bounds = attack.epsilon, attack.bounds
 
     def early_steps(self, steps):
-        """Steps in each wider ball; none where nothing would be left for the ball itself."""
+        """Steps in each wider ball; none if no step would be left for the ball itself."""
         return -(-3 * steps // 10) if steps > 2 else 0
 
     def windows(self, steps):
-        """For each step, the length of the window that ends there, or 0: int32 `[steps + 1]`."""
+        """For each step, the length of the window that ends there or 0, int32 `[steps + 1]`."""
         window = max(4 * steps // 100, 1)
         return _windows(steps, range(window, steps + 1, window))
 
     def start(self, x, keys):
-        """A Gaussian move, projected onto the widest ball and the box."""
+        """The image plus Gaussian noise, projected onto the widest ball and the box."""
         moved = x + random.normal(keys, x.shape[1:])
         return self.project(moved, x, self.wider[0] * self.epsilon)
 
-    def first(self, x, point, radius):
+    def initial(self, x, point, radius):
         """The memory at the start of a search in the ball of this radius."""
-        return SparseMemory(_full(point) + radius, _support(point, x))
+        return SparseMemory(_zeros(point) + radius, _support(point, x))
 
-    def booked(self, memory, loss):
-        """The memory after the loss at the current points is known: as it was."""
+    def record(self, memory, loss):
+        """The memory, which does not depend on the loss."""
         return memory
 
     def reconsider(self, window, rows, radius):
@@ -209,13 +209,13 @@ class Sparse:
 RULES = {"linf": Halving, "l2": Halving, "l1": Sparse}
 
 
-def _full(point):
-    """A zero for each example."""
+def _zeros(point):
+    """A zero per example, `[n]`."""
     return tf.zeros_like(point[:, *[0] * (len(point.shape) - 1)])
 
 
 def _support(points, x):
-    """How many coordinates differ from the image, int32 `[n]`."""
+    """Number of coordinates that differ from the image, int32 `[n]`."""
     return tf.math.count_nonzero(norms.flatten(points - x), axis=1, dtype=tf.int32)
 
 

@@ -1,4 +1,4 @@
-"""The base class of every attack, and the two ways in which an attack is used."""
+"""The base class of all attacks, and the two ways in which an attack is used."""
 
 import tensorflow as tf
 
@@ -9,27 +9,27 @@ from soar_tf.registry import Configurable
 from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_bounds, check_choice, check_epsilon, check_integer
 
-# 12 is the radius that l1 results on CIFAR-10 are given for.
+# 12 is the usual radius of l1 results on CIFAR-10.
 DEFAULT_EPSILON = {"l1": 12.0}
 
 
 class Attack(Configurable):
-    """An adversary within a threat model: a ball of radius `epsilon`, cut with the pixel box.
+    """An adversary within a threat model: a ball of radius `epsilon` around x, clipped to the box.
 
     A subclass implements one of two graph functions, both pure and per example:
 
-    * `perturb`, a fixed amount of work on a batch of fixed shape: what training uses;
+    * `perturb`, a fixed amount of work on a batch of fixed shape, used in training;
     * `search`, which stops working on an example once it is misclassified and returns that
-      iterate: what evaluation uses. By default it is `perturb`.
+      iterate, used in evaluation. By default it calls `perturb`.
 
     Calling the attack runs `search`, compiled.
 
     Args:
         epsilon: Radius, an absolute distance between images with pixels in `bounds`, e.g. `8 / 255`
-            or `"8/255"` with pixels in [0, 1], 8 with pixels in [0, 255]; `None` takes 12 for l1,
-            else 8/255.
-        norm: `"linf"`, `"l2"` or `"l1"`, as far as the attack knows it. (Transformations have the
-            norm and epsilon `None`: only the box bounds them.)
+            or `"8/255"` with pixels in [0, 1], 8 with pixels in [0, 255]; `None` means 12 for l1
+            and 8/255 otherwise.
+        norm: `"linf"`, `"l2"` or `"l1"`, if the attack supports it. (Transformations have norm and
+            epsilon `None`: only the box bounds them.)
         bounds: `(low, high)` of valid pixels.
 
     Raises:
@@ -37,9 +37,9 @@ class Attack(Configurable):
     """
 
     norms = ("linf", "l2")
-    # Whether it looks for the nearest misclassified point, whatever the radius.
+    # Whether it searches for the nearest misclassified point, regardless of the radius.
     minimum_norm = False
-    # False for attacks that only look at logits, and so work on files that have no gradients.
+    # False for attacks that use logits only, and so work on files without gradients.
     needs_gradients = True
 
     def __init__(self, epsilon=8 / 255, norm="linf", bounds=(0.0, 1.0)):
@@ -69,7 +69,7 @@ class Attack(Configurable):
         raise NotImplementedError(f"{type(self).__name__} does not define `perturb`.")
 
     def search(self, logits_fn, x, y, keys):
-        """Looks for a misclassified point of each example's threat model.
+        """Searches for a misclassified point within each example's threat model.
 
         Args:
             logits_fn: Callable `[n, ...] -> [n, C]` for any n.
@@ -78,34 +78,34 @@ class Attack(Configurable):
             keys: uint32 tensor `[B, 2]`.
 
         Returns:
-            float32 tensor `[B, ...]`: the first misclassified iterate, else the last one.
+            float32 tensor `[B, ...]`: the first misclassified iterate, or the last iterate.
         """
         return self.perturb(logits_fn, x, y, keys)
 
     def stages(self):
-        """The parts that an evaluation runs one by one, each on what the ones before it left.
+        """The parts that an evaluation runs one after the other, each on the survivors so far.
 
         Returns:
-            List of `(name, Attack)`: here the attack itself.
+            List of `(name, Attack)`; by default, the attack itself.
         """
         return [(type(self).__name__.lower(), self)]
 
     def __call__(self, network, x, y, *, seed=0, indices=None):
-        """Attacks a batch. Examples that are misclassified already come back unchanged.
+        """Attacks a batch. Examples that are already misclassified are returned unchanged.
 
         Args:
             network: A `keras.Model` giving logits, or any callable `[B, ...] -> [B, C]`.
             x: `[B, ...]` images inside `bounds`.
             y: int `[B]` labels.
             seed: Seed of the noise.
-            indices: int `[B]`, the examples' positions in their data set; their noise depends on
-                it, and not on the batch. Default: 0 to B - 1.
+            indices: int `[B]`, the examples' positions in their data set, which determine their
+                noise independently of the batch. Default: 0 to B - 1.
 
         Returns:
             float32 tensor `[B, ...]`.
 
         Raises:
-            InputError: If `x` has pixels outside `bounds`; inside a graph nobody looks.
+            InputError: If `x` has pixels outside `bounds`; not checked inside a graph.
 
         Example:
 
@@ -144,7 +144,7 @@ def _check_inside(x, bounds):
     if not tf.executing_eagerly() or tf.size(x) == 0:
         return
     low, high = float(tf.reduce_min(x)), float(tf.reduce_max(x))
-    if not (low >= bounds[0] and high <= bounds[1]):  # NaN is outside, too
+    if not (low >= bounds[0] and high <= bounds[1]):  # NaN counts as outside
         raise InputError(
             f"`x` must hold pixels in [{bounds[0]:g}, {bounds[1]:g}], the attack's `bounds`. "
             f"Received values from {low:g} to {high:g}."
@@ -152,7 +152,7 @@ def _check_inside(x, bounds):
 
 
 def attack_survivors(attack, logits_fn, x, y, keys):
-    """Runs an attack's `search` on the examples that are classified correctly; graph function.
+    """Runs an attack's `search` on the correctly classified examples; a graph function.
 
     Args:
         attack: An `Attack`.
@@ -162,22 +162,22 @@ def attack_survivors(attack, logits_fn, x, y, keys):
         keys: uint32 tensor `[B, 2]`.
 
     Returns:
-        float32 tensor `[B, ...]`; the other examples come back as they were.
+        float32 tensor `[B, ...]`; the other examples are unchanged.
     """
     survivors = tf.where(~misclassified(y, logits_fn(x)))[:, 0]
-    found = tf.cond(
+    x_adv = tf.cond(
         tf.size(survivors) > 0,
         lambda: search_finite(attack, logits_fn, *gather(survivors, x, y, keys)),
         lambda: tf.gather(x, survivors),
     )
-    return tf.stop_gradient(tf.tensor_scatter_nd_update(x, survivors[:, None], found))
+    return tf.stop_gradient(tf.tensor_scatter_nd_update(x, survivors[:, None], x_adv))
 
 
 def search_finite(attack, logits_fn, x, y, keys):
-    """An attack's `search`; a point that is not finite is no image, so it gives way to `x`."""
-    found = attack.search(logits_fn, x, y, keys)
-    finite = tf.reduce_all(tf.math.is_finite(norms.flatten(found)), axis=1)
-    return tf.where(norms.per_example(finite, x), found, x)
+    """An attack's `search`, with results that are not finite replaced by `x`."""
+    x_adv = attack.search(logits_fn, x, y, keys)
+    finite = tf.reduce_all(tf.math.is_finite(norms.flatten(x_adv)), axis=1)
+    return tf.where(norms.per_example(finite, x), x_adv, x)
 
 
 def misclassified(y, logits):
@@ -187,18 +187,18 @@ def misclassified(y, logits):
 
 
 def gather(indices, *tensors):
-    """Takes the same rows of several tensors."""
+    """Gathers the same rows from several tensors."""
     return tuple(tf.gather(tensor, indices) for tensor in tensors)
 
 
 def random_start(keys, x, epsilon, norm, bounds):
-    """A uniform point of each example's ball, cut with the box."""
+    """A uniform point in each example's ball, clipped to the box."""
     noise = projections.random_in_ball(keys, x.shape[1:], epsilon, norm)
     return tf.clip_by_value(x + noise, *bounds)
 
 
 def random_on_sphere(keys, x, radius, norm, bounds):
-    """A random point at distance `radius` from each example, cut with the box."""
+    """A random point at distance `radius` from each example, clipped to the box."""
     if norm == "linf":
         noise = random.uniform(keys, x.shape[1:], -1.0, 1.0)
     else:

@@ -1,4 +1,4 @@
-"""AutoAttack: a fixed ensemble of attacks without parameters to tune (arXiv:2003.01690)."""
+"""AutoAttack: a fixed, parameter-free ensemble of attacks (arXiv:2003.01690)."""
 
 import tensorflow as tf
 
@@ -30,21 +30,21 @@ VERSIONS = {
         ("apgd-dlr", APGD, {"loss": "dlr", "eot_iter": 20}),
     ),
 }
-# What the authors' code changes for a norm (arXiv:2103.01208): {(version, stage): arguments}.
+# Changes for a norm in the authors' code (arXiv:2103.01208): {(version, stage): arguments}.
 _BY_NORM = {
     "l1": {("standard", "apgd-ce"): {"restarts": 5}, ("standard", "apgd-t"): {"targets": 5}}
 }
 
 
 class AutoAttack(Attack):
-    """AutoAttack (Croce and Hein 2020, arXiv:2003.01690); each stage sees only the survivors.
+    """AutoAttack (Croce and Hein 2020, arXiv:2003.01690); each stage attacks only the survivors.
 
     `standard` is exactly apgd-ce (100 steps, 1 start), apgd-t (targeted DLR, 9 targets, 100
-    steps), fab-t (9 targets, 100 steps), square (5000 queries); in l1 (arXiv:2103.01208) apgd-ce
+    steps), fab-t (9 targets, 100 steps) and square (5000 queries); in l1 (arXiv:2103.01208) apgd-ce
     has 5 starts and apgd-t 5 targets. `plus` adds restarts, apgd-dlr and the untargeted fab.
-    `rand`, for networks whose forward pass is random, averages gradients over 20 passes. The
-    authors define those two for linf and l2; here they take the same arguments in l1. With C < 10
-    classes the targeted attacks aim at all C - 1 others.
+    `rand`, for networks with a random forward pass, averages gradients over 20 passes. The authors
+    define these two for linf and l2; here they have the same arguments in l1. With C < 10 classes
+    the targeted attacks use all C - 1 other classes.
 
     Args:
         epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
@@ -68,10 +68,10 @@ class AutoAttack(Attack):
         self.version = check_choice(version, "version", VERSIONS)
 
     def stages(self):
-        """The parts, for evaluations that run them one by one.
+        """The stages, for evaluations that run them one after the other.
 
-        Running each on the survivors of those before it, with the same `seed` and `indices`,
-        gives what the whole attack gives.
+        Running each on the survivors of the earlier ones, with the same `seed` and `indices`, gives
+        the same result as the whole attack.
 
         Returns:
             List of `(name, Attack)`.
@@ -79,8 +79,8 @@ class AutoAttack(Attack):
         common = {"epsilon": self.epsilon, "norm": self.norm, "bounds": self.bounds}
         changes = _BY_NORM.get(self.norm, {})
         return [
-            (name, cls(**(common | own | changes.get((self.version, name), {}))))
-            for name, cls, own in VERSIONS[self.version]
+            (name, cls(**(common | arguments | changes.get((self.version, name), {}))))
+            for name, cls, arguments in VERSIONS[self.version]
         ]
 
     def search(self, logits_fn, x, y, keys):
@@ -94,10 +94,10 @@ def _stage(attack, logits_fn, x, y, keys, result, active):
     """Runs one attack on the `active` rows; the unbroken ones keep their clean image."""
 
     def run():
-        own_x, own_y, own_keys = gather(active, x, y, keys)
-        found = search_finite(attack, logits_fn, own_x, own_y, own_keys)
-        fooled = misclassified(own_y, logits_fn(found))
-        broken, points = gather(tf.where(fooled)[:, 0], active, found)
+        active_x, active_y, active_keys = gather(active, x, y, keys)
+        x_adv = search_finite(attack, logits_fn, active_x, active_y, active_keys)
+        fooled = misclassified(active_y, logits_fn(x_adv))
+        broken, points = gather(tf.where(fooled)[:, 0], active, x_adv)
         return (
             tf.tensor_scatter_nd_update(result, broken[:, None], points),
             tf.gather(active, tf.where(~fooled)[:, 0]),

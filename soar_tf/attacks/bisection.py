@@ -1,4 +1,4 @@
-"""What C&W and L-BFGS share: the search for the constant that weighs distance against the loss."""
+"""The base of C&W and L-BFGS: bisection of the constant that balances distance and loss."""
 
 import typing
 
@@ -13,25 +13,26 @@ _LARGEST = 1e10  # a constant c that was never too large
 
 
 class Rows(typing.NamedTuple):
-    """What the search knows of each example."""
+    """The state of the search for each example."""
 
     index: tf.Tensor
     x: tf.Tensor
     y: tf.Tensor
-    aim: tf.Tensor  # target class, or the label without a target
+    target: tf.Tensor  # target class, or the label without a target
     c: tf.Tensor
     low: tf.Tensor  # largest c that failed
     high: tf.Tensor  # smallest c that succeeded
-    best: tf.Tensor  # the nearest misclassified point seen
+    best: tf.Tensor  # the nearest misclassified point so far
     best_size: tf.Tensor
 
 
 class Bisection(Attack):
     r"""A minimum-norm l2 attack that minimises $\|x' - x\|_2^2 + c\,f(x')$ for several c.
 
-    c is multiplied by 10 until a misclassified point is found and bisected from then on, per
-    example. A subclass defines `_descend`. Such an attack knows no radius: the nearest
-    misclassified point counts if it is within `epsilon`, else the example comes back unchanged.
+    For each example, c is multiplied by 10 until a misclassified point is found, and bisected from
+    then on. A subclass defines `_descend`. The search does not depend on the radius: the nearest
+    misclassified point counts if it is within `epsilon`; otherwise the example is returned
+    unchanged.
     """
 
     norms = ("l2",)
@@ -46,29 +47,29 @@ class Bisection(Attack):
         self.early_stop = check_boolean(early_stop, "early_stop")
 
     def _descend(self, logits_fn, result, rows):
-        """Minimises for the rows' c from the image.
+        """Minimises the objective with each row's c, starting at the image.
 
         Returns:
-            `(result, rows, succeeded)`: `succeeded` tells whether each row's c has given a
+            `(result, rows, succeeded)`: `succeeded` tells whether each row's c has led to a
             misclassified point.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `_descend`.")
 
     def search(self, logits_fn, x, y, keys):
-        aim = y
+        target = y
         if self.target is not None:
-            aim = targets.choose(self.target, logits_fn, x, y, keys)[:, 0]
-        none = tf.zeros_like(y, x.dtype)
+            target = targets.choose(self.target, logits_fn, x, y, keys)[:, 0]
+        zeros = tf.zeros_like(y, x.dtype)
         rows = Rows(
             index=tf.range(tf.shape(x)[0]),
             x=x,
             y=y,
-            aim=aim,
-            c=none + self.initial_c,
-            low=none,
-            high=none + _LARGEST,
+            target=target,
+            c=zeros + self.initial_c,
+            low=zeros,
+            high=zeros + _LARGEST,
             best=x,
-            best_size=none + float("inf"),
+            best_size=zeros + float("inf"),
         )
 
         def body(k, result, rows):
@@ -86,8 +87,8 @@ class Bisection(Attack):
             parallel_iterations=1,
         )
         near = norms.per_example(rows.best_size <= self.epsilon, rows.x)
-        found = tf.where(near, rows.best, rows.x)
-        return tf.tensor_scatter_nd_update(result, rows.index[:, None], found)
+        points = tf.where(near, rows.best, rows.x)
+        return tf.tensor_scatter_nd_update(result, rows.index[:, None], points)
 
     def _loop(self, body, result, rows, state):
         """Runs `body(k, result, rows, state)` `steps` times, while there are rows."""
@@ -105,7 +106,7 @@ class Bisection(Attack):
         )[1:]
 
     def _keep_nearest(self, rows, points, fooled):
-        """The rows with each one's nearest misclassified point."""
+        """Updates each row's nearest misclassified point."""
         size = norms.norm(points - rows.x, "l2")
         better = fooled & (size < rows.best_size)
         return rows._replace(
@@ -114,7 +115,7 @@ class Bisection(Attack):
         )
 
     def _retire_near(self, result, rows, state):
-        """Retires the rows that have a point within `epsilon`, if nothing nearer is looked for."""
+        """With `early_stop`, retires the rows that have a point within `epsilon`."""
         if not self.early_stop:
             return result, rows, state
         near = rows.best_size <= self.epsilon
@@ -125,5 +126,5 @@ class Bisection(Attack):
 
 
 def fooled_finitely(y, logits):
-    """Whether each example is misclassified by logits that are finite."""
+    """Whether each example is misclassified with finite logits."""
     return misclassified(y, logits) & tf.reduce_all(tf.math.is_finite(logits), axis=1)

@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner for the l2 norm."""
+"""Carlini and Wagner's attack for the l2 norm."""
 
 import typing
 
@@ -9,10 +9,10 @@ from soar_tf.attacks.bisection import Bisection, fooled_finitely
 from soar_tf.ops import losses, norms
 from soar_tf.validation import check_number
 
-# Pixels on the box's faces would lie at infinity; they start this far inside (share of half the
-# box). The authors' 1e-6 leaves them almost without slope: many steps pass before they move.
+# Pixels at the faces of the box would be at infinity, so they start this far inside (as a share of
+# half the box). With the authors' 1e-6 their slope almost vanishes and they barely move at first.
 _FACE = 1e-3
-# The constants of Adam (Kingma and Ba 2014, arXiv:1412.6980), which the authors use.
+# Adam's constants (Kingma and Ba 2014, arXiv:1412.6980), as in the authors' code.
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8
 
 
@@ -29,22 +29,22 @@ class CarliniWagner(Bisection):
     $$\min_w \|x'(w) - x\|_2^2 + c \cdot \max\Big(z_y - \max_{i \ne y} z_i,\; -\kappa\Big),
       \qquad x'(w) = \tfrac{h + l}{2} + \tfrac{h - l}{2} \tanh w$$
 
-    by Adam from the image, so that the box [l, h] holds by itself; the smallest c that succeeds is
-    searched by bisection (times 10 until the first success). The attack looks for the nearest
-    misclassified point and knows no radius: it counts if that point is within `epsilon`, else
-    the example comes back unchanged.
+    by Adam from the image, so that points satisfy the box [l, h] automatically; the smallest c that
+    succeeds is found by bisection (times 10 until the first success). The search for the nearest
+    misclassified point does not depend on the radius: the point counts if it is within `epsilon`;
+    otherwise the example is returned unchanged.
 
     Args:
         epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
-        steps: Steps of Adam for each c.
-        search_steps: Number of constants c tried.
+        steps: Adam steps for each c.
+        search_steps: Number of constants c to try.
         learning_rate: Adam's learning rate, in units of w.
         initial_c: First c.
-        confidence: $\kappa$: the margin by which a point must be misclassified.
-        target: Class to aim at, see `PGD`, but not `"all"`; any misclassification counts.
-        early_stop: Whether an example leaves the search at its first point within `epsilon`,
-            which robust accuracy does not see; `False` for the smallest distance.
+        confidence: $\kappa$, the margin by which a point must be misclassified.
+        target: Target class, see `PGD`, but not `"all"`; any misclassification counts.
+        early_stop: Whether an example leaves the search at its first point within `epsilon`, which
+            makes no difference to robust accuracy; `False` for the smallest distance.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -81,7 +81,7 @@ class CarliniWagner(Bisection):
         state = _State(w, zeros, zeros, tf.zeros_like(rows.y, tf.bool))
 
         def body(k, result, rows, state):
-            # The box holds by itself but for rounding.
+            # tanh keeps the points in the box up to rounding.
             point = tf.clip_by_value(middle + half * tf.tanh(state.w), low, high)
             fooled, gradient = self._evaluate(logits_fn, rows, point)
             gradient *= half * (1.0 - tf.tanh(state.w) ** 2)
@@ -96,7 +96,7 @@ class CarliniWagner(Bisection):
         """Whether the points succeed, and the objective's gradient there."""
 
         def hinge(logits):
-            difference = losses.margin(rows.aim, logits)
+            difference = losses.margin(rows.target, logits)
             difference = -difference if self.target is None else difference
             return tf.maximum(difference, -self.confidence)
 

@@ -1,4 +1,4 @@
-"""DDN: a minimum-norm l2 attack that keeps direction and length of the change apart."""
+"""DDN: a minimum-norm l2 attack that decouples the direction and norm of the perturbation."""
 
 import tensorflow as tf
 
@@ -17,22 +17,22 @@ class DDN(MinimumNorm):
       \tilde\delta = \delta_k + \alpha_k \frac{g}{\|g\|_2}, \qquad
       \delta_{k+1} = \rho_{k+1} \frac{\tilde\delta}{\|\tilde\delta\|_2}$$
 
-    clipped to the pixel box, with g the gradient of the cross-entropy. The length $\rho$ shrinks
-    where the point is misclassified and grows where it is not; the steps $\alpha_k$ fall from 1 to
-    0.01 along half a cosine. The paper also rounds points to 8 bits; this attack does not, see
+    clipped to the pixel box, where g is the gradient of the cross-entropy. The length $\rho$
+    shrinks if the point is misclassified and grows otherwise; the steps $\alpha_k$ decrease from 1
+    to 0.01 along half a cosine. The paper also rounds points to 8 bits; this attack does not, see
     `uint8` of `soar_tf.evaluate`.
 
-    The attack looks for the nearest misclassified point and knows no radius: it counts if that
-    point is within `epsilon`, else the example comes back unchanged.
+    The search for the nearest misclassified point does not depend on the radius: the point counts
+    if it is within `epsilon`; otherwise the example is returned unchanged.
 
     Args:
         epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: Number of gradient steps.
-        initial_norm: First length $\rho$.
+        initial_norm: Initial length $\rho$.
         gamma: Share by which the length changes in each step.
-        early_stop: Whether an example leaves the search at its first point within `epsilon`,
-            which robust accuracy does not see; `False` for the smallest distance.
+        early_stop: Whether an example leaves the search at its first point within `epsilon`, which
+            makes no difference to robust accuracy; `False` for the smallest distance.
         bounds: `(low, high)` of valid pixels.
 
     Example:

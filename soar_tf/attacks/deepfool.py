@@ -15,7 +15,7 @@ class _Rows(typing.NamedTuple):
     index: tf.Tensor
     x: tf.Tensor
     y: tf.Tensor
-    others: tf.Tensor  # classes whose boundaries are looked at
+    targets: tf.Tensor  # classes whose boundaries are considered
     move: tf.Tensor  # sum of the steps
     point: tf.Tensor
 
@@ -23,26 +23,26 @@ class _Rows(typing.NamedTuple):
 class DeepFool(Attack):
     r"""DeepFool for the l2 norm (Moosavi-Dezfooli et al. 2015, arXiv:1511.04599, algorithm 2).
 
-    With $f_t = z_t - z_y$ and $w_t = \nabla f_t(x_k)$, each step goes to the nearest of the
-    linearised boundaries:
+    With $f_t = z_t - z_y$ and $w_t = \nabla f_t(x_k)$, each step goes to the nearest linearised
+    boundary:
 
     $$t = \arg\min_t \frac{|f_t(x_k)|}{\|w_t\|_2}, \qquad
       r_{k+1} = r_k + \frac{|f_t(x_k)|}{\|w_t\|_2^2} w_t, \qquad
       x_{k+1} = x + (1 + \eta)\, r_{k+1}$$
 
     until the point is misclassified. The paper has no pixel box; here the step is the projection
-    onto the boundary within the box, which is the one above where the box does not bind: clipped
-    steps would come ever closer to some boundaries and never cross them.
+    onto the boundary within the box, which equals the step above if the box constraint is inactive.
+    Clipped steps would approach some boundaries without ever crossing them.
 
-    The attack looks for a small perturbation and knows no radius: an example whose perturbation is
-    longer than `epsilon` comes back unchanged. A large `epsilon` therefore measures distances.
+    The search does not depend on the radius: an example whose perturbation is longer than `epsilon`
+    is returned unchanged. Use a large `epsilon` to measure distances.
 
     Args:
         epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
-        steps: Largest number of steps.
-        overshoot: $\eta$, how far beyond the boundary a point is put.
-        classes: Number of other classes that are looked at, the most likely ones of the image.
+        steps: Maximum number of steps.
+        overshoot: $\eta$, how far points go beyond the boundary.
+        classes: Number of other classes to consider, the most likely ones of the image.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -71,18 +71,18 @@ class DeepFool(Attack):
 
     def search(self, logits_fn, x, y, keys):
         logits = logits_fn(x)
-        others = working_set.ranked_targets(y, logits, min(self.classes, logits.shape[-1] - 1))
+        targets = working_set.ranked_targets(y, logits, min(self.classes, logits.shape[-1] - 1))
 
         def body(k, result, rows):
             move = rows.move + self._step(logits_fn, rows)
             point = tf.clip_by_value(rows.x + (1.0 + self.overshoot) * move, *self.bounds)
             done = misclassified(rows.y, logits_fn(point))
             near = norms.norm(point - rows.x, "l2") <= self.epsilon
-            found = tf.where(norms.per_example(near, point), point, rows.x)
+            final = tf.where(norms.per_example(near, point), point, rows.x)
             rows = rows._replace(move=move, point=point)
-            return k + 1, *working_set.retire(result, rows.index, found, done, rows)
+            return k + 1, *working_set.retire(result, rows.index, final, done, rows)
 
-        rows = _Rows(tf.range(tf.shape(x)[0]), x, y, others, tf.zeros_like(x), x)
+        rows = _Rows(tf.range(tf.shape(x)[0]), x, y, targets, tf.zeros_like(x), x)
         return tf.while_loop(
             lambda k, _, rows: (k < self.steps) & (tf.size(rows.index) > 0),
             body,
@@ -92,18 +92,18 @@ class DeepFool(Attack):
         )[1]
 
     def _step(self, logits_fn, rows):
-        """The move onto the nearest linearised boundary; none where every slope is zero."""
+        """The step onto the nearest linearised boundary; zero if every slope is zero."""
 
         def body(k, nearest, gap, normal):
-            target = rows.others[:, k]
+            target = rows.targets[:, k]
 
             def difference(logits):
                 return losses.label_logit(target, logits) - losses.label_logit(rows.y, logits)
 
             _, value, slope = working_set.evaluate(logits_fn, difference, rows.point)
-            steep = norms.norm(slope, "l2")
-            usable = (steep > 0.0) & tf.math.is_finite(steep)
-            distance = tf.where(usable, tf.abs(value) / steep, float("inf"))
+            slope_norm = norms.norm(slope, "l2")
+            usable = (slope_norm > 0.0) & tf.math.is_finite(slope_norm)
+            distance = tf.where(usable, tf.abs(value) / slope_norm, float("inf"))
             closer = distance < nearest
             return (
                 k + 1,
@@ -112,11 +112,11 @@ class DeepFool(Attack):
                 tf.where(norms.per_example(closer, slope), slope, normal),
             )
 
-        none = tf.zeros_like(rows.y, rows.x.dtype)
+        zeros = tf.zeros_like(rows.y, rows.x.dtype)
         *_, gap, normal = tf.while_loop(
-            lambda k, *_: k < rows.others.shape[1],
+            lambda k, *_: k < rows.targets.shape[1],
             body,
-            (0, none + float("inf"), none, tf.zeros_like(rows.point)),
+            (0, zeros + float("inf"), zeros, tf.zeros_like(rows.point)),
             parallel_iterations=1,
         )
         return project_onto_hyperplane(rows.point, normal, gap, "l2", self.bounds)

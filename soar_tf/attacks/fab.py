@@ -1,4 +1,4 @@
-"""FAB: fast adaptive boundary attack, which looks for the nearest misclassified point."""
+"""FAB: fast adaptive boundary attack, which searches for the nearest misclassified point."""
 
 import typing
 
@@ -31,15 +31,15 @@ class FAB(Attack):
       \alpha = \min\Big(\frac{\|d_1\|}{\|d_1\| + \|d_2\|}, \alpha_{max}\Big)$$
 
     A misclassified iterate is moved back to $x + \beta (x_{k+1} - x)$. The attack minimises the
-    distance, so it only counts points within `epsilon`; an example leaves the search at its first
-    one, and those without one come back unchanged.
+    distance, so only points within `epsilon` count; an example leaves the search at its first such
+    point, and an example without one is returned unchanged.
 
     Args:
         epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of steps.
-        restarts: Number of starts: the first at the image, later ones at a random point at half
-            the radius.
+        restarts: Number of starts: the first at the image, later ones at random points at half the
+            radius.
         alpha_max: Largest share of the clean point's projection.
         eta: Overshoot of the projections.
         beta: Share of the distance kept by a backward step.
@@ -77,22 +77,22 @@ class FAB(Attack):
         keys = random.derive(keys, "fab")
         runs = self.restarts * targets.shape[1]
 
-        def search(source, number, together, result):
-            own_x, own_y, own_keys, own_targets = gather(source, x, y, keys, targets)
-            target = tf.gather(own_targets, number // self.restarts, axis=1, batch_dims=1)
-            point = self._start(own_x, own_keys, number)
-            rows = _Rows(tf.range(tf.size(source)), own_x, own_y, target, point)
-            return self._run(logits_fn, result, rows, together)
+        def search(source, number, parallel, result):
+            row_x, row_y, row_keys, row_targets = gather(source, x, y, keys, targets)
+            target = tf.gather(row_targets, number // self.restarts, axis=1, batch_dims=1)
+            point = self._start(row_x, row_keys, number)
+            rows = _Rows(tf.range(tf.size(source)), row_x, row_y, target, point)
+            return self._run(logits_fn, result, rows, parallel)
 
         return working_set.over_runs(search, x, runs)
 
     def _targets(self, logits_fn, x, y):
-        """What each run aims at, `[B, runs, ...]`: here one run, at all other classes at once."""
+        """The targets of each run, `[B, runs, ...]`: here one run with all other classes."""
         logits = logits_fn(x)
         return working_set.ranked_targets(y, logits, logits.shape[-1] - 1)[:, None, :]
 
     def _start(self, x, keys, number):
-        """Where a run starts: the first of each target at the image, the others at random."""
+        """The start of a run: for the first run per target the image, for others random."""
         if self.restarts == 1:
             return x
         moved = self._random_start(x, random.derive(keys, number))
@@ -101,15 +101,15 @@ class FAB(Attack):
     def _random_start(self, x, keys):
         return random_on_sphere(keys, x, 0.5 * self.epsilon, self.norm, self.bounds)
 
-    def _run(self, logits_fn, result, rows, together):
-        """A start of the search for each row; see `working_set.over_runs`."""
+    def _run(self, logits_fn, result, rows, parallel):
+        """One run per row; see `working_set.over_runs`."""
 
         def body(k, result, rows):
             difference, gradient = self._linearize(logits_fn, rows)
             point = self._step(rows, difference, gradient)
             fooled = misclassified(rows.y, logits_fn(point))
             near = norms.norm(point - rows.x, self.norm) <= self.epsilon
-            done = working_set.settled(fooled & near, rows.index, together)
+            done = working_set.settled(fooled & near, rows.index, parallel)
             back = rows.x + self.beta * (point - rows.x)
             next_point = tf.where(norms.per_example(fooled, point), back, point)
             result, rows = working_set.retire(
@@ -130,7 +130,7 @@ class FAB(Attack):
         """The nearest class boundary at the rows' points: z_t - z_y and its input gradient."""
 
         def body(k, nearest, difference, gradient):
-            value, slope = self._towards(logits_fn, rows, rows.target[:, k])
+            value, slope = self._logit_difference(logits_fn, rows, rows.target[:, k])
             distance = tf.abs(value) / (1e-12 + norms.norm(slope, _DUAL[self.norm]))
             closer = distance < nearest
             return (
@@ -140,14 +140,16 @@ class FAB(Attack):
                 tf.where(norms.per_example(closer, slope), slope, gradient),
             )
 
-        nothing = tf.zeros_like(rows.y, rows.x.dtype)
-        state = (0, nothing + float("inf"), nothing, tf.zeros_like(rows.point))
+        zeros = tf.zeros_like(rows.y, rows.x.dtype)
+        state = (0, zeros + float("inf"), zeros, tf.zeros_like(rows.point))
         *_, difference, gradient = tf.while_loop(
             lambda k, *_: k < rows.target.shape[1], body, state, parallel_iterations=1
         )
         return difference, gradient
 
-    def _towards(self, logits_fn, rows, target):
+    def _logit_difference(self, logits_fn, rows, target):
+        """z_t - z_y for the target t, and its input gradient."""
+
         def difference(logits):
             return losses.label_logit(target, logits) - losses.label_logit(rows.y, logits)
 
@@ -155,7 +157,7 @@ class FAB(Attack):
 
     def _step(self, rows, difference, gradient):
         x, point = rows.x, rows.point
-        # The same hyperplane, seen from the current point and from the clean one.
+        # The same hyperplane, relative to the current point and to the clean one.
         clean_difference = difference + _inner(gradient, x - point)
         moves = project_onto_hyperplane(
             tf.concat([point, x], axis=0),
@@ -173,10 +175,10 @@ class FAB(Attack):
 
 
 class FABT(FAB):
-    """Targeted FAB: one run per target class, towards that class's boundary.
+    """Targeted FAB: one run per target class, towards the boundary of that class.
 
-    The targets are the `targets` most likely wrong classes of the clean image, most likely first;
-    with fewer classes, all the others. See `FAB`.
+    The targets are the `targets` most likely wrong classes of the clean image, most likely first.
+    With fewer classes, all other classes are used. See `FAB`.
 
     Args:
         epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
@@ -216,7 +218,7 @@ class FABT(FAB):
         return working_set.ranked_targets(y, logits, min(self.targets, logits.shape[-1] - 1))
 
     def _linearize(self, logits_fn, rows):
-        return self._towards(logits_fn, rows, rows.target)
+        return self._logit_difference(logits_fn, rows, rows.target)
 
 
 def _inner(a, b):

@@ -1,4 +1,4 @@
-"""FMN: a minimum-norm attack in every norm, by steps in a ball that follows the boundary."""
+"""FMN: a minimum-norm attack for every norm, with a ball that adapts to the boundary."""
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,7 @@ from soar_tf.ops import losses, norms, projections
 from soar_tf.validation import check_number
 
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-# What the step and gamma end at, as shares of what they begin with, in the authors' code.
+# The final step and gamma as shares of the initial ones, as in the authors' code.
 _LAST_STEP, _LAST_GAMMA = 0.01, 0.02
 
 
@@ -17,28 +17,28 @@ class FMN(MinimumNorm):
 
     $$x_{k+1} = \Pi_{\epsilon_k}\Big(x_k + \alpha_k \frac{\nabla m(x_k)}{\|\nabla m(x_k)\|_2}\Big)$$
 
-    with the margin m (largest other logit minus the label's) and $\Pi$ the projection onto the
-    ball of radius $\epsilon_k$, then onto the pixel box. Until a first misclassified point is
-    found, the radius is $(1 + \gamma_k) (\|\delta_k\| + |m| / \|\nabla m\|_*)$, with the dual norm:
-    the distance to the linearised boundary. From then on it shrinks by a share $\gamma_k$ where the
-    point is misclassified, to at most the best distance, and grows by it where it is not. Steps
-    fall from 1 to 0.01 and $\gamma$ from 0.05 to 0.001 along half a cosine. The paper has no
-    factor before the first guess: on straight boundaries the points would come ever closer and
-    never cross.
+    where m is the margin (largest other logit minus the label's) and $\Pi$ projects onto the ball
+    of radius $\epsilon_k$, then onto the pixel box. Until the first misclassified point is found,
+    the radius is $(1 + \gamma_k) (\|\delta_k\| + |m| / \|\nabla m\|_*)$, which with the dual norm
+    estimates the distance of the linearised boundary. From then on it shrinks by a share $\gamma_k$
+    if the point is misclassified, to at most the best distance, and grows by that share otherwise.
+    Steps decrease from 1 to 0.01 and $\gamma$ from 0.05 to 0.001 along half a cosine. The paper
+    has no factor $1 + \gamma_k$ in the first estimate: the points would then approach a straight
+    boundary without ever crossing it.
 
-    The attack looks for the nearest misclassified point and knows no radius: it counts if that
-    point is within `epsilon`, else the example comes back unchanged.
+    The search for the nearest misclassified point does not depend on the radius: the point counts
+    if it is within `epsilon`; otherwise the example is returned unchanged.
 
     Args:
         epsilon: Radius, in the units of `bounds`, within which a point counts. Default: 12 for
             l1, else 8/255.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
-        step_size: l2 length $\alpha_0$ of the first step, in every norm; the last one has 1 % of
+        step_size: l2 length $\alpha_0$ of the first step, for every norm; the last one is 1 % of
             it.
         gamma: First share $\gamma_0$ by which the radius changes; the last one is 2 % of it.
-        early_stop: Whether an example leaves the search at its first point within `epsilon`,
-            which robust accuracy does not see; `False` for the smallest distance.
+        early_stop: Whether an example leaves the search at its first point within `epsilon`, which
+            makes no difference to robust accuracy; `False` for the smallest distance.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -80,7 +80,7 @@ class FMN(MinimumNorm):
         gamma = self._cosine(k, self.gamma, _LAST_GAMMA * self.gamma)
         slope = norms.norm(gradient, _DUAL[self.norm])
         distance = tf.where(slope > 0.0, tf.abs(loss) / slope, np.inf)
-        guess = norms.norm(rows.point - rows.x, self.norm) + distance
-        found = tf.math.is_finite(rows.best_size)
-        larger = (1.0 + gamma) * tf.where(found, rows.radius, guess)
+        estimate = norms.norm(rows.point - rows.x, self.norm) + distance
+        has_best = tf.math.is_finite(rows.best_size)
+        larger = (1.0 + gamma) * tf.where(has_best, rows.radius, estimate)
         return tf.where(fooled, tf.minimum(rows.radius * (1.0 - gamma), rows.best_size), larger)

@@ -1,4 +1,4 @@
-"""The box-constrained L-BFGS attack, the first one against deep networks."""
+"""The box-constrained L-BFGS attack, the first attack on deep networks."""
 
 import typing
 
@@ -10,16 +10,16 @@ from soar_tf.ops import losses, norms
 from soar_tf.validation import check_integer
 
 _ARMIJO = 1e-4
-_TRIALS = 12  # halvings of a step before it is given up
+_TRIALS = 12  # step lengths that a line search tries
 
 
 class _State(typing.NamedTuple):
     point: tf.Tensor
     value: tf.Tensor
     gradient: tf.Tensor
-    moves: tf.Tensor  # [n, history, d], the newest first
+    moves: tf.Tensor  # [n, history, d], newest first
     changes: tf.Tensor  # of the gradient, [n, history, d]
-    weights: tf.Tensor  # 1 / (move . change), 0 for pairs that are not used, [n, history]
+    weights: tf.Tensor  # 1 / (move . change), 0 for unused pairs, [n, history]
     succeeded: tf.Tensor
 
 
@@ -29,21 +29,20 @@ class LBFGS(Bisection):
     $$\min_{x'} \|x' - x\|_2^2 + c \cdot \mathrm{CE}(t, z(x')) \quad\text{s.t. } l \le x' \le h$$
 
     for a target class t, from the image, by projected L-BFGS with Armijo backtracking; the
-    smallest c that succeeds is searched by bisection. (The paper prints c in front of the
-    distance, and searches the largest.) The attack knows no radius: the nearest misclassified
-    point counts if it is within `epsilon`, else the example comes back unchanged.
+    smallest c that succeeds is found by bisection. (In the paper, c multiplies the distance and the
+    largest c is sought.) The search does not depend on the radius: the nearest misclassified point
+    counts if it is within `epsilon`; otherwise the example is returned unchanged.
 
     Args:
         epsilon: l2 radius, in the units of `bounds`, within which a point counts.
         norm: `"l2"`.
         steps: L-BFGS iterations for each c.
-        search_steps: Number of constants c tried.
+        search_steps: Number of constants c to try.
         initial_c: First c.
-        history: Number of past steps that model the Hessian.
-        target: Class to aim at, see `PGD`, but not `None` or `"all"`; any misclassification
-            counts.
-        early_stop: Whether an example leaves the search at its first point within `epsilon`,
-            which robust accuracy does not see; `False` for the smallest distance.
+        history: Number of past steps in the Hessian approximation.
+        target: Target class, see `PGD`, but not `None` or `"all"`; any misclassification counts.
+        early_stop: Whether an example leaves the search at its first point within `epsilon`, which
+            makes no difference to robust accuracy; `False` for the smallest distance.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -88,7 +87,7 @@ class LBFGS(Bisection):
         """Whether the points are misclassified, the objective there, and its gradient."""
         delta = point - rows.x
         logits, loss, gradient = working_set.evaluate(
-            logits_fn, lambda logits: losses.cross_entropy(rows.aim, logits), point
+            logits_fn, lambda logits: losses.cross_entropy(rows.target, logits), point
         )
         value = tf.reduce_sum(norms.flatten(delta) ** 2, axis=1) + rows.c * loss
         gradient = 2.0 * delta + norms.per_example(rows.c, point) * gradient
@@ -96,21 +95,21 @@ class LBFGS(Bisection):
         return fooled_finitely(rows.y, logits), value, gradient
 
     def _line_search(self, logits_fn, rows, state, direction):
-        """Halves each row's step until the objective falls enough; else the row stays."""
+        """Halves each row's step until the objective decreases enough; else the row stays."""
 
-        def body(trial, length, accepted, fooled, found):
+        def body(trial, length, accepted, fooled, current):
             moved = state.point + norms.per_example(length, direction) * direction
             point = tf.clip_by_value(moved, *self.bounds)
             wrong, value, gradient = self._evaluate(logits_fn, rows, point)
-            promised = _inner(state.gradient, point - state.point)
-            enough = ~accepted & (promised < 0.0)
-            enough &= value <= state.value + _ARMIJO * promised
-            found = tuple(
+            predicted = _inner(state.gradient, point - state.point)
+            enough = ~accepted & (predicted < 0.0)
+            enough &= value <= state.value + _ARMIJO * predicted
+            current = tuple(
                 tf.where(norms.per_example(enough, new), new, old)
-                for new, old in zip((point, value, gradient), found, strict=True)
+                for new, old in zip((point, value, gradient), current, strict=True)
             )
             fooled = tf.where(enough, wrong, fooled)
-            return trial + 1, 0.5 * length, accepted | enough, fooled, found
+            return trial + 1, 0.5 * length, accepted | enough, fooled, current
 
         none = tf.zeros_like(rows.y, tf.bool)
         start = (0, tf.ones_like(state.value), none, none, state[:3])
@@ -123,7 +122,7 @@ class LBFGS(Bisection):
         move = norms.flatten(point - state.point)
         change = norms.flatten(gradient - state.gradient)
         curvature = tf.reduce_sum(move * change, axis=1)
-        # Only pairs of positive curvature keep the modelled Hessian positive definite.
+        # Only pairs with positive curvature keep the approximate Hessian positive definite.
         use = accepted & (curvature > 1e-7 * tf.reduce_sum(change**2, axis=1))
         weight = tf.where(use, 1.0 / tf.where(use, curvature, 1.0), 0.0)
 
@@ -155,7 +154,7 @@ def _direction(state, bounds):
     for k in range(state.moves.shape[1]):
         alphas.append(state.weights[:, k] * tf.reduce_sum(moves[:, k] * q, axis=1))
         q -= alphas[k][:, None] * changes[:, k]
-    # Scale of the Hessian's inverse; of the first step, so that it is a tenth of the box at most.
+    # Scale of the inverse Hessian; without pairs, one that limits the step to a tenth of the box.
     newest = tf.math.divide_no_nan(1.0, state.weights[:, 0] * _square(state.changes[:, 0]))
     first = tf.minimum(0.5, tf.math.divide_no_nan(0.1 * (high - low), tf.sqrt(_square(gradient))))
     q *= tf.where(state.weights[:, 0] > 0.0, newest, first)[:, None]

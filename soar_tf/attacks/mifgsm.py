@@ -13,16 +13,16 @@ class MIFGSM(PGD):
     $$g_{k+1} = \mu\, g_k + \frac{\nabla\ell(x_k)}{\|\nabla\ell(x_k)\|_1}, \qquad
       x_{k+1} = \Pi\big(x_k + s \cdot \arg\max_{\|v\| \le 1} v^\top g_{k+1}\big)$$
 
-    from $x_0 = x$. The momentum steadies the direction, which makes the examples transfer better
-    to other networks.
+    from $x_0 = x$. Momentum stabilises the direction, so the examples transfer better to other
+    networks.
 
     Args:
         epsilon: Radius, in the units of `bounds`.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / steps`.
-        decay: $\mu$; 0 gives the iterative FGSM.
-        target: Class to aim at, see `PGD`.
+        decay: $\mu$; 0 gives iterative FGSM.
+        target: Target class, see `PGD`.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -56,7 +56,7 @@ class MIFGSM(PGD):
 
     def advance(self, x_adv, x, gradient, memory):
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-        # Scaling by the largest entry first keeps the l1 norm of tiny gradients from underflowing.
+        # Scaling by the largest entry keeps the l1 norm of tiny gradients from underflowing.
         gradient = _divide(gradient, norms.norm(gradient, "linf"))
         momentum = self.decay * memory[0] + _divide(gradient, norms.norm(gradient, "l1"))
         return self.step(x_adv, x, momentum), (momentum,)

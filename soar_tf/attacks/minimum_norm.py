@@ -1,4 +1,4 @@
-"""What DDN and FMN share: a search for the nearest misclassified point in one run."""
+"""The base of DDN and FMN: a search for the nearest misclassified point in one run."""
 
 import math
 import typing
@@ -13,25 +13,25 @@ from soar_tf.validation import check_boolean, check_integer, check_number
 
 
 class Rows(typing.NamedTuple):
-    """What the search knows of each example."""
+    """The state of the search for each example."""
 
     index: tf.Tensor
     x: tf.Tensor
     y: tf.Tensor
     keys: tf.Tensor
     point: tf.Tensor
-    radius: tf.Tensor  # of the ball that the next point is put into
-    best: tf.Tensor  # the nearest misclassified point seen
-    best_size: tf.Tensor  # its distance, infinite before the first
+    radius: tf.Tensor  # of the ball for the next point
+    best: tf.Tensor  # the nearest misclassified point so far
+    best_size: tf.Tensor  # its distance, infinite if there is none yet
 
 
 class MinimumNorm(Attack):
-    """A search that follows a loss at a distance of its own, and learns that distance.
+    """A gradient search in a ball whose radius adapts to each example.
 
-    In each step the point moves along the gradient and is put back into a ball whose radius
-    shrinks where the point is misclassified and grows where it is not. Steps and changes of the
-    radius become smaller along half a cosine. Such an attack knows no `epsilon`: the nearest
-    misclassified point counts if it is within `epsilon`, else the example comes back unchanged.
+    In each step the point moves along the gradient and is projected onto a ball whose radius
+    shrinks if the point is misclassified and grows otherwise. Steps and changes of the radius
+    decrease along half a cosine. The search does not depend on `epsilon`: the nearest misclassified
+    point counts if it is within `epsilon`; otherwise the example is returned unchanged.
 
     A subclass defines `_first_radius`, `_loss` and `_next`.
     """
@@ -49,7 +49,7 @@ class MinimumNorm(Attack):
         raise NotImplementedError(f"{type(self).__name__} does not define `_first_radius`.")
 
     def _loss(self, y, logits):
-        """What a step increases, `[B]`."""
+        """The loss that a step increases, `[B]`."""
         raise NotImplementedError(f"{type(self).__name__} does not define `_loss`.")
 
     def _next(self, k, rows, fooled, loss, gradient):
@@ -89,7 +89,7 @@ class MinimumNorm(Attack):
         return self._finish(logits_fn, result, rows)
 
     def _finish(self, logits_fn, result, rows):
-        """Looks at the last points, too, which need no gradient."""
+        """Checks the last points, which need no gradient."""
 
         def check():
             last = self._keep_nearest(rows, misclassified(rows.y, logits_fn(rows.point)))
@@ -97,11 +97,11 @@ class MinimumNorm(Attack):
             points = tf.where(near, last.best, last.x)
             return tf.tensor_scatter_nd_update(result, last.index[:, None], points)
 
-        # oneDNN's fused convolutions give empty batches a wrong shape.
+        # oneDNN's fused convolutions return a wrong shape for empty batches.
         return tf.cond(tf.size(rows.index) > 0, check, lambda: result)
 
     def _keep_nearest(self, rows, fooled):
-        """The rows with each one's nearest misclassified point."""
+        """Updates each row's nearest misclassified point."""
         size = norms.norm(rows.point - rows.x, self.norm)
         better = fooled & (size < rows.best_size)
         return rows._replace(
@@ -110,14 +110,14 @@ class MinimumNorm(Attack):
         )
 
     def _retire_near(self, result, rows, state):
-        """Retires the rows that have a point within `epsilon`, if nothing nearer is looked for."""
+        """With `early_stop`, retires the rows that have a point within `epsilon`."""
         if not self.early_stop:
             return result, state
         near = rows.best_size <= self.epsilon
         return working_set.retire(result, rows.index, rows.best, near, state)
 
     def _direction(self, k, rows, gradient):
-        """The gradient at l2 length 1; where there is none, a random direction."""
+        """The gradient scaled to l2 norm 1, or a random direction if it is zero."""
         flat = norms.norm(gradient, "linf") == 0.0
 
         def replaced():
@@ -133,6 +133,6 @@ class MinimumNorm(Attack):
         return norms.norm(tf.maximum(x - low, high - x), self.norm)
 
     def _cosine(self, k, first, last):
-        """A value that falls from `first` towards `last` along half a cosine of `steps` steps."""
+        """A value that decreases from `first` towards `last` along half a cosine."""
         share = 0.5 * (1.0 + tf.cos(math.pi * tf.cast(k, tf.float32) / self.steps))
         return last + (first - last) * share

@@ -1,4 +1,4 @@
-"""Projected gradient descent and its one-step and no-random-start forms."""
+"""Projected gradient descent, and its variants with one step or without a random start."""
 
 import typing
 
@@ -9,17 +9,17 @@ from soar_tf.attacks.attack import Attack, misclassified, random_start
 from soar_tf.ops import gradients, losses, norms, projections, random
 from soar_tf.validation import check_boolean, check_integer, check_number
 
-# Coordinates that an l1 step moves.
+# Share of the coordinates that an l1 step moves.
 L1_SHARE = 0.01
 
 
 class _Rows(typing.NamedTuple):
-    """What the search knows of each example that is not broken yet."""
+    """The state of the search for each example that is not broken yet."""
 
     index: tf.Tensor
     x: tf.Tensor
     y: tf.Tensor
-    aim: tf.Tensor
+    target: tf.Tensor
     point: tf.Tensor
     memory: tuple
 
@@ -29,10 +29,10 @@ class PGD(Attack):
 
     $$x_{k+1} = \Pi\big(x_k + s \cdot \arg\max_{\|v\| \le 1} v^\top \nabla\ell(x_k)\big)$$
 
-    with $\Pi$ the projection onto the ball and the pixel box. An l1 step moves the 1 % of the
-    pixels with the steepest slopes among those that the box lets move, equally (Tramer and Boneh
-    2019, arXiv:1904.13000). Evaluation keeps the first misclassified iterate of each example and
-    spends no further step on it. With a `target` the loss is minus that of the target class; any
+    where $\Pi$ projects onto the ball and the pixel box. An l1 step moves, by equal amounts, the
+    1 % of the pixels with the steepest slopes among those that the box allows to move (Tramer and
+    Boneh 2019, arXiv:1904.13000). Evaluation keeps the first misclassified iterate of each example
+    and spends no more steps on it. With a `target` the loss is minus that of the target class; any
     misclassification still counts.
 
     Args:
@@ -41,9 +41,9 @@ class PGD(Attack):
         steps: Number of gradient steps.
         step_size: Length s of a step in the norm. Default: `epsilon / 4` for linf (2/255 at
             8/255), `2.5 * epsilon / steps` for l2 and l1.
-        random_start: Whether to start at a uniform point of the ball instead of at `x`.
+        random_start: Whether to start at a uniform point in the ball instead of at `x`.
         restarts: Number of starts; later ones only work on examples not yet broken.
-        target: Class to aim at: `None` (away from the label), `"second"`, `"least_likely"`,
+        target: Target class: `None` (away from the label), `"second"`, `"least_likely"`,
             `"next"`, `"random"`, a class number, or `"all"`: one run per other class, the
             multi-targeted attack of Gowal et al. 2019, arXiv:1910.09338.
         bounds: `(low, high)` of valid pixels.
@@ -81,7 +81,7 @@ class PGD(Attack):
 
     @property
     def effective_step_size(self):
-        """The step's length, with the default resolved."""
+        """The length of a step, with the default resolved."""
         if self.step_size is not None:
             return self.step_size
         return self.epsilon / 4 if self.norm == "linf" else 2.5 * self.epsilon / self.steps
@@ -93,7 +93,7 @@ class PGD(Attack):
         return random_start(keys, x, self.epsilon, self.norm, self.bounds)
 
     def memory(self, x):
-        """What a run remembers between steps, a tuple of tensors `[B, ...]`: here nothing."""
+        """The state of a run between steps, a tuple of tensors `[B, ...]`; here it is empty."""
         return ()
 
     def step(self, x_adv, x, gradient):
@@ -102,7 +102,7 @@ class PGD(Attack):
         return projections.project(moved, x, self.epsilon, self.norm, self.bounds)
 
     def direction(self, x_adv, gradient):
-        """The step's direction, of norm 1."""
+        """The direction of a step, of norm 1."""
         if self.norm != "l1":
             return norms.steepest_direction(gradient, self.norm)
         low, high = self.bounds
@@ -111,35 +111,35 @@ class PGD(Attack):
 
     def advance(self, x_adv, x, gradient, memory):
         """The next iterate and memory."""
-        # A coordinate without a finite slope stays where it is.
+        # A coordinate without a finite slope does not move.
         gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
         return self.step(x_adv, x, gradient), memory
 
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
-        aims = self._aims(logits_fn, x, y, keys)
+        run_targets = self._targets(logits_fn, x, y, keys)
         best, best_values = None, None
-        for run, aim in enumerate(aim for aim in aims for _ in range(self.restarts)):
-            x_adv = self._perturb_once(logits_fn, x, y, aim, random.derive(keys, run), loss_fn)
-            if self.restarts * len(aims) == 1:
+        for run, target in enumerate(t for t in run_targets for _ in range(self.restarts)):
+            x_adv = self._perturb_once(logits_fn, x, y, target, random.derive(keys, run), loss_fn)
+            if self.restarts * len(run_targets) == 1:
                 return tf.stop_gradient(x_adv)
-            reached = loss_fn(y, logits_fn(x_adv))
-            better = True if best is None else reached > best_values
+            values = loss_fn(y, logits_fn(x_adv))
+            better = True if best is None else values > best_values
             best = x_adv if best is None else tf.where(norms.per_example(better, x), x_adv, best)
-            best_values = reached if best_values is None else tf.maximum(reached, best_values)
+            best_values = values if best_values is None else tf.maximum(values, best_values)
         return tf.stop_gradient(best)
 
-    def _aims(self, logits_fn, x, y, keys):
-        """The labels whose loss a run follows, one tensor `[B]` an aim."""
+    def _targets(self, logits_fn, x, y, keys):
+        """The classes whose loss each run uses, a list of tensors `[B]`."""
         if self.target is None:
             return [y]
         return tf.unstack(targets.choose(self.target, logits_fn, x, y, keys), axis=1)
 
-    def _loss(self, aim, logits, loss_fn=losses.cross_entropy):
-        return loss_fn(aim, logits) if self.target is None else -loss_fn(aim, logits)
+    def _loss(self, target, logits, loss_fn=losses.cross_entropy):
+        return loss_fn(target, logits) if self.target is None else -loss_fn(target, logits)
 
-    def _perturb_once(self, logits_fn, x, y, aim, keys, loss_fn):
+    def _perturb_once(self, logits_fn, x, y, target, keys, loss_fn):
         def values(point):
-            return self._loss(aim, logits_fn(point), loss_fn)
+            return self._loss(target, logits_fn(point), loss_fn)
 
         def body(k, x_adv, memory):
             gradient = gradients.input_gradient(values, x_adv)[1]
@@ -154,13 +154,13 @@ class PGD(Attack):
         )[1]
 
     def search(self, logits_fn, x, y, keys):
-        aims = tf.stack(self._aims(logits_fn, x, y, keys), axis=1)
-        runs = self.restarts * aims.shape[1]
+        run_targets = tf.stack(self._targets(logits_fn, x, y, keys), axis=1)
+        runs = self.restarts * run_targets.shape[1]
 
         def body(run, active, result):
-            aim = tf.gather(aims, run // self.restarts, axis=1)
-            own = working_set.take(active, (x, y, aim, random.derive(keys, run)))
-            return run + 1, *self._search_once(logits_fn, result, active, *own, run + 1 == runs)
+            target = tf.gather(run_targets, run // self.restarts, axis=1)
+            rows = working_set.take(active, (x, y, target, random.derive(keys, run)))
+            return run + 1, *self._search_once(logits_fn, result, active, *rows, run + 1 == runs)
 
         active = tf.range(tf.shape(x)[0])
         _, _, result = tf.while_loop(
@@ -172,15 +172,15 @@ class PGD(Attack):
         )
         return result
 
-    def _search_once(self, logits_fn, result, active, x, y, aim, keys, last):
+    def _search_once(self, logits_fn, result, active, x, y, target, keys, last):
         """One run on the `active` rows; returns the rows still active and the results.
 
-        The working set shrinks as examples are broken, so the cost is that of the survivors.
+        The working set shrinks as examples are broken, so only survivors cost time.
         """
 
         def body(k, result, rows):
             logits, _, gradient = working_set.evaluate(
-                logits_fn, lambda logits: self._loss(rows.aim, logits), rows.point
+                logits_fn, lambda logits: self._loss(rows.target, logits), rows.point
             )
             result, (rows, gradient) = working_set.retire(
                 result, rows.index, rows.point, misclassified(rows.y, logits), (rows, gradient)
@@ -188,7 +188,7 @@ class PGD(Attack):
             point, memory = self.advance(rows.point, rows.x, gradient, rows.memory)
             return k + 1, result, rows._replace(point=point, memory=memory)
 
-        rows = _Rows(active, x, y, aim, self.start(x, keys), self.memory(x))
+        rows = _Rows(active, x, y, target, self.start(x, keys), self.memory(x))
         _, result, rows = tf.while_loop(
             lambda k, _, rows: (k < self.steps) & (tf.size(rows.index) > 0),
             body,
@@ -202,7 +202,7 @@ class PGD(Attack):
             fooled = misclassified(rows.y, logits_fn(rows.point))
             return tf.gather(rows.index, tf.where(~fooled)[:, 0])
 
-        # Nobody asks for the rows that survive the last run: that saves a pass. And oneDNN's
+        # The survivors of the last run are not needed, which saves a pass. And oneDNN's
         # convolutions fail on an empty batch.
         return tf.cond(last | (tf.size(rows.index) == 0), lambda: rows.index, unbroken), result
 
@@ -214,8 +214,8 @@ class FGSM(Attack):
         epsilon: Radius, in the units of `bounds`.
         norm: `"linf"` (the sign of the gradient), `"l2"` (the normalised gradient) or `"l1"` (see
             `PGD`).
-        target: Class to aim at, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et
-            al. 2016, arXiv:1611.01236.
+        target: Target class, see `PGD`; `"least_likely"` is the one-step attack of Kurakin et al.
+            2016, arXiv:1611.01236.
         bounds: `(low, high)` of valid pixels.
 
     Example:
@@ -250,8 +250,8 @@ class BIM(PGD):
         epsilon: Radius, in the units of `bounds`.
         norm: `"linf"`, `"l2"` or `"l1"`.
         steps: Number of gradient steps.
-        step_size: Length of a step; defaults as for `PGD`.
-        target: Class to aim at, see `PGD`.
+        step_size: Length of a step; the default is that of `PGD`.
+        target: Target class, see `PGD`.
         bounds: `(low, high)` of valid pixels.
 
     Example:

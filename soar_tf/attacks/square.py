@@ -9,8 +9,8 @@ from soar_tf.attacks.attack import Attack, gather
 from soar_tf.ops import losses, norms, random
 from soar_tf.validation import check_integer, check_number
 
-_CHUNK = 64  # queries whose noise is drawn together
-_AHEAD = 8  # rows of a pass, below which queries are tried ahead
+_CHUNK = 64  # number of queries whose noise is drawn at once
+_AHEAD = 8  # passes with fewer rows are filled with later queries
 
 
 class _Rows(typing.NamedTuple):
@@ -19,21 +19,22 @@ class _Rows(typing.NamedTuple):
     y: tf.Tensor
     keys: tf.Tensor
     best: tf.Tensor
-    margin: tf.Tensor  # the label's logit minus the largest other: broken at 0 and below
-    noise: tf.Tensor  # uniform (0, 1) numbers of the current chunk of queries
+    margin: tf.Tensor  # the label's logit minus the largest other one; at most 0 if broken
+    noise: tf.Tensor  # uniform (0, 1) numbers for the current chunk of queries
 
 
 class Square(Attack):
     """Square attack (Andriushchenko et al. 2019, arXiv:1912.00049), on the margin.
 
-    Each query proposes to change a square window, at a random place and of a size that shrinks
-    with the number of queries, and keeps the change if the margin falls. For linf all pixels of
-    the window move to `x + epsilon` or `x - epsilon`, one sign a channel; for l2 and l1 the
-    perturbation of a second window moves into the first. No gradient, and one forward pass per
-    query; where few examples are left, several queries share a pass, as if none was accepted, and
-    those after the first accepted one are tried again. The result is the same.
+    Each query proposes to change a square window at a random position, whose size shrinks with the
+    number of queries, and keeps the change if the margin decreases. For linf all pixels in the
+    window move to `x + epsilon` or `x - epsilon`, with one sign per channel; for l2 and l1 the
+    perturbation of a second window moves into the first. The attack uses no gradients and one
+    forward pass per query. If few examples are left, several queries share a pass, as if none of
+    them were accepted, and those after the first accepted one are tried again: the result is the
+    same.
 
-    Images are `[B, H, W, C]`; inputs of lower rank are taken as images with one row or channel.
+    Images are `[B, H, W, C]`; inputs of lower rank are treated as images with one row or channel.
 
     Args:
         epsilon: Radius, in the units of `bounds`. Default: 12 for l1, else 8/255.
@@ -77,8 +78,8 @@ class Square(Attack):
             return -losses.margin(y, logits_fn(tf.reshape(points, shape)))
 
         def body(run, active, result):
-            own = working_set.take(active, (images, y, random.derive(keys, run)))
-            return run + 1, *self._run(margin, proposals, result, active, *own)
+            rows = working_set.take(active, (images, y, random.derive(keys, run)))
+            return run + 1, *self._run(margin, proposals, result, active, *rows)
 
         active = tf.range(tf.shape(x)[0])
         _, _, result = tf.while_loop(
@@ -106,10 +107,10 @@ class Square(Attack):
                 return random.uniform(chunk, (_CHUNK, proposals.numbers))
 
             noise = tf.cond(number == 0, draw, lambda: rows.noise)
-            left = tf.minimum(_CHUNK - number, self.queries - query)
-            ahead = tf.clip_by_value(_AHEAD // tf.size(rows.index), 1, left)
-            drawn = noise[:, number : number + ahead], stages[query : query + ahead]
-            rows, tried = self._query(margin, proposals, rows._replace(noise=noise), *drawn)
+            remaining = tf.minimum(_CHUNK - number, self.queries - query)
+            ahead = tf.clip_by_value(_AHEAD // tf.size(rows.index), 1, remaining)
+            queries = noise[:, number : number + ahead], stages[query : query + ahead]
+            rows, tried = self._query(margin, proposals, rows._replace(noise=noise), *queries)
             return query + tried, *_retire(result, rows)
 
         image = working_set.open_rows(rows)
@@ -124,34 +125,35 @@ class Square(Attack):
         return rows.index, tf.tensor_scatter_nd_update(result, rows.index[:, None], rows.best)
 
     def _query(self, margin, proposals, rows, noise, stages):
-        """Tries queries up to the first that is accepted for any row.
+        """Tries queries up to the first one that is accepted for any row.
 
         Args:
             margin: Callable `(points, y) -> [n]`.
             proposals: See `square_windows.PROPOSALS`.
-            rows: The rows, n of them.
-            noise: float32 tensor `[n, q, numbers]`, that of the next q queries.
+            rows: The n rows.
+            noise: float32 tensor `[n, q, numbers]`, for the next q queries.
             stages: int tensor `[q]`.
 
         Returns:
-            `(rows, tried)`: the rows after so many queries, 1 to q.
+            `(rows, tried)`: the rows after `tried` queries, 1 to q.
         """
         count, ahead = tf.size(rows.index), tf.size(stages)
         best, x, y, margins = (
             tf.repeat(values, ahead, axis=0) for values in (rows.best, rows.x, rows.y, rows.margin)
         )
-        drawn = tf.reshape(noise, [count * ahead, proposals.numbers])
-        proposed = proposals.propose(best, x, drawn, tf.tile(stages, [count]))
-        reached = margin(proposed, y)
-        better = tf.reshape(~(reached >= margins), [count, ahead])  # NaN counts as misclassified
+        numbers = tf.reshape(noise, [count * ahead, proposals.numbers])
+        proposed = proposals.propose(best, x, numbers, tf.tile(stages, [count]))
+        new_margins = margin(proposed, y)
+        # NaN counts as misclassified.
+        better = tf.reshape(~(new_margins >= margins), [count, ahead])
         first = tf.argmax(better, axis=1, output_type=tf.int32)
         first = tf.where(tf.reduce_any(better, axis=1), first, ahead)
         last = tf.minimum(tf.reduce_min(first), ahead - 1)
         accepted, chosen = first == last, tf.range(count) * ahead + last
-        points, reached = gather(chosen, proposed, reached)
+        points, new_margins = gather(chosen, proposed, new_margins)
         rows = rows._replace(
             best=tf.where(norms.per_example(accepted, points), points, rows.best),
-            margin=tf.where(accepted, reached, rows.margin),
+            margin=tf.where(accepted, new_margins, rows.margin),
         )
         return rows, last + 1
 

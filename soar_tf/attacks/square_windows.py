@@ -1,6 +1,6 @@
 """The random proposals of the Square attack (arXiv:1912.00049, algorithms 2 and 3).
 
-All randomness comes in as uniform numbers, so that proposals are pure functions per example.
+All randomness is passed in as uniform numbers, so proposals are pure functions per example.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 def halvings(queries):
-    """How often the share p of the image has been halved at each query (not rescaled).
+    """How often the share p of the image has been halved at each query (schedule not rescaled).
 
     Args:
         queries: Number of queries.
@@ -30,17 +30,17 @@ def halvings(queries):
 
 
 def window_sides(height, width, p_init, smallest=1, odd=False):
-    """The window's side for each number of halvings of p.
+    """The side length of the window for each number of halvings of p.
 
     Args:
         height: Image height in pixels.
         width: Image width in pixels.
-        p_init: Share of the image's area at first.
-        smallest: Least side.
-        odd: Whether sides are raised to the next odd number.
+        p_init: Initial share of the image's area.
+        smallest: Smallest side length.
+        odd: Whether side lengths are rounded up to an odd number.
 
     Returns:
-        List of 10 ints, largest first, not yet cut to the image.
+        List of 10 ints, largest first, not yet limited to the image.
     """
     shares = [p_init / 2**count for count in range(len(HALVINGS) + 1)]
     sides = [max(round((share * height * width) ** 0.5), smallest) for share in shares]
@@ -48,10 +48,10 @@ def window_sides(height, width, p_init, smallest=1, odd=False):
 
 
 def bump(side, norm="l2"):
-    """The l2 and l1 update: a positive and a negative half, each falling off from its centre.
+    """The l2 and l1 update: a positive and a negative half, each decreasing from its centre.
 
     Args:
-        side: Side of the window in pixels.
+        side: Side length of the window in pixels.
         norm: `"l2"` or `"l1"`, whose bumps are sharper.
 
     Returns:
@@ -64,7 +64,7 @@ def bump(side, norm="l2"):
 
 
 def _pyramid(height, width, norm):
-    """Falls off with the (Chebyshev) distance d from the centre as the sum of 1/k^p from d + 1.
+    """At Chebyshev distance d from the centre, the sum of 1/k^p from k = d + 1, normalised.
 
     p is 2 for l2 and 4 for l1.
     """
@@ -77,7 +77,7 @@ def _pyramid(height, width, norm):
 
 
 class LinfProposals:
-    """Windows of one colour, and vertical stripes to start from.
+    """Windows of one colour, starting from vertical stripes.
 
     Args:
         attack: The `Square` attack.
@@ -96,18 +96,18 @@ class LinfProposals:
         return tf.clip_by_value(x + self.epsilon * _sign(noise), *self.bounds)
 
     def propose(self, best, x, noise, stage):
-        """Proposes `best` with the pixels of a window at one corner of the ball.
+        """Proposes `best` with the pixels of a window moved to a corner of the ball.
 
         Args:
             best: float32 tensor `[n, H, W, C]`, the best points so far.
             x: float32 tensor `[n, H, W, C]`.
             noise: float32 tensor `[n, numbers]`, uniform in (0, 1).
-            stage: int tensor `[n]` or scalar, how often p has been halved.
+            stage: int tensor `[n]` or scalar, the number of halvings of p.
 
         Returns:
             float32 tensor `[n, H, W, C]` inside the ball and the box.
         """
-        # Adding +-2 epsilon and clipping to the ball, as the paper writes it, is this move.
+        # Equivalent to the paper's update: add +-2 epsilon and clip to the ball.
         sign = tf.reshape(_sign(noise[:, 2:]), [-1, 1, 1, self.channels])
         moved = tf.clip_by_value(x + self.epsilon * sign, *self.bounds)
         side = tf.gather(self.sides, stage)
@@ -117,9 +117,9 @@ class LinfProposals:
 
 
 class BumpProposals:
-    """Two windows, of which the first takes over the perturbation of the second.
+    """Two windows, the first of which takes over the perturbation of the second.
 
-    A subclass says what is conserved: how a move is measured and brought back into the ball.
+    A subclass defines how a move is measured and projected back onto the ball.
 
     Args:
         attack: The `Square` attack.
@@ -140,16 +140,16 @@ class BumpProposals:
         self.numbers = 5 + self.channels
 
     def start(self, x, keys):
-        """A grid of bumps with random signs and orientations, brought into the ball."""
+        """A grid of bumps with random signs and orientations, projected onto the ball."""
         side = max(min(self.height, self.width) // 5, 1)
         tiles = (self.height // side, self.width // side)
         noise = random.uniform(random.derive(keys, "start"), (*tiles, 1 + self.channels))
         noise = tf.repeat(tf.repeat(noise, side, axis=1), side, axis=2)
-        upright = tf.tile(bump(side, self.norm), tiles)[None, :, :, None]
-        lying = tf.tile(bump(side, self.norm).T, tiles)[None, :, :, None]
-        delta = tf.where(noise[..., :1] < 0.5, upright, lying) * _sign(noise[..., 1:])
-        rest = (self.height - side * tiles[0], self.width - side * tiles[1])
-        paddings = [(left // 2, left - left // 2) for left in rest]
+        vertical = tf.tile(bump(side, self.norm), tiles)[None, :, :, None]
+        horizontal = tf.tile(bump(side, self.norm).T, tiles)[None, :, :, None]
+        delta = tf.where(noise[..., :1] < 0.5, vertical, horizontal) * _sign(noise[..., 1:])
+        missing = (self.height - side * tiles[0], self.width - side * tiles[1])
+        paddings = [(total // 2, total - total // 2) for total in missing]
         return self._within(x, tf.pad(delta, [(0, 0), *paddings, (0, 0)]))
 
     def propose(self, best, x, noise, stage):
@@ -173,17 +173,17 @@ class BumpProposals:
         return self._within(x, tf.where(first, new, tf.where(second, 0.0, delta)))
 
     def _bump(self, row, column, noise, stage):
-        """The bump at each example's window, upright or lying, `[n, H, W]`; garbage outside it."""
+        """The bump in each example's window, `[n, H, W]`; values outside it are arbitrary."""
         largest = self.sides[0]
         row = tf.clip_by_value(row, 0, largest - 1)[:, :, None]
         column = tf.clip_by_value(column, 0, largest - 1)[:, None, :]
-        upright = (noise < 0.5)[:, None, None]
-        index = tf.where(upright, row * largest + column, column * largest + row)
+        vertical = (noise < 0.5)[:, None, None]
+        index = tf.where(vertical, row * largest + column, column * largest + row)
         table = tf.reshape(stage, [-1, 1, 1]) * largest**2
         return tf.gather(tf.reshape(self.bumps, [-1]), table + index)
 
     def _size(self, delta, windows):
-        """The size that the first window's move gets in each channel, `[n, 1, 1, C]`."""
+        """The size of the first window's move in each channel, `[n, 1, 1, C]`."""
         raise NotImplementedError
 
     def _measure(self, move):
@@ -191,7 +191,7 @@ class BumpProposals:
         raise NotImplementedError
 
     def _within(self, x, delta):
-        """The point `x + delta`, brought into the ball and the box."""
+        """The point `x + delta`, projected onto the ball and the box."""
         raise NotImplementedError
 
 
@@ -216,9 +216,9 @@ class L2Proposals(BumpProposals):
 class L1Proposals(BumpProposals):
     """Moves in the l1 ball, by exact projection; see `BumpProposals`.
 
-    Each channel of the first window gets what the whole image has left, so that a proposal is too
-    large by the number of channels and the projection makes it sparse, as in the code of Croce and
-    Hein 2021, arXiv:2103.01208.
+    Each channel of the first window gets the unused radius of the whole image, so a proposal is too
+    large by a factor of the number of channels, and the projection makes it sparse, as in the code
+    of Croce and Hein 2021, arXiv:2103.01208.
     """
 
     norm = "l1"
@@ -239,7 +239,7 @@ PROPOSALS = {"linf": LinfProposals, "l2": L2Proposals, "l1": L1Proposals}
 
 
 def _offsets(noise, length, side):
-    """Each position minus the first one of a random window, int32 `[n, length]`."""
+    """Each position relative to the first one of a random window, int32 `[n, length]`."""
     last = tf.maximum(length - side, 0)
     first = tf.cast(noise * tf.cast(last + 1, tf.float32), tf.int32)
     return tf.range(length)[None, :] - tf.minimum(first, last)[:, None]

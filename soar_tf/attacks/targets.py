@@ -1,4 +1,4 @@
-"""The classes that a targeted attack aims at."""
+"""The target classes of targeted attacks."""
 
 import tensorflow as tf
 
@@ -14,8 +14,8 @@ def check_target(target, names=NAMES):
     """Checks a target: `None`, one of the names, or a class (an integer, also as a string).
 
     Args:
-        target: The target as it came.
-        names: The names that are allowed.
+        target: The target.
+        names: The allowed names.
 
     Returns:
         `None`, the name, or the class as an int.
@@ -31,13 +31,13 @@ def check_target(target, names=NAMES):
 
 
 def choose(target, logits_fn, x, y, keys):
-    """The classes at which each example's runs aim, none of them its own label.
+    """The target classes of each example's runs, none of them its label.
 
     Args:
-        target: `"second"` (the likeliest other class of the clean image), `"least_likely"`,
-            `"next"` (label + 1, after the last class 0), `"random"` (uniform, by the noise key),
-            `"all"` (one run per other class, likeliest first) or a class; examples of that class
-            aim at their second likeliest.
+        target: `"second"` (the most likely other class of the clean image), `"least_likely"`,
+            `"next"` (label + 1, or 0 after the last class), `"random"` (uniform, by the noise key),
+            `"all"` (one run per other class, most likely first) or a class; examples of that class
+            get their second most likely one.
         logits_fn: Callable `[B, ...] -> [B, C]`.
         x: float32 tensor `[B, ...]`.
         y: int tensor `[B]`.
@@ -47,25 +47,25 @@ def choose(target, logits_fn, x, y, keys):
         int tensor `[B, T]`, T = C - 1 for `"all"`, else 1.
 
     Raises:
-        InputError: If `y` does not hold integer labels, or the class does not exist.
+        InputError: If `y` is not integer labels, or the class does not exist.
     """
     if y.shape.rank != 1 or not y.dtype.is_integer:
         raise InputError(f"A targeted attack needs integer labels [B]. Received: {y!r}.")
     logits = logits_fn(x)
-    others = logits.shape[-1] - 1
+    last_class = logits.shape[-1] - 1
     if target == "next":
-        return ((y + 1) % (others + 1))[:, None]
-    if isinstance(target, int) and target > others:
+        return ((y + 1) % (last_class + 1))[:, None]
+    if isinstance(target, int) and target > last_class:
         raise InputError(
-            f"`target` must be a class from 0 to {others} of the network. Received: {target}."
+            f"`target` must be a class from 0 to {last_class} of the network. Received: {target}."
         )
-    ranked = working_set.ranked_targets(y, logits, others)
+    ranked = working_set.ranked_targets(y, logits, last_class)
     if target == "all":
         return ranked
     if target == "random":
         uniform = random.uniform(random.derive(keys, "target"), (1,))
-        position = tf.cast(uniform * others, tf.int32)
-        return tf.gather(ranked, tf.minimum(position, others - 1), axis=1, batch_dims=1)
+        position = tf.cast(uniform * last_class, tf.int32)
+        return tf.gather(ranked, tf.minimum(position, last_class - 1), axis=1, batch_dims=1)
     chosen = ranked[:, -1:] if target == "least_likely" else ranked[:, :1]
     if isinstance(target, int):
         chosen = tf.where(y[:, None] == target, chosen, tf.cast(target, y.dtype))

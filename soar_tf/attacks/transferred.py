@@ -1,4 +1,4 @@
-"""Attacks on a network without gradients, by way of another network that has them."""
+"""Attacks on a network without gradients, through another network that has them."""
 
 import tensorflow as tf
 
@@ -11,23 +11,24 @@ WAYS = ("crafted", "straight-through")
 class Transferred(Attack):
     """A white-box attack on a network that cannot be differentiated, such as a LiteRT file.
 
-    Another network, best the one that the file was made of, lends its gradients in two ways:
+    Another network, ideally the one that the file was exported from, provides the gradients in one
+    of two ways:
 
-    * `"crafted"`: the examples are crafted on the source alone, by its strongest iterate where the
-      attack has a fixed amount of work; the file only classifies them;
-    * `"straight-through"`: the attack runs on the file's own logits z(x), and gets the source's
-      gradients for them (BPDA, Athalye et al. 2018, arXiv:1802.00420):
-      s(x) + stop_gradient(z(x) - s(x)). So it goes on until the file itself is fooled.
+    * `"crafted"`: the examples are crafted on the source alone, by `perturb` if the attack has it;
+      the file only classifies them;
+    * `"straight-through"`: the attack runs on the file's logits z(x) with the source's gradients
+      (BPDA, Athalye et al. 2018, arXiv:1802.00420): s(x) + stop_gradient(z(x) - s(x)). It thus
+      continues until the file itself is fooled.
 
-    An evaluation runs both, each on what the one before it left; attacks that use no gradients run
-    on the file as they are.
+    An evaluation runs both, the second on the survivors of the first; attacks that use no gradients
+    run on the file directly.
 
     Args:
         attack: The `Attack`.
-        source: The network that has gradients: a `keras.Model` giving logits, or a callable
+        source: The network with gradients: a `keras.Model` giving logits, or a callable
             `[B, ...] -> [B, C]`.
-        name: What the source is called, for the report.
-        way: `"crafted"` or `"straight-through"`, for one by itself; `None` means both, as stages.
+        name: Name of the source in the report.
+        way: `"crafted"` or `"straight-through"`; `None` for both, as stages.
 
     Raises:
         InputError: For an unknown `way`.
@@ -49,33 +50,34 @@ class Transferred(Attack):
         self._source_logits = as_logits_fn(source)
 
     def get_config(self):
-        """The attack's arguments, and the source's name."""
-        own = {"attack": type(self.crafted_by).__name__, "source": self.name, "way": self.way}
-        return own | self.crafted_by.get_config()
+        """The attack's arguments, and the name of the source."""
+        config = {"attack": type(self.crafted_by).__name__, "source": self.name, "way": self.way}
+        return config | self.crafted_by.get_config()
 
     def stages(self):
-        """Both ways of each of the attack's stages, see `Attack.stages`."""
+        """Both ways for each of the attack's stages, see `Attack.stages`."""
         if self.way is not None:
             return [(self.way, self)]
-        parts = self.crafted_by.stages()
-        found = []
-        for stage, attack in parts:
+        inner_stages = self.crafted_by.stages()
+        stages = []
+        for stage, attack in inner_stages:
             if not attack.needs_gradients:
-                found.append((stage, attack))
+                stages.append((stage, attack))
                 continue
             for way in WAYS:
-                label = way if len(parts) == 1 else f"{stage} {way}"
-                found.append((label, Transferred(attack, self.source, self.name, way)))
-        return found
+                label = way if len(inner_stages) == 1 else f"{stage} {way}"
+                stages.append((label, Transferred(attack, self.source, self.name, way)))
+        return stages
 
     def search(self, logits_fn, x, y, keys):
         if self.way == "crafted":
             return self._craft(x, y, keys)
         if self.way == "straight-through":
-            return self.crafted_by.search(self._lent(logits_fn), x, y, keys)
+            return self.crafted_by.search(self._with_source_gradients(logits_fn), x, y, keys)
         crafted = self._craft(x, y, keys)
-        # The search begins at the clean image again: it is another attack, not a continuation.
-        result = attack_survivors(self.crafted_by, self._lent(logits_fn), x, y, keys)
+        # The search starts at the clean image: it is a separate attack, not a continuation.
+        straight_through = self._with_source_gradients(logits_fn)
+        result = attack_survivors(self.crafted_by, straight_through, x, y, keys)
         wrong = tf.argmax(logits_fn(crafted), axis=1, output_type=y.dtype) != y
         return tf.where(tf.reshape(wrong, [-1] + [1] * (len(x.shape) - 1)), crafted, result)
 
@@ -84,11 +86,11 @@ class Transferred(Attack):
             return self.crafted_by.perturb(self._source_logits, x, y, keys)
         return attack_survivors(self.crafted_by, self._source_logits, x, y, keys)
 
-    def _lent(self, logits_fn):
+    def _with_source_gradients(self, logits_fn):
         """The file's logits with the source's gradients."""
 
-        def lent(x):
+        def straight_through(x):
             logits = self._source_logits(x)
             return logits + tf.stop_gradient(logits_fn(x) - logits)
 
-        return lent
+        return straight_through

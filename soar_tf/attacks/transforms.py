@@ -1,4 +1,4 @@
-"""Random transformations of the image, which no norm bounds: rotation and shift, and noise."""
+"""Random image transformations without a norm bound: rotation and shift, and noise."""
 
 import math
 import typing
@@ -22,13 +22,13 @@ class _Rows(typing.NamedTuple):
 
 
 class Transformation(Attack):
-    """The worst of `samples` random transformations of each image: no gradient is used.
+    """The worst of `samples` random transformations of each image; uses no gradients.
 
     `norm` and `epsilon` are `None`: only the pixel box bounds the result. A subclass defines
     `transform(x, keys)`.
 
     Args:
-        samples: Number of random draws; the search stops at an example's first misclassified one.
+        samples: Number of random draws; the search stops at the first misclassified one.
         bounds: `(low, high)` of valid pixels.
     """
 
@@ -47,14 +47,14 @@ class Transformation(Attack):
     def perturb(self, logits_fn, x, y, keys, *, loss_fn=losses.cross_entropy):
         best, best_values = None, None
         for sample in range(self.samples):
-            drawn = self.transform(x, random.derive(keys, sample))
+            transformed = self.transform(x, random.derive(keys, sample))
             if self.samples == 1:
-                return drawn
-            values = loss_fn(y, logits_fn(drawn))
+                return transformed
+            values = loss_fn(y, logits_fn(transformed))
             if best is None:
-                best, best_values = drawn, values
+                best, best_values = transformed, values
             better = values > best_values
-            best = tf.where(norms.per_example(better, x), drawn, best)
+            best = tf.where(norms.per_example(better, x), transformed, best)
             best_values = tf.maximum(values, best_values)
         return tf.stop_gradient(best)
 
@@ -63,18 +63,19 @@ class Transformation(Attack):
             return self.transform(x, random.derive(keys, 0))
 
         def body(sample, result, rows):
-            drawn = self.transform(rows.x, random.derive(rows.keys, sample))
-            logits = logits_fn(drawn)
+            transformed = self.transform(rows.x, random.derive(rows.keys, sample))
+            logits = logits_fn(transformed)
             margin = losses.margin(rows.y, logits)
-            better = norms.per_example(margin > rows.margin, drawn)
+            better = norms.per_example(margin > rows.margin, transformed)
             rows = rows._replace(
-                best=tf.where(better, drawn, rows.best), margin=tf.maximum(margin, rows.margin)
+                best=tf.where(better, transformed, rows.best),
+                margin=tf.maximum(margin, rows.margin),
             )
             wrong = misclassified(rows.y, logits)
-            return sample + 1, *working_set.retire(result, rows.index, drawn, wrong, rows)
+            return sample + 1, *working_set.retire(result, rows.index, transformed, wrong, rows)
 
-        nothing = tf.zeros_like(y, x.dtype) - float("inf")
-        rows = _Rows(tf.range(tf.shape(x)[0]), x, y, keys, x, nothing)
+        lowest = tf.zeros_like(y, x.dtype) - float("inf")
+        rows = _Rows(tf.range(tf.shape(x)[0]), x, y, keys, x, lowest)
         _, result, rows = tf.while_loop(
             lambda sample, _, rows: (sample < self.samples) & (tf.size(rows.index) > 0),
             body,
@@ -92,8 +93,8 @@ _STRENGTHS = {"weak": (10.0, 0.05), "medium": (30.0, 0.1), "strong": (50.0, 0.3)
 class Spatial(Transformation):
     """Random rotation and translation (Engstrom et al. 2017, arXiv:1712.02779).
 
-    Angle and shifts are uniform. Pixels are interpolated bilinearly; what comes from outside the
-    image is black, the lower bound. SOAR's appendix D uses the three strengths.
+    Angle and shifts are uniform. Pixels are interpolated bilinearly, and pixels from outside the
+    image are black, the lower bound. SOAR's appendix D uses the three strengths.
 
     Args:
         strength: `"weak"` (10 degrees, 5 % of the side), `"medium"` (30, 10 %) or `"strong"` (50,
@@ -114,9 +115,9 @@ class Spatial(Transformation):
 
     def transform(self, x, keys):
         degrees, share = _STRENGTHS[self.strength]
-        drawn = random.uniform(keys, (3,), -1.0, 1.0)
-        angle = drawn[:, 0] * degrees * (math.pi / 180.0)
-        return rotate_and_shift(x, angle, share * drawn[:, 1], share * drawn[:, 2], self.bounds)
+        noise = random.uniform(keys, (3,), -1.0, 1.0)
+        angle = noise[:, 0] * degrees * (math.pi / 180.0)
+        return rotate_and_shift(x, angle, share * noise[:, 1], share * noise[:, 2], self.bounds)
 
 
 def rotate_and_shift(x, angle, down, right, bounds):
@@ -124,16 +125,16 @@ def rotate_and_shift(x, angle, down, right, bounds):
 
     Args:
         x: float32 tensor `[B, H, W, C]` or `[B, H, W]`.
-        angle: `[B]`, in radians, clockwise as seen.
-        down: `[B]`, share of the height.
-        right: `[B]`, share of the width.
-        bounds: `(low, high)` of valid pixels; `low` fills what comes from outside.
+        angle: `[B]`, in radians, clockwise on the screen.
+        down: `[B]`, shift as a share of the height.
+        right: `[B]`, shift as a share of the width.
+        bounds: `(low, high)` of valid pixels; pixels from outside the image are `low`.
 
     Returns:
         float32 tensor of the shape of `x`.
 
     Raises:
-        InputError: If `x` holds no images.
+        InputError: If `x` does not have the shape of images.
     """
     if len(x.shape) not in (3, 4):
         raise InputError(
@@ -142,8 +143,8 @@ def rotate_and_shift(x, angle, down, right, bounds):
     height, width = x.shape[1:3]
     middle_y, middle_x = (height - 1) / 2.0, (width - 1) / 2.0
     cos, sin = tf.cos(angle), tf.sin(angle)
-    # The rows map an output pixel (column, row) to the input: first undo the shift, then rotate
-    # back about the centre.
+    # The rows map an output pixel (column, row) to the input: first the inverse shift, then the
+    # inverse rotation about the centre.
     back_x, back_y = -middle_x - right * width, -middle_y - down * height
     zero = tf.zeros_like(angle)
     matrix = tf.stack(

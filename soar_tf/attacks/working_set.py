@@ -1,12 +1,12 @@
 """The working set of an iterative attack: the examples that it has not broken yet.
 
-Loop state is a named tuple of tensors with one row per example. Rows leave it as soon as their
-example is broken, so the cost of an iteration follows the survivors; shapes are unknown along that
-axis, so nothing is traced again.
+The loop state is a named tuple of tensors with one row per example. Rows leave it as soon as their
+example is broken, so an iteration costs only as much as its survivors; shapes are unknown along
+that axis, so nothing is retraced.
 
-An attack with several runs per example (targets, restarts) gives an example the result of the first
-run that breaks it. Few examples leave a processor idle; then several runs of each go on together,
-a row for each, with the same result (`over_runs`).
+In an attack with several runs per example (targets, restarts), an example gets the result of the
+first run that breaks it. With few examples left, a processor would be idle, so several runs of each
+are done in parallel, one row per run, with the same result (`over_runs`).
 """
 
 import math
@@ -17,9 +17,9 @@ from soar_tf.attacks.attack import gather
 from soar_tf.ops import gradients
 
 _STEEPEST = 1e15
-# Rows that are worked on together: more make a pass over small images no cheaper per row. Larger
-# images need fewer, and their memory.
-_TOGETHER, _COORDINATES = 64, 32 * 32 * 3
+# Number of rows to fill a pass with: with more, a pass over 32x32x3 images gets no cheaper per row.
+# Larger images need fewer rows, and more memory.
+_PARALLEL_ROWS, _COORDINATES = 64, 32 * 32 * 3
 
 
 def open_rows(rows):
@@ -28,7 +28,7 @@ def open_rows(rows):
 
 
 def take(indices, rows):
-    """Takes rows of a structure of tensors."""
+    """Gathers rows from a structure of tensors."""
     return tf.nest.map_structure(lambda tensor: tf.gather(tensor, indices), rows)
 
 
@@ -37,54 +37,56 @@ def retire(result, index, points, done, rows):
 
     Args:
         result: float32 tensor `[B, ...]`, the attack's results so far.
-        index: int tensor `[n]`, where each row lies in `result`.
+        index: int tensor `[n]`, the position of each row in `result`.
         points: float32 tensor `[n, ...]`.
         done: bool tensor `[n]`.
         rows: Structure of tensors `[n, ...]`.
 
     Returns:
-        `(result, rows)`. If no example is done nothing is copied.
+        `(result, rows)`. If no example is done, nothing is copied.
     """
 
     def drop():
-        finished, left = tf.where(done)[:, 0], tf.where(~done)[:, 0]
-        where, values = gather(finished, index, points)
-        return tf.tensor_scatter_nd_update(result, where[:, None], values), take(left, rows)
+        finished, remaining = tf.where(done)[:, 0], tf.where(~done)[:, 0]
+        positions, values = gather(finished, index, points)
+        updated = tf.tensor_scatter_nd_update(result, positions[:, None], values)
+        return updated, take(remaining, rows)
 
     return tf.cond(tf.reduce_any(done), drop, lambda: (result, rows))
 
 
 def over_runs(search, x, runs):
-    """An attack's runs, one after the other or several together: the results are the same.
+    """Does an attack's runs one after the other or several in parallel, with the same results.
 
     Args:
-        search: Callable `(source, number, together, result) -> (left, result)`: searches from row
-            `source[i]` of the batch in run `number[i]`, for every i, and writes what it finds into
-            row i of `result`; `left` are the rows that it does not break. The `together` runs of an
-            example are neighbours, in order, and those after one that breaks it need not go on:
+        search: Callable `(source, number, parallel, result) -> (unbroken, result)`: for every i,
+            searches from row `source[i]` of the batch in run `number[i]` and writes its point into
+            row i of `result`; `unbroken` are the rows that it does not break. The `parallel` runs
+            of an example are adjacent and in order, and those after one that breaks it can stop:
             see `settled`.
         x: float32 tensor `[B, ...]`.
-        runs: Number of runs of each example.
+        runs: Number of runs per example.
 
     Returns:
-        float32 tensor `[B, ...]`: what the first run found that broke the example, else what the
-        last one returned.
+        float32 tensor `[B, ...]`: the result of the first run that breaks the example, or of the
+        last run.
     """
-    most = min(_TOGETHER, max(1, _TOGETHER * _COORDINATES // math.prod(x.shape[1:])))
+    scaled_rows = _PARALLEL_ROWS * _COORDINATES // math.prod(x.shape[1:])
+    max_rows = min(_PARALLEL_ROWS, max(1, scaled_rows))
 
     def body(run, active, result):
         count = tf.size(active)
-        together = tf.clip_by_value(most // count, 1, runs - run)
-        source = tf.repeat(active, together)
-        number = run + tf.tile(tf.range(together), [count])
-        left, found = search(source, number, together, tf.gather(x, source))
-        unbroken = tf.scatter_nd(left[:, None], tf.ones_like(left), tf.shape(source)) > 0
-        broken = ~tf.reshape(unbroken, [count, together])
+        parallel = tf.clip_by_value(max_rows // count, 1, runs - run)
+        source = tf.repeat(active, parallel)
+        number = run + tf.tile(tf.range(parallel), [count])
+        rows, points = search(source, number, parallel, tf.gather(x, source))
+        unbroken = tf.scatter_nd(rows[:, None], tf.ones_like(rows), tf.shape(source)) > 0
+        broken = ~tf.reshape(unbroken, [count, parallel])
         any_broken = tf.reduce_any(broken, axis=1)
         first = tf.argmax(tf.cast(broken, tf.int32), axis=1, output_type=tf.int32)
-        chosen = tf.where(any_broken, first, together - 1) + together * tf.range(count)
-        result = tf.tensor_scatter_nd_update(result, active[:, None], tf.gather(found, chosen))
-        return run + together, tf.gather(active, tf.where(~any_broken)[:, 0]), result
+        chosen = tf.where(any_broken, first, parallel - 1) + parallel * tf.range(count)
+        result = tf.tensor_scatter_nd_update(result, active[:, None], tf.gather(points, chosen))
+        return run + parallel, tf.gather(active, tf.where(~any_broken)[:, 0]), result
 
     return tf.while_loop(
         lambda run, active, _: (run < runs) & (tf.size(active) > 0),
@@ -95,19 +97,19 @@ def over_runs(search, x, runs):
     )[2]
 
 
-def settled(broken, index, together):
-    """Which rows need not go on: the broken ones, and their examples' later runs.
+def settled(broken, index, parallel):
+    """The rows that can stop: the broken ones, and later runs of the same examples.
 
     Args:
         broken: bool tensor `[n]`.
-        index: int tensor `[n]`, ascending; rows with the same `index // together` are runs of one
+        index: int tensor `[n]`, ascending; rows with the same `index // parallel` are runs of one
             example, in order.
-        together: int scalar tensor.
+        parallel: int scalar tensor, the number of runs of an example that are done in parallel.
 
     Returns:
         bool tensor `[n]`.
     """
-    example = index // together
+    example = index // parallel
     first = tf.math.unsorted_segment_min(
         tf.where(broken, index, index.dtype.max), example, tf.reduce_max(example) + 1
     )
@@ -117,7 +119,7 @@ def settled(broken, index, together):
 def evaluate(logits_fn, loss_fn, x):
     """Logits, per-example loss and its input gradient, from one pass.
 
-    Coordinates of the gradient that are NaN count as 0, infinite ones as very steep.
+    NaN coordinates of the gradient count as 0, infinite ones as very steep.
 
     Args:
         logits_fn: Callable `[n, ...] -> [n, C]`.
@@ -133,13 +135,13 @@ def evaluate(logits_fn, loss_fn, x):
         return loss_fn(logits), logits
 
     values, gradient, logits = gradients.input_gradient(values_fn, x, has_aux=True)
-    # One NaN would spread over the image and end the attack on it: a network could hide behind a
-    # square root at 0. Infinite slopes keep their direction, at a size whose square is finite.
+    # A single NaN would spread over the image and stop the attack on it: a network could hide
+    # behind a square root at 0. Infinite slopes keep their sign, with a finite square.
     slopes = tf.clip_by_value(gradient, -_STEEPEST, _STEEPEST)
     return logits, values, tf.where(tf.math.is_nan(slopes), 0.0, slopes)
 
 
 def ranked_targets(y, logits, count):
     """The `count` most likely other classes of each example, most likely first, `[B, count]`."""
-    raised = logits + 1e9 * tf.one_hot(y, logits.shape[-1], dtype=logits.dtype)
-    return tf.cast(tf.nn.top_k(raised, count + 1).indices[:, 1:], y.dtype)
+    label_first = logits + 1e9 * tf.one_hot(y, logits.shape[-1], dtype=logits.dtype)
+    return tf.cast(tf.nn.top_k(label_first, count + 1).indices[:, 1:], y.dtype)

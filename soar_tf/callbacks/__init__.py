@@ -1,7 +1,7 @@
-"""Keras callbacks that measure robustness during `fit`, one a file, each usable alone.
+"""Keras callbacks that measure robustness during `fit`, one per file, each independent.
 
 They work with any Keras classifier that gives logits, and attack the network inside a
-`RobustModel`. What they write into the epoch's logs is seen by the callbacks listed after them.
+`RobustModel`. The callbacks listed after them see what they write into the epoch's logs.
 """
 
 from soar_tf.callbacks.adversarial_examples import AdversarialExamples

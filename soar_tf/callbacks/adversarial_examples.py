@@ -1,4 +1,4 @@
-"""Adversarial examples of fixed images, saved as training goes on."""
+"""Adversarial examples of fixed images, saved during training."""
 
 from pathlib import Path
 
@@ -9,35 +9,35 @@ from soar_tf import attacks, files
 from soar_tf.callbacks.epoch_callback import EpochCallback
 from soar_tf.errors import InputError
 
-_LARGEST_GRID = 32
-_SMALLEST_SIDE = 48
+_MAX_COLUMNS = 32
+_MIN_SIDE = 48
 
 
 class AdversarialExamples(EpochCallback):
-    """Attacks the same images after an epoch, and saves what comes out.
+    """Attacks the same images after each epoch, and saves the results.
 
-    It writes no logs but two files an epoch, the third epoch's being
+    It writes no logs, but two files per epoch, for example after the third epoch
 
     * `epoch-00003.npz` with `x`, `x_adv`, `labels`, `predictions` (the classes predicted for
       `x_adv`) and `clean_predictions`;
-    * `epoch-00003.png`, for images of 1 or 3 channels: the first 32 of them in columns; above the
-      clean ones, in the middle the adversarial ones, below the perturbations, grey where there is
-      none and magnified so that the largest of all fills the range.
+    * `epoch-00003.png`, for images with 1 or 3 channels: the first 32 images in columns, with the
+      clean ones at the top, the adversarial ones in the middle, and at the bottom the
+      perturbations, grey where there is none and magnified so that the largest fills the range.
 
-    Images that are misclassified already stay as they are. Files of an earlier `fit` in the same
-    folder are replaced.
+    Images that are already misclassified are not changed. Files of an earlier `fit` in the same
+    folder are overwritten.
 
     Args:
         x: `[N, ...]` images in [0, 1].
         y: `[N]` integer labels.
         attack: An attack, or a name such as `"pgd20"`.
-        folder: Where to write; it is made if it does not exist.
-        every: Number of epochs from one attack to the next.
+        folder: Output folder, which is created if it does not exist.
+        every: Number of epochs between attacks.
         seed: Seed of the attack's noise.
-        batch_size: Examples attacked together.
+        batch_size: Number of examples to attack at once.
 
     Raises:
-        InputError: For an unknown attack, data that do not fit, or a folder that cannot be made.
+        InputError: For an unknown attack, invalid data, or a folder that cannot be created.
 
     Example:
 
@@ -60,7 +60,7 @@ class AdversarialExamples(EpochCallback):
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise InputError(f"`folder` {folder} cannot be made: {error.strerror}.") from None
+            raise InputError(f"`folder` {folder} cannot be created: {error.strerror}.") from None
 
     def prepare(self, network):
         self.attack = self.resolved(self._attack)
@@ -91,7 +91,7 @@ class AdversarialExamples(EpochCallback):
 
 
 def grid(x, x_adv):
-    """Clean images, adversarial ones and magnified perturbations as one picture.
+    """Clean images, adversarial ones and magnified perturbations in one picture.
 
     Args:
         x: float `[N, H, W, C]` in [0, 1], C = 1 or 3.
@@ -100,15 +100,15 @@ def grid(x, x_adv):
     Returns:
         uint8 `[3 rows, columns, C]`; images smaller than 48 pixels are enlarged.
     """
-    x, x_adv = x[:_LARGEST_GRID], x_adv[:_LARGEST_GRID]
+    x, x_adv = x[:_MAX_COLUMNS], x_adv[:_MAX_COLUMNS]
     change = x_adv - x
     largest = np.abs(change).max()
     magnified = 0.5 + 0.5 * change / (largest if largest > 0 else 1.0)
-    times = -(-_SMALLEST_SIDE // min(x.shape[1:3]))
+    scale = -(-_MIN_SIDE // min(x.shape[1:3]))
     rows = []
     for images in (x, x_adv, magnified):
-        images = images.repeat(times, axis=1).repeat(times, axis=2)
-        # A white pixel between neighbours.
+        images = images.repeat(scale, axis=1).repeat(scale, axis=2)
+        # A white border around each image.
         images = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)], constant_values=1.0)
         rows.append(np.concatenate(list(images), axis=1))
     return np.round(np.concatenate(rows) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What the callbacks share: the data, the network and figures after an epoch."""
+"""The base of all callbacks: the data, the network and the results after an epoch."""
 
 import re
 
@@ -14,29 +14,29 @@ from soar_tf.validation import check_integer
 
 
 class EpochCallback(keras.callbacks.Callback):
-    """Measures a network after an epoch and writes the figures into the epoch's logs.
+    """Measures a network after an epoch and writes the results into the epoch's logs.
 
-    Attacks given by name have the norm and the radius of the `RobustModel`'s method, where the name
-    sets none and the method has them.
+    Attacks given by name get the norm and the radius of the `RobustModel`'s method, unless the name
+    sets them or the method has none.
 
-    A subclass implements `measure`, and `prepare` if it keeps graphs of its own: those must be
-    compiled once, and not in each epoch. The first and the last epoch of a `fit` and every
-    `every`-th (from epoch 0 on) are measured; the epochs between repeat the last figures, since
-    `CSVLogger` takes its columns from the first epoch and refuses none later. A training run of
-    `soar_tf.runs` that is resumed repeats them, too.
+    A subclass implements `measure`, and `prepare` if it has graphs, which must be compiled once and
+    not in each epoch. The first and the last epoch of a `fit` and every `every`-th epoch (from 0)
+    are measured; the epochs in between repeat the last results, since `CSVLogger` takes its columns
+    from the first epoch and requires them later. A resumed run of `soar_tf.runs` repeats them as
+    well.
 
     Args:
         data: See `soar_tf.evaluation.data.arrays`.
         attacks: Attacks of `self.evaluator`.
-        every: Number of epochs from one measurement to the next.
-        limit: Number of examples, the first ones; `None` takes all.
-        seed: Seed of all noise, equal in every epoch, so that epochs can be compared.
-        batch_size: Examples worked on together.
+        every: Number of epochs between measurements.
+        limit: Number of examples, from the start; `None` for all.
+        seed: Seed of all noise, the same in every epoch, so epochs are comparable.
+        batch_size: Number of examples to process at once.
 
     Attributes:
         x: float32 `[N, ...]`, the images.
         y: int `[N]`, the labels.
-        network: The Keras model that is measured, known from the beginning of `fit` on.
+        network: The Keras model that is measured, available once `fit` has started.
         evaluator: `soar_tf.evaluation.Evaluator` of this network.
     """
 
@@ -48,24 +48,24 @@ class EpochCallback(keras.callbacks.Callback):
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.network = None
         self._attacks = list(attacks)
-        # Refuses a bad attack before training.
+        # Rejects an invalid attack before training.
         self.evaluator = self.evaluator_of(None)
-        self._figures = self._restored = None
+        self._results = self._restored = None
 
     def checkpoint_state(self):
-        """What a checkpoint has to hold of the callback: its last figures; JSON-serializable."""
-        return self._figures and {name: float(value) for name, value in self._figures.items()}
+        """The state to save in a checkpoint: the last results, JSON-serializable."""
+        return self._results and {name: float(value) for name, value in self._results.items()}
 
     def restore_state(self, state):
-        """Takes what `checkpoint_state` gave, before a `fit` that resumes; ignores all else."""
+        """Restores the result of `checkpoint_state` before `fit` resumes; ignores anything else."""
         numbers = isinstance(state, dict) and all(type(n) in (int, float) for n in state.values())
         self._restored = state if numbers else None
 
     def prepare(self, network):
-        """Builds what depends on the network; called once a network."""
+        """Builds what depends on the network; called once per network."""
 
     def measure(self, epoch):
-        """The figures after `epoch`, a dictionary of floats."""
+        """The results after `epoch`, a dictionary of floats."""
         raise NotImplementedError(f"{type(self).__name__} does not define `measure`.")
 
     def evaluator_of(self, network):
@@ -81,7 +81,7 @@ class EpochCallback(keras.callbacks.Callback):
 
     @property
     def threat_model(self):
-        """The threat model of the method that trains the model, or `None`."""
+        """The threat model of the model's training method, or `None`."""
         method = getattr(self.model, "method", None) if self._trains_robustly() else None
         return None if method is None else method.threat_model
 
@@ -89,17 +89,17 @@ class EpochCallback(keras.callbacks.Callback):
         return isinstance(getattr(self, "_model", None), RobustModel)
 
     def resolved(self, attack):
-        """An `Attack`; by name, in the threat model of the method that trains the model.
+        """An `Attack`; a name is resolved in the threat model of the training method.
 
         Args:
             attack: An `Attack` or a name.
         """
         threat = self.threat_model
-        known = {} if threat is None else {"norm": threat.norm, "epsilon": threat.epsilon}
-        return get_attack(attack, **known)
+        defaults = {} if threat is None else {"norm": threat.norm, "epsilon": threat.epsilon}
+        return get_attack(attack, **defaults)
 
     def on_train_begin(self, logs=None):
-        self._figures, self._restored = self._restored, None
+        self._results, self._restored = self._restored, None
         network = network_of(self.model)
         if network is self.network:
             return
@@ -111,48 +111,49 @@ class EpochCallback(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         last = epoch + 1 == (self.params or {}).get("epochs")
-        if self._figures is None or last or epoch % self.every == 0:
-            self._figures = self.measure(epoch)
+        if self._results is None or last or epoch % self.every == 0:
+            self._results = self.measure(epoch)
         if logs is not None:
-            logs.update(self._figures)
+            logs.update(self._results)
 
 
 def network_of(model):
-    """The network inside a `RobustModel`, else the model itself."""
-    # Only there: in a user's own model, an attribute of this name may be a part of it.
+    """The network inside a `RobustModel`, or the model itself."""
+    # In other models, an attribute of this name may be only a part of the model.
     return model.network if isinstance(model, RobustModel) else model
 
 
 def check_network(network, image_shape, argument="model"):
-    """Refuses a Keras model that ends in a softmax or takes other images.
+    """Rejects a Keras model that ends in a softmax or takes images of another shape.
 
     Args:
         network: A built `keras.Model`.
         image_shape: Shape of one image.
-        argument: What the model is called in the error.
+        argument: Name of the model in the error message.
 
     Raises:
-        InputError: With what to do.
+        InputError: If the model is rejected.
     """
     if (head := networks.softmax_head(network)) is not None:
         raise InputError(
             f"`{argument}` must give logits, but its last layer {head.name!r} is a softmax, which "
             "hides gradients; train soar_tf.networks.to_logits(model) with from_logits=True."
         )
-    wanted = getattr(network, "input_shape", None)
-    if not isinstance(wanted, tuple) or not all(n is None or isinstance(n, int) for n in wanted):
+    shape = getattr(network, "input_shape", None)
+    if not isinstance(shape, tuple) or not all(n is None or isinstance(n, int) for n in shape):
         return
-    fits = len(wanted) == len(image_shape) + 1 and all(
-        w is None or w == n for w, n in zip(wanted[1:], image_shape, strict=True)
+    matches = len(shape) == len(image_shape) + 1 and all(
+        expected is None or expected == side
+        for expected, side in zip(shape[1:], image_shape, strict=True)
     )
-    if not fits:
+    if not matches:
         raise InputError(
-            f"`data` must hold images of shape {wanted[1:]}, which the `{argument}` takes. "
+            f"`data` must have images of shape {shape[1:]}, the input shape of `{argument}`. "
             f"Received: {tuple(image_shape)}."
         )
 
 
 def log_name(attack):
-    """An attack's name as a part of a log key: letters, digits, `-` and `_`."""
+    """An attack's name as part of a log key: letters, digits, `-` and `_`."""
     name = attack if isinstance(attack, str) else type(attack).__name__.lower()
     return re.sub(r"[^\w-]+", "_", name).strip("_")

@@ -1,4 +1,4 @@
-"""Measuring within epochs, for epochs that last longer than one wants to wait."""
+"""Measurements within epochs, for epochs that take too long to wait for."""
 
 import csv
 import io
@@ -13,24 +13,24 @@ from soar_tf.validation import check_integer
 
 
 class EverySteps(keras.callbacks.Callback):
-    """Measures every so many training steps what another callback measures after epochs.
+    """Makes the measurements of another callback every `steps` training steps as well.
 
-    Give it to `fit` instead of the other one, which still does its work at each epoch's end. What
-    was measured within epochs is in `rows`, and not in `fit`'s logs, which are those of whole
-    epochs. The weights are measured as they are trained, without an optimizer's averaging.
+    Give it to `fit` instead of the other callback, which still measures at the end of each epoch.
+    Measurements within epochs are in `rows` and not in the logs of `fit`, which cover whole epochs.
+    The current weights are measured, without the optimizer's averaging.
 
     Args:
         callback: One of this package's callbacks, such as `soar_tf.callbacks.RobustAccuracy`.
-        steps: Number of training steps from one measurement to the next, at least 1.
-        path: CSV file that is written anew after each measurement, with one row for each; `None`:
-            no file.
+        steps: Number of training steps between measurements, at least 1.
+        path: CSV file that is rewritten after each measurement, with one row per measurement;
+            `None` for no file.
 
     Attributes:
-        rows: A dictionary for each measurement: `epoch` (from 1), `step` (training steps since the
-            beginning of the first `fit`), and what was measured.
+        rows: A dictionary per measurement: `epoch` (from 1), `step` (training steps since the start
+            of the first `fit`), and the results.
 
     Raises:
-        InputError: If an argument is of the wrong kind or out of range.
+        InputError: If an argument has the wrong type or is out of range.
 
     Example:
 
@@ -59,11 +59,11 @@ class EverySteps(keras.callbacks.Callback):
         self.rows, self._done, self._epoch, self._first = [], 0, 0, 0
 
     def checkpoint_state(self):
-        """What a checkpoint has to hold of the callback; JSON-serializable."""
+        """The state to save in a checkpoint, JSON-serializable."""
         return {"done": self._done, "rows": self.rows, "inner": self.callback.checkpoint_state()}
 
     def restore_state(self, state):
-        """Takes what `checkpoint_state` gave, before a `fit` that resumes; ignores all else."""
+        """Restores the result of `checkpoint_state` before `fit` resumes; ignores anything else."""
         if not isinstance(state, dict):
             return
         done, rows = state.get("done"), state.get("rows")
@@ -91,11 +91,11 @@ class EverySteps(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         before = self._done
-        self._done += batch - self._first + 1  # several, with Keras's `steps_per_execution`
+        self._done += batch - self._first + 1  # several with Keras's `steps_per_execution`
         if self._done // self.steps == before // self.steps:
             return
-        figures = {k: float(v) for k, v in self.callback.measure(self._epoch).items()}
-        self.rows.append({"epoch": self._epoch + 1, "step": self._done, **figures})
+        results = {k: float(v) for k, v in self.callback.measure(self._epoch).items()}
+        self.rows.append({"epoch": self._epoch + 1, "step": self._done, **results})
         if self.path is not None:
             self._write()
 

@@ -1,4 +1,4 @@
-"""Watches for gradient masking during training."""
+"""Detects gradient masking during training."""
 
 import warnings
 
@@ -12,41 +12,41 @@ from soar_tf.validation import check_number
 
 
 class GradientMasking(EpochCallback):
-    """Logs the signs of gradient masking after an epoch, and warns when they show.
+    """Logs signs of gradient masking after each epoch, and warns about them.
 
-    A network masks its gradients when attacks fail for want of a useful gradient and not for want
-    of adversarial examples. It writes
+    A network masks its gradients if attacks fail because they lack a useful gradient, and not
+    because there are no adversarial examples. The callback writes
 
     * `val_top_probability`: mean probability of the predicted class;
     * `val_gradient_norm`: mean l2 norm of the cross-entropy's input gradient;
     * `val_zero_gradients`: share of the examples whose gradient is zero or not finite;
     * `val_fgsm_gap`: accuracy under FGSM minus accuracy under PGD.
 
-    It warns, once a `fit` for each sign, when (1) more than `max_zero_gradients` of the gradients
+    It warns, once per `fit` for each sign, if (1) more than `max_zero_gradients` of the gradients
     are zero; (2) the mean top probability reaches `max_confidence` while PGD leaves more than half
-    of the clean accuracy (a saturated softmax hides the gradient); (3) one step breaks
-    `tolerance` more examples than many steps do; (4) FGSM leaves `max_gap` more examples than PGD
-    (robust to one step only: catastrophic overfitting, or label leaking). The absence of warnings
-    proves nothing.
+    of the clean accuracy (a saturated softmax hides the gradient); (3) one step breaks at least
+    `tolerance` more examples than many steps; (4) FGSM leaves at least `max_gap` more examples than
+    PGD (robustness to one step only: catastrophic overfitting, or label leaking). The absence of
+    warnings proves nothing.
 
     Args:
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
-        epsilon: Radius of the attacks, in units of the pixel range; `None`: that of the
-            `RobustModel`'s method, else 8/255.
-        norm: `"linf"` or `"l2"`; `None`: that of the method, else `"linf"`.
-        steps: PGD's number of steps.
-        every: Number of epochs from one measurement to the next.
-        limit: Number of examples, the first ones; `None` takes all.
+        epsilon: Radius of the attacks, in units of the pixel range; `None` for that of the
+            `RobustModel`'s method, or 8/255.
+        norm: `"linf"` or `"l2"`; `None` for that of the method, or `"linf"`.
+        steps: Number of PGD steps.
+        every: Number of epochs between measurements.
+        limit: Number of examples, from the start; `None` for all.
         seed: Seed of the attacks' noise.
-        batch_size: Examples worked on together.
+        batch_size: Number of examples to process at once.
         max_zero_gradients: Share in [0, 1], see above.
         max_confidence: Probability, see above.
         tolerance: Share in [0, 1], see above.
         max_gap: Share in [0, 1], see above.
 
     Raises:
-        InputError: For an argument out of range, or data that do not fit the model.
+        InputError: For an argument out of range, or data that do not match the model.
 
     Example:
 
@@ -76,9 +76,9 @@ class GradientMasking(EpochCallback):
         tolerance=0.05,
         max_gap=0.4,
     ):
-        arguments = {"epsilon": epsilon, "norm": norm}
-        given = "".join(f",{k}={v}" for k, v in arguments.items() if v is not None)
-        attacks = ["fgsm:" + given[1:], f"pgd:steps={steps}{given}"]
+        options = {"epsilon": epsilon, "norm": norm}
+        arguments = "".join(f",{k}={v}" for k, v in options.items() if v is not None)
+        attacks = ["fgsm:" + arguments[1:], f"pgd:steps={steps}{arguments}"]
         super().__init__(data, attacks, every=every, limit=limit, seed=seed, batch_size=batch_size)
         limits = {
             "max_zero_gradients": max_zero_gradients,
@@ -115,20 +115,20 @@ class GradientMasking(EpochCallback):
         signs = self._signs(self.x, self.y)
         result = self.evaluator(self.x, self.y)
         fgsm, pgd = (attack.robust_accuracy for attack in result.attacks)
-        figures = {
+        results = {
             "val_top_probability": float(signs["top"].mean()),
             "val_gradient_norm": float(signs["size"].mean()),
             "val_zero_gradients": float(signs["unusable"].mean()),
             "val_fgsm_gap": fgsm - pgd,
         }
-        self._warn(epoch, figures, pgd, result.clean_accuracy)
-        return figures
+        self._warn(epoch, results, pgd, result.clean_accuracy)
+        return results
 
-    def _warn(self, epoch, figures, pgd, clean):
-        top, zero = figures["val_top_probability"], figures["val_zero_gradients"]
-        gap = figures["val_fgsm_gap"]
+    def _warn(self, epoch, results, pgd, clean):
+        top, zero = results["val_top_probability"], results["val_zero_gradients"]
+        gap = results["val_fgsm_gap"]
         advice = "verify with apgd-dlr, square and transfer attacks"
-        found = {
+        messages = {
             "zero": zero > self.max_zero_gradients
             and f"{zero:.1%} of the input gradients are zero, so attacks on the cross-entropy "
             f"cannot move; {advice}",
@@ -136,13 +136,13 @@ class GradientMasking(EpochCallback):
             and f"the mean top probability is {top:.4f} and PGD leaves {pgd:.1%}, which a "
             f"saturated softmax explains as well as robustness does; {advice}",
             "one step": gap < -self.tolerance
-            and f"FGSM breaks {-gap:.1%} more examples than PGD does, although many steps should "
-            f"beat one; {advice}",
+            and f"FGSM breaks {-gap:.1%} more examples than PGD, although many steps should beat "
+            f"one; {advice}",
             "gap": gap > self.max_gap
-            and f"FGSM leaves {gap:.1%} more examples than PGD does: the network withstands one "
-            "step only (catastrophic overfitting or label leaking)",
+            and f"FGSM leaves {gap:.1%} more examples than PGD: the network is robust to one step "
+            "only (catastrophic overfitting or label leaking)",
         }
-        for kind, sentence in found.items():
-            if sentence and kind not in self._warned:
+        for kind, message in messages.items():
+            if message and kind not in self._warned:
                 self._warned.add(kind)
-                warnings.warn(f"Gradient masking, epoch {epoch + 1}: {sentence}.", stacklevel=4)
+                warnings.warn(f"Gradient masking, epoch {epoch + 1}: {message}.", stacklevel=4)

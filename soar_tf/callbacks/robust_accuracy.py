@@ -4,28 +4,28 @@ from soar_tf.callbacks.epoch_callback import EpochCallback, log_name
 
 
 class RobustAccuracy(EpochCallback):
-    """Attacks validation data after an epoch and logs the accuracy that is left.
+    """Attacks validation data after each epoch and logs the robust accuracy.
 
     It writes `val_<attack>_accuracy`, such as `val_pgd20_accuracy` (characters other than letters,
     digits, `-` and `_` become `_`), which `ModelCheckpoint`, `EarlyStopping`, `CSVLogger` and
-    `TensorBoard` see if they are LISTED AFTER it; give `EarlyStopping` `mode="max"`. The first and
-    the last epoch and every `every`-th are attacked; the epochs between repeat the last figure.
-    Equal noise is drawn in every epoch, and the figure is that of `soar_tf.evaluate`.
+    `TensorBoard` see if they are listed after it; give `EarlyStopping` `mode="max"`. The first and
+    the last epoch and every `every`-th are attacked; the epochs in between repeat the last value.
+    The noise is the same in every epoch, and the value is that of `soar_tf.evaluate`.
 
-    Choose checkpoints on validation data only: on test data the figure flatters.
+    Select checkpoints on validation data only: selection on test data inflates the accuracy.
 
     Args:
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
         attack: An attack, or a name such as `"pgd20"` or `"apgd-ce:epsilon=4/255"`.
-        every: Number of epochs from one attack to the next.
-        limit: Number of examples, the first ones; `None` takes all.
+        every: Number of epochs between attacks.
+        limit: Number of examples, from the start; `None` for all.
         seed: Seed of the attack's noise.
-        batch_size: Examples attacked together.
-        name: Replaces `<attack>` in the log's key.
+        batch_size: Number of examples to attack at once.
+        name: Replaces `<attack>` in the log key.
 
     Raises:
-        InputError: For an unknown attack, data that do not fit, or a model with a softmax.
+        InputError: For an unknown attack, invalid data, or a model with a softmax.
 
     Example:
 

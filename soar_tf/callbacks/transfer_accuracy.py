@@ -12,17 +12,17 @@ from soar_tf.models import loading
 
 
 class TransferAccuracy(EpochCallback):
-    """Logs the accuracy on examples that were crafted once against a source.
+    """Logs the accuracy on adversarial examples crafted once against a source network.
 
     It writes `val_transfer_accuracy`: the share of the adversarial examples that the network
-    classifies correctly. Where transferred examples break more than the network's own attack does
-    (`RobustAccuracy`), that attack is blind: the network masks its gradients.
+    classifies correctly. If transferred examples break more than a white-box attack
+    (`RobustAccuracy`), the network masks its gradients.
 
-    The examples are crafted when training begins, and kept. Attacks that can (FGSM, BIM, PGD, ...)
-    spend all their steps on every example, since an example at the edge of the source's boundary
-    transfers badly; the others return the first point that fools the source.
+    The examples are crafted when training starts, and kept. Attacks with a fixed amount of work
+    (FGSM, BIM, PGD, ...) spend all steps on every example, since examples just past the source's
+    decision boundary transfer poorly; the others return the first point that fools the source.
 
-    SavedModels are programs: one that could do more than compute is refused.
+    SavedModels are programs: one that could do more than compute is rejected.
 
     Args:
         source: A SavedModel folder, a `.keras` file, `zoo:NAME`, a Keras model or a callable
@@ -30,15 +30,15 @@ class TransferAccuracy(EpochCallback):
         data: Validation data in [0, 1]: arrays `(x, y)`, a `tf.data.Dataset` of batches, or a
             `soar_tf.datasets.Split`.
         attack: An attack, or a name such as `"pgd20"`.
-        every: Number of epochs from one measurement to the next.
-        limit: Number of examples, the first ones; `None` takes all.
+        every: Number of epochs between measurements.
+        limit: Number of examples, from the start; `None` for all.
         seed: Seed of the attack's noise.
-        batch_size: Examples worked on together.
-        name: Part of the log's key, `val_<name>_accuracy`, for several sources.
-        trust: Whether a SavedModel may hold any operation, such as one that writes files.
+        batch_size: Number of examples to process at once.
+        name: Part of the log key, `val_<name>_accuracy`, to distinguish several sources.
+        trust: Whether a SavedModel may contain any operation, such as one that writes files.
 
     Raises:
-        InputError: For a source that cannot be read or gives no logits, or data that do not fit.
+        InputError: For a source that cannot be read or gives no logits, or for invalid data.
 
     Example:
 
@@ -92,12 +92,12 @@ class TransferAccuracy(EpochCallback):
 
     def measure(self, epoch):
         logits = self.evaluator.predict(self.x_adv)
-        right = (logits.argmax(axis=1) == self.y) & np.isfinite(logits).all(axis=1)
-        return {self.key: float(right.mean())}
+        correct = (logits.argmax(axis=1) == self.y) & np.isfinite(logits).all(axis=1)
+        return {self.key: float(correct.mean())}
 
 
 class _AllSteps:
-    """An attack whose search is the fixed amount of work of its `perturb`."""
+    """An attack whose search is `perturb`, with its fixed amount of work."""
 
     def __init__(self, attack):
         self.search = attack.perturb

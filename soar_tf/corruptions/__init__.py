@@ -1,8 +1,9 @@
 """Common corruptions: noise, blur, colour and digital artefacts at five severities.
 
-They follow the recipes and constants that Hendrycks and Dietterich published for CIFAR images
-(arXiv:1903.12261), as far as they can be computed at run time without further files: no weather, no
-motion blur, no glass blur. A corruption is a pure function of an image, a severity and a noise key.
+They follow the recipes and constants of Hendrycks and Dietterich for CIFAR images
+(arXiv:1903.12261), as far as these can be computed at run time without additional files: no
+weather, no motion blur, no glass blur. A corruption is a pure function of an image, a severity and
+a noise key.
 
 A new corruption is one function in the file of its family and one line in `ALL_OBJECTS`.
 """
@@ -36,7 +37,7 @@ ALL_OBJECTS = {
     "pixelate": pixelate,
     "jpeg": jpeg,
 }
-# What changes nothing in a grey image.
+# Corruptions that do not change a grey image.
 COLOUR_ONLY = ("saturate",)
 
 
@@ -44,7 +45,7 @@ def get(name):
     """A corruption by its registered name.
 
     Args:
-        name: The name; those of plugins (entry point group `soar_tf.corruptions`) count, too.
+        name: The name, also of a plugin (entry point group `soar_tf.corruptions`).
 
     Returns:
         The function `(x [B, H, W, C], severity, keys [B, 2]) -> [B, H, W, C]`.
@@ -65,7 +66,8 @@ def available():
     """All corruptions by name, plugins included.
 
     Returns:
-        `(functions, problems)`: names to functions, and for plugins that cannot be used a message.
+        `(functions, problems)`: dictionaries from names to functions, and from the names of plugins
+        that cannot be used to messages.
 
     Example:
 
@@ -86,7 +88,7 @@ def names_for(shape):
         Tuple of names.
 
     Raises:
-        InputError: If these are no images of 1 or 3 channels.
+        InputError: If the shape is not that of images with 1 or 3 channels.
 
     Example:
 
@@ -102,15 +104,15 @@ def names_for(shape):
 
 
 def corrupt(name, x, severity, *, seed=0, positions=None):
-    """Images with a corruption, rounded to 8 bits as stored images are.
+    """Corrupts images and rounds them to 8 bits, as stored images are.
 
     Args:
         name: The corruption's name.
         x: float `[B, H, W, C]`, pixels in [0, 1], 1 or 3 channels.
         severity: 1 to 5.
         seed: Seed of the noise.
-        positions: int `[B]`, the images' positions in their data set, which their noise depends
-            on; `None` for 0 to B - 1.
+        positions: int `[B]`, the images' positions in their data set, which determine their noise;
+            `None` for 0 to B - 1.
 
     Returns:
         float32 tensor `[B, H, W, C]`, pixels in [0, 1].
@@ -138,8 +140,8 @@ def corrupt(name, x, severity, *, seed=0, positions=None):
         check_integer(seed, "seed", minimum=0), positions, step=severity, purpose=name
     )
     corrupted = tf.clip_by_value(corruption(x, severity, keys), 0.0, 1.0)
-    # Means of some 8-bit pixels lie between two levels, where the last bit, which may depend on the
-    # batch, would decide: a thousandth of a level more sends them all up.
+    # Means of 8-bit pixels can be exactly between two levels, where the last bit, which may depend
+    # on the batch, would decide: an extra thousandth of a level rounds them all up.
     return tf.floor(corrupted * 255.0 + 0.501) / 255.0
 
 

@@ -15,7 +15,7 @@ def gaussian_blur(x, severity, keys):
     Args:
         x: float32 tensor `[B, H, W, C]`, pixels in [0, 1].
         severity: 1 to 5.
-        keys: Not used: there is no noise.
+        keys: Unused: there is no noise.
 
     Returns:
         float32 tensor `[B, H, W, C]`.
@@ -33,7 +33,7 @@ def defocus_blur(x, severity, keys):
     For the arguments see `gaussian_blur`.
     """
     kernel = filters.disk_kernel(*_DEFOCUS[severity - 1])
-    reach = kernel.shape[0] // 2
-    padded = tf.pad(x, [[0, 0], [reach, reach], [reach, reach], [0, 0]], "REFLECT")
-    each = tf.repeat(tf.constant(kernel, tf.float32)[:, :, None, None], x.shape[-1], axis=2)
-    return tf.nn.depthwise_conv2d(padded, each, [1, 1, 1, 1], "VALID")
+    radius = kernel.shape[0] // 2
+    padded = tf.pad(x, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "REFLECT")
+    depthwise = tf.repeat(tf.constant(kernel, tf.float32)[:, :, None, None], x.shape[-1], axis=2)
+    return tf.nn.depthwise_conv2d(padded, depthwise, [1, 1, 1, 1], "VALID")

@@ -2,28 +2,28 @@
 
 import tensorflow as tf
 
-_BRIGHTNESS = (0.05, 0.1, 0.15, 0.2, 0.3)  # added to the value of hue, saturation and value
+_BRIGHTNESS = (0.05, 0.1, 0.15, 0.2, 0.3)  # added to the V of HSV
 _CONTRAST = (0.75, 0.5, 0.4, 0.3, 0.15)  # factors
-# Factor of the saturation, and what is added to it.
+# Factor and offset of the saturation.
 _SATURATE = ((0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2))
 
 
 def brightness(x, severity, keys):
-    """Adds .05 to .3 to the value of each pixel's hue, saturation and value.
+    """Adds .05 to .3 to the value channel (V of HSV) of each pixel.
 
     Args:
         x: float32 tensor `[B, H, W, C]`, pixels in [0, 1].
         severity: 1 to 5.
-        keys: Not used: there is no noise.
+        keys: Unused: there is no noise.
 
     Returns:
         float32 tensor `[B, H, W, C]`.
     """
-    added = _BRIGHTNESS[severity - 1]
-    if x.shape[-1] == 1:  # a grey pixel is its value
-        return tf.minimum(x + added, 1.0)
+    offset = _BRIGHTNESS[severity - 1]
+    if x.shape[-1] == 1:  # a grey pixel equals its value
+        return tf.minimum(x + offset, 1.0)
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(x), axis=-1)
-    return tf.image.hsv_to_rgb(tf.stack([hue, saturation, tf.minimum(value + added, 1.0)], -1))
+    return tf.image.hsv_to_rgb(tf.stack([hue, saturation, tf.minimum(value + offset, 1.0)], -1))
 
 
 def contrast(x, severity, keys):
@@ -36,17 +36,17 @@ def contrast(x, severity, keys):
 
 
 def saturate(x, severity, keys):
-    """Changes the saturation of each pixel's colour: pale, then garish.
+    """Changes the saturation of each pixel: pale at severities 1 and 2, then oversaturated.
 
     Args:
         x: float32 tensor `[B, H, W, 3]`, pixels in [0, 1].
         severity: 1 to 5.
-        keys: Not used: there is no noise.
+        keys: Unused: there is no noise.
 
     Returns:
         float32 tensor `[B, H, W, 3]`.
     """
-    factor, added = _SATURATE[severity - 1]
+    factor, offset = _SATURATE[severity - 1]
     hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(x), axis=-1)
-    saturation = tf.clip_by_value(factor * saturation + added, 0.0, 1.0)
+    saturation = tf.clip_by_value(factor * saturation + offset, 0.0, 1.0)
     return tf.image.hsv_to_rgb(tf.stack([hue, saturation, value], -1))

@@ -5,8 +5,8 @@ import tensorflow as tf
 from soar_tf.corruptions import filters
 from soar_tf.ops import random
 
-# In units of the image's height: length of the displacements before they are smoothed, standard
-# deviation of the smoothing, and largest shift of the affine map's three points.
+# In units of the image's height: length of the displacements before smoothing, standard deviation
+# of the smoothing, and largest shift of the affine map's three points.
 _ELASTIC = (
     (0.0, 0.0, 0.08),
     (0.05, 0.2, 0.07),
@@ -47,9 +47,9 @@ def elastic(x, severity, keys):
 
 
 def affine(shifts, rows, columns):
-    """Where each pixel of an affinely mapped image comes from.
+    """The source position of each pixel of an affinely mapped image.
 
-    The map takes three corners of a square about the image's middle to the same corners, shifted.
+    The map shifts three corners of a square around the centre of the image.
 
     Args:
         shifts: float32 tensor `[B, 3, 2]`, the corners' shifts in (column, row).
@@ -65,7 +65,7 @@ def affine(shifts, rows, columns):
     corners = middle + tf.constant([[reach, reach], [reach, -reach], [-reach, -reach]], tf.float32)
     shifted = corners + shifts
     ones = tf.ones_like(shifted[..., :1])
-    # The inverse map is affine, and takes the shifted corners back to where they were.
+    # The inverse map is affine and takes the shifted corners back to their original positions.
     inverse = tf.linalg.solve(
         tf.concat([shifted, ones], -1), tf.broadcast_to(corners, tf.shape(shifted))
     )
@@ -75,12 +75,12 @@ def affine(shifts, rows, columns):
 
 
 def sample(x, rows, columns, *, pixel_twice):
-    """Bilinear samples of images, which are mirrored at their edges.
+    """Samples images bilinearly, mirroring them at their edges.
 
     Args:
         x: float32 tensor `[B, H, W, C]`.
-        rows: float32 tensor `[B, H, W]`, where to sample.
-        columns: float32 tensor `[B, H, W]`.
+        rows: float32 tensor `[B, H, W]`, row coordinates.
+        columns: float32 tensor `[B, H, W]`, column coordinates.
         pixel_twice: Whether the mirror image repeats the last pixel.
 
     Returns:

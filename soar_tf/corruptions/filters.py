@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def along_sides(x, rows, columns):
-    """Applies one matrix to every column and one to every row of each channel.
+    """Applies one matrix to every column and another to every row of each channel.
 
     Args:
         x: float32 tensor `[B, H, W, C]`.
@@ -22,12 +22,12 @@ def along_sides(x, rows, columns):
 
 
 def gaussian_matrix(side, sigma, *, truncate, border):
-    """Smoothing with a sampled Gaussian along a side.
+    """The matrix of smoothing with a sampled Gaussian along a side.
 
     Args:
         side: Number of pixels n.
         sigma: Standard deviation in pixels.
-        truncate: Where the kernel ends, in standard deviations.
+        truncate: Radius of the kernel in standard deviations.
         border: `"nearest"` repeats the last pixel, `"reflect"` mirrors the image at its edge.
 
     Returns:
@@ -46,15 +46,15 @@ def gaussian_matrix(side, sigma, *, truncate, border):
 
 
 def reflected(index, side):
-    """Indices outside 0 to n - 1, mirrored at the edge of the last pixel: `b a | a b`."""
+    """Mirrors indices outside 0 to n - 1 at the edge of the last pixel: `b a | a b`."""
     index = np.mod(index, 2 * side)
     return np.where(index < side, index, 2 * side - 1 - index)
 
 
 def box_matrix(source, target):
-    """Resizing by a box filter: each new pixel is the mean of the pixels whose centres it covers.
+    """Resizing with a box filter: each new pixel is the mean of the pixels whose centres it covers.
 
-    Where the side grows, each new pixel is the old one that its centre is in.
+    When enlarging, each new pixel is the old one that contains its centre.
 
     Args:
         source: Number of pixels before.
@@ -74,11 +74,11 @@ def box_matrix(source, target):
 
 
 def disk_kernel(radius, blur):
-    """A disk of a radius in pixels, smoothed by a Gaussian of 3 pixels' width.
+    """A disk, smoothed with a Gaussian kernel of 3 x 3 pixels.
 
     Args:
         radius: Radius in pixels.
-        blur: The Gaussian's standard deviation in pixels.
+        blur: Standard deviation of the Gaussian in pixels.
 
     Returns:
         NumPy array `[k, k]` with odd k; it sums to 1.

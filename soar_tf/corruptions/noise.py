@@ -1,4 +1,4 @@
-"""Noise on each pixel and channel by itself."""
+"""Independent noise on each pixel and channel."""
 
 import functools
 import math
@@ -47,28 +47,28 @@ def impulse_noise(x, severity, keys):
 
 
 def shot_noise(x, severity, keys):
-    """Counts photons: Poisson noise whose mean at full brightness is 500 to 50.
+    """Adds photon (Poisson) noise with a mean count of 500 to 50 at full brightness.
 
-    Pixels are rounded to 8 bits first, so that 256 distributions do for all. For the
-    arguments see `gaussian_noise`.
+    Pixels are first rounded to 8 bits, so 256 distributions suffice. For the arguments see
+    `gaussian_noise`.
     """
     photons = _SHOT[severity - 1]
     cumulative, size = _cumulative_poisson(photons)
     level = tf.cast(tf.round(255.0 * x), tf.int64)
-    # Row after row of the table lies between two whole numbers: one search serves all levels.
+    # The rows of the table are between consecutive integers, so one search covers all levels.
     draw = tf.cast(random.uniform(keys, x.shape[1:]), tf.float64) + tf.cast(level, tf.float64)
-    found = tf.searchsorted(tf.constant(cumulative), tf.reshape(draw, [-1]), out_type=tf.int64)
-    count = tf.minimum(tf.reshape(found, tf.shape(level)) - level * size, size - 1)
+    index = tf.searchsorted(tf.constant(cumulative), tf.reshape(draw, [-1]), out_type=tf.int64)
+    count = tf.minimum(tf.reshape(index, tf.shape(level)) - level * size, size - 1)
     return tf.cast(count, tf.float32) / photons
 
 
 @functools.cache
 def _cumulative_poisson(photons):
-    """For each of 256 levels, the level plus P(count <= k) for k = 0, 1, ...: float64, flat."""
+    """For each of 256 levels, the level plus P(count <= k) for k = 0, 1, ...; float64, flat."""
     size = int(photons + 10 * math.sqrt(photons) + 10)
     counts = np.arange(size)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(counts[1:]))])
     mean = photons * np.arange(1, 256)[:, None] / 255
-    chance = np.exp(counts * np.log(mean) - mean - log_factorial)
-    rows = np.concatenate([np.ones((1, size)), np.minimum(np.cumsum(chance, axis=1), 1.0)])
+    probability = np.exp(counts * np.log(mean) - mean - log_factorial)
+    rows = np.concatenate([np.ones((1, size)), np.minimum(np.cumsum(probability, axis=1), 1.0)])
     return (rows + np.arange(256)[:, None]).ravel(), size

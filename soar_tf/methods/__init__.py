@@ -1,4 +1,4 @@
-"""Training methods: one class a file, one registry line each."""
+"""Training methods: one class per file, one registry line each."""
 
 import keras
 
@@ -54,10 +54,10 @@ def get(identifier, **arguments):
     """Builds a method.
 
     Args:
-        identifier: A `Method` (returned as it is), a registered name such as `"soar"`, or the
+        identifier: A `Method` (returned unchanged), a registered name such as `"soar"`, or the
             name of an installed plugin (entry point group `soar_tf.methods`).
-        **arguments: The method's hyper-parameters; strings are read as numbers where a number is
-            meant, `"8/255"` included.
+        **arguments: The method's hyper-parameters; strings such as `"8/255"` are accepted as
+            numbers.
 
     Returns:
         The `Method`.
@@ -79,7 +79,7 @@ def get(identifier, **arguments):
 
 
 def find(name):
-    """The class of a registered name or of a plugin's.
+    """The class registered under a name, plugins included.
 
     Args:
         name: The name, such as `"soar"`.
@@ -100,7 +100,7 @@ def available():
     """All methods by name, plugins included, and the plugins that cannot be used.
 
     Returns:
-        `(classes, problems)`: names to classes, and names to a sentence each.
+        `(classes, problems)`: dictionaries from names to classes and from names to messages.
 
     Example:
 
@@ -111,8 +111,8 @@ def available():
     return registry.available("methods", ALL_OBJECTS, _is_method)
 
 
-def _is_method(found):
-    return isinstance(found, type) and issubclass(found, Method)
+def _is_method(value):
+    return isinstance(value, type) and issubclass(value, Method)
 
 
 def serialize(method):
@@ -138,8 +138,8 @@ def deserialize(config):
         config: The dictionary.
 
     Raises:
-        InputError: If it names a class or function that is neither registered nor known to do
-            nothing but compute.
+        InputError: If it names a class or function that is neither registered nor known to only
+            compute.
 
     Example:
 

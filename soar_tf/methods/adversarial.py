@@ -1,4 +1,4 @@
-"""Adversarial training: the loss at the point that an attack found."""
+"""Adversarial training: the loss at the point found by an attack."""
 
 from soar_tf.attacks import PGD
 from soar_tf.methods import crafting
@@ -10,18 +10,18 @@ from soar_tf.validation import check_boolean
 class Adversarial(Method):
     r"""PGD adversarial training (Madry et al. 2017, arXiv:1706.06083).
 
-    Minimises $\ell(x', y)$ with $x'$ from PGD against the current network, in inference mode.
-    `steps=7` is the paper's Adv7, `steps=1` its Adv1.
+    Minimises $\ell(x', y)$, where $x'$ is found by PGD against the current network in inference
+    mode. `steps=7` is Adv7 in the SOAR paper, `steps=1` Adv1.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         steps: Number of PGD steps.
         step_size: Length of a step. Default: `epsilon / 4` for linf (2/255 at 8/255).
         norm: `"linf"`, `"l2"` or `"l1"`.
-        random_start: Whether PGD starts at a uniform point of the ball.
-        inner_loss: The loss that PGD climbs: `"training"` (the compiled one), `"cross_entropy"`,
-            `"margin"` (largest other logit minus the label's) or `"dlr"` (the margin relative to
-            the logits' range, arXiv:2003.01690).
+        random_start: Whether PGD starts at a uniform point in the ball.
+        inner_loss: The loss that PGD maximises: `"training"` (the compiled loss),
+            `"cross_entropy"`, `"margin"` (largest other logit minus the label's) or `"dlr"` (the
+            margin relative to the logits' range, arXiv:2003.01690).
 
     Example:
 
@@ -49,7 +49,7 @@ class Adversarial(Method):
         self.takes_mixed_labels = inner.takes_mixed_labels(self.inner_loss)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        climbed = inner.choose(self.inner_loss, loss_fn)
-        x_adv = crafting.point(forward, self.attack, x, y, loss_fn=climbed, keys=keys)
+        inner_loss_fn = inner.choose(self.inner_loss, loss_fn)
+        x_adv = crafting.point(forward, self.attack, x, y, loss_fn=inner_loss_fn, keys=keys)
         logits = forward.training(x_adv)
         return Terms(loss=loss_fn(y, logits), logits=logits)

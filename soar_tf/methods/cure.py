@@ -17,12 +17,12 @@ class CURE(Regularizer):
     z = h\, \frac{\mathrm{sign}\nabla\ell(x)}{\|\mathrm{sign}\nabla\ell(x)\|_2},$$
 
     with z held fixed. The paper's formula has the square of R, its source code R itself: see
-    `squared`. The difference is not divided by h. It fine-tunes a network that was trained in the
-    standard way; the source raises h from epoch to epoch on CIFAR-10: here that is
+    `squared`. The difference is not divided by h. CURE fine-tunes a network from standard training.
+    On CIFAR-10 the authors' code raises h from epoch to epoch, which here is
     `h="stairs(0.1, 0.4, 0.8, 1.8, 3)"`.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
-    penalty in inference mode.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; the penalty
+    is computed in inference mode.
 
     Args:
         lambda_: Weight $\lambda$ of the penalty, at least 0.

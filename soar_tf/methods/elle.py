@@ -1,4 +1,4 @@
-"""ELLE: one-step adversarial training that keeps the loss linear along segments of the ball."""
+"""ELLE: one-step adversarial training that keeps the loss linear along segments in the ball."""
 
 import tensorflow as tf
 
@@ -12,40 +12,42 @@ from soar_tf.validation import check_boolean, check_number
 class ELLE(PenalizedStep):
     r"""Efficient local linearity (Rocamora et al. 2024, arXiv:2401.11618).
 
-    Minimises $\ell(x', y) + \lambda R(x)$ per example, with $x'$ from one sign step and
+    Minimises $\ell(x', y) + \lambda R(x)$ per example, where $x'$ is found by one sign step and
 
     $$R(x) = \big(\ell(x_c) - (1 - a)\,\ell(x_a) - a\,\ell(x_b)\big)^2, \qquad
     x_c = (1 - a)\, x_a + a\, x_b,$$
 
-    for uniform points $x_a$ and $x_b$ of the ball and $a \sim U(0, 1)$. A loss that is linear
-    inside the ball has R = 0, and one step is enough to maximise it. R takes three passes forward,
-    and no derivative by the input, so its gradient needs no double backpropagation. $x_a$ and
-    $x_b$ are cut to the pixel box.
+    for uniform points $x_a$ and $x_b$ in the ball and $a \sim U(0, 1)$. A loss that is linear
+    inside the ball has R = 0, and one step is enough to maximise it. R takes three forward passes
+    and no derivative with respect to the input, so its gradient needs no double backpropagation.
+    $x_a$ and $x_b$ are clipped to the pixel box.
 
-    The authors take $\lambda = 1000$ up to 8/255, 5000 from 10/255 to 20/255 and 10000 from 22/255
+    The authors use $\lambda = 1000$ up to 8/255, 5000 from 10/255 to 20/255 and 10000 from 22/255
     on.
 
-    Their adaptive form, ELLE-A (`adaptive=True`), needs no such table. $\lambda$ starts at 0. After
-    each step the batch's mean of R is compared with those of all steps before it: where it exceeds
-    their mean by more than `deviations` of their standard deviations, $\lambda$ becomes `lambda_`
-    (the authors take 4000), otherwise it is multiplied by `decay`. Three steps come first, of which
-    none is a jump. The weight and the history are a part of the model's state: checkpoints hold
-    them, replicas share them, and `fit` logs the weight of each epoch's last step as `lambda_`.
+    Their adaptive variant, ELLE-A (`adaptive=True`), needs no such table. $\lambda$ starts at 0.
+    After each step the batch mean of R is compared with those of all earlier steps: if it exceeds
+    their mean by more than `deviations` standard deviations, $\lambda$ becomes `lambda_` (the
+    authors use 4000); otherwise it is multiplied by `decay`. The first three steps never count as a
+    jump. The weight and the history are part of the model's state: they are saved in checkpoints
+    and shared by replicas, and `fit` logs the weight in the last step of each epoch as `lambda_`.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, R and $x'$
-    in inference mode. R is computed in float32: it is the square of a small difference.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; R and $x'$
+    are computed in inference mode. R is computed in float32, being the square of a small
+    difference.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
         lambda_: Weight $\lambda$ of R, at least 0.
-        step_size: Length of the step to $x'$, in the same unit, at least 0. Default: `epsilon`;
-            from the start `"random"` `1.25 * epsilon`.
-        start: Where the step starts: `"zero"` (the image), `"random"` (a uniform point of the
-            ball, as `fast`) or `"noise"` (as `n-fgsm`).
-        adaptive: Whether the weight follows R (ELLE-A); then `lambda_` is its largest value.
-        decay: Factor in [0, 1] of the adaptive weight after a step without a jump.
-        deviations: How many standard deviations above its mean R has jumped, at least 0; for the
-            adaptive weight.
+        step_size: Length of the step to $x'$, in the same unit, at least 0. Default: `epsilon`, or
+            `1.25 * epsilon` with `start="random"`.
+        start: Where the step starts: `"zero"` (the image), `"random"` (a uniform point in the
+            ball, as in `fast`) or `"noise"` (as in `n-fgsm`).
+        adaptive: Whether the weight adapts to R (ELLE-A); `lambda_` is then its largest value.
+        decay: Factor in [0, 1] that the adaptive weight is multiplied by after a step without a
+            jump.
+        deviations: Number of standard deviations above the mean of R that count as a jump, at least
+            0; for the adaptive weight.
 
     Example:
 

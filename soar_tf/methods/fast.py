@@ -12,15 +12,15 @@ class Fast(Method):
     $$\delta = \mathrm{clip}\big(\delta_0 + 1.25\,\epsilon\,
     \mathrm{sign}\nabla\ell(x + \delta_0),\ -\epsilon,\ \epsilon\big),$$
 
-    cut with the pixel box. The gradient is taken in inference mode; the pass at $x + \delta$ is the
-    one that updates BatchNorm. One step can overfit catastrophically: accuracy under FGSM rises
-    while that under PGD falls to zero. `soar-tf train` watches the accuracy under PGD with 5 steps
-    and stops when it falls below half of its best; in Python that is the callback
+    clipped to the pixel box. The gradient is computed in inference mode; the pass at $x + \delta$
+    updates BatchNorm. One-step training can overfit catastrophically: accuracy under FGSM rises
+    while accuracy under PGD falls to zero. `soar-tf train` monitors the accuracy under 5-step PGD
+    and stops when it falls below half of its best value; in Python, use the callback
     `soar_tf.callbacks.CatastrophicOverfitting`.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
-        step_size: Length of the step, same unit, at least 0. Default: `1.25 * epsilon`.
+        step_size: Length of the step, in the same unit, at least 0. Default: `1.25 * epsilon`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The network as methods see it: one function for each way of passing through it."""
+"""The network as methods see it: one function per kind of forward pass."""
 
 import contextlib
 import inspect
@@ -11,30 +11,30 @@ from soar_tf.second_order import replacements
 
 
 class Forward:
-    """A network's forward passes; each method says which one it means.
+    """A network's forward passes; a method calls the one that it needs.
 
     Every pass returns float32 logits `[B, C]`.
 
     Args:
         network: A built `keras.Model` giving logits.
         xla: Whether the passes may be compiled by XLA.
-        step: The training step, from 0 on: int or integer scalar tensor.
+        step: The training step, starting at 0: int or integer scalar tensor.
         tape: The train step's gradient tape, for `unrecorded`.
-        skip_clipped: Whether a method is to leave out the passes that only penalties without a
-            gradient need. Its loss need not be recorded then, if it gives `Terms.loss_gradients`.
-        needs_recorded_loss: Whether the loss must be recorded all the same, because the gradient of
-            its plain sum is not the one that is wanted: with sample weights, and inside a sum.
-        points: Results of earlier searches with the same batch, which `search` gives again.
-        reuse: Whether it does: a bool, or a bool scalar tensor.
-        watches: Whether the train step wants to know `watched`.
+        skip_clipped: Whether a method should skip the passes that only penalties without a gradient
+            need. Its loss then need not be recorded if it returns `Terms.loss_gradients`.
+        needs_recorded_loss: Whether the loss must be recorded anyway, because the gradient of its
+            unweighted sum is not the required one: with sample weights, and inside a sum.
+        points: Results of earlier searches with the same batch, for `search` to return again.
+        reuse: Whether it returns them: a bool, or a bool scalar tensor.
+        watches: Whether the train step uses `watched`.
 
     Attributes:
         weights: The network's trainable weights, as TensorFlow variables.
-        depends_on_training: Whether the training and the inference pass can differ. If not, one
-            pass may serve for both.
-        searched: What `search` gave, in order.
-        watched: What `watch` was told: pairs of a point that the method trains on and the gradient
-            that the single step to it followed.
+        depends_on_training: Whether training and inference mode can differ. If not, one pass may
+            serve for both.
+        searched: The results of `search`, in order.
+        watched: The arguments of `watch`: pairs of a point that the method trains on and the
+            gradient that the single step to it followed.
 
     Example:
 
@@ -73,7 +73,7 @@ class Forward:
 
     def _pass(self, x, training):
         logits = tf.cast(self.network(x, training=training), tf.float32)
-        # Keras clears a network's losses at its next call. The weights' own come last.
+        # Keras clears a network's losses at its next call. Weight regularization comes last.
         losses = list(self.network.losses)
         self._passes.append((logits, losses[: len(losses) - len(self._regularized())]))
         return logits
@@ -82,13 +82,13 @@ class Forward:
         return [w for w in self.network.trainable_weights if w.regularizer is not None]
 
     def activity_losses(self, logits):
-        """The losses that layers added in the pass that gave `logits`, without the weights'."""
+        """The losses that layers added in the pass that gave `logits`, weight losses excluded."""
         return next((added for seen, added in self._passes if seen is logits), [])
 
     def added_losses(self, logits):
         """The weight and activity regularization losses of the pass that gave `logits`.
 
-        The weights' are computed here: recorded, even if the pass was not.
+        Weight regularization is computed here, so it is recorded even if the pass was not.
         """
         if not any(seen is logits for seen, _ in self._passes):
             return []
@@ -102,7 +102,7 @@ class Forward:
     def training_pair(self, x, x_adv):
         """Logits of two batches that go through the network as one, in training mode.
 
-        One pass, so one update of BatchNorm's moving statistics, from both batches.
+        BatchNorm's moving statistics are thus updated once, from both batches.
         """
         both = self.training(tf.concat([x, x_adv], axis=0))
         logits, logits_adv = tf.split(both, 2, axis=0)
@@ -111,26 +111,26 @@ class Forward:
         return logits, logits_adv
 
     def unrecorded(self):
-        """A context for searches, such as attacks: the train step's gradient does not see them.
+        """Context for searches, such as attacks, that the train step's tape does not record.
 
-        Their result is a constant for it anyway. But TensorFlow keeps every tensor of a loop that
-        it may have to differentiate more than once.
+        Their result is treated as a constant anyway, but TensorFlow would keep every tensor of a
+        loop that it might have to differentiate more than once.
         """
         return contextlib.nullcontext() if self._tape is None else self._tape.stop_recording()
 
     def search(self, function, count=1):
         """The result of a search, such as an attack, unrecorded.
 
-        A train step with adversarial weight perturbation computes a method's terms twice, and
-        searches the points that the method trains on once: the second time, they are given.
+        A train step with adversarial weight perturbation computes a method's terms twice, but
+        searches for the points that the method trains on only once and reuses them.
 
         Args:
-            function: Callable without arguments that gives a tensor shaped like the batch `x`; or,
-                with a larger `count`, a tuple of so many.
+            function: Callable without arguments that returns a tensor shaped like the batch `x`,
+                or a tuple of `count` of them if `count` is larger than 1.
             count: Number of tensors.
 
         Returns:
-            What it gives, or gave before.
+            The result of `function`, or the earlier one.
 
         Example:
 
@@ -142,8 +142,8 @@ class Forward:
         """
 
         def compute():
-            found = function()
-            return (found,) if count == 1 else tuple(found)
+            result = function()
+            return (result,) if count == 1 else tuple(result)
 
         known = self._points[len(self.searched) :][:count]
         with self.unrecorded():
@@ -154,33 +154,33 @@ class Forward:
             else:
                 results = tf.cond(self._reuse, lambda: known, compute)
                 shaped = zip(results, known, strict=True)
-                results = tuple(tf.ensure_shape(result, old.shape) for result, old in shaped)
+                results = tuple(tf.ensure_shape(new, old.shape) for new, old in shaped)
         self.searched.extend(results)
         return results[0] if count == 1 else results
 
     def watch(self, point, slope):
-        """Makes a note of how a training point was found; the train step compares the gradients.
+        """Records how a training point was found; the train step compares the gradients.
 
         Args:
-            point: `[B, ...]`, a point that the method trains on. The step's tape watches it: call
-                this before the point goes through the network.
-            slope: `[B, ...]`, the loss's gradient that the single step to it followed.
+            point: `[B, ...]`, a point that the method trains on. The train step's tape watches it,
+                so call this before the point goes through the network.
+            slope: `[B, ...]`, the gradient of the loss that the single step to it followed.
         """
         if self._tape is not None:
             self._tape.watch(point)
         self.watched.append((point, slope))
 
     def inference(self, x):
-        """Inference mode: what attacks see. A function of each example alone, without state."""
+        """Inference mode, as attacks use it: a stateless function of each example alone."""
         with self._compilable():
             return tf.cast(self.network(x, training=False), tf.float32)
 
     def _compilable(self):
-        """XLA has no bicubic resizing; as a matrix product it compiles. Pooling may stay."""
+        """XLA has no bicubic resizing, but compiles it as a matrix product. Pooling is kept."""
         return replacements.exact(xla=False) if self.xla else contextlib.nullcontext()
 
     def inference32(self, x):
-        """Inference mode in float32, for crafting that half precision would round away."""
+        """Inference mode in float32, for perturbations that half precision would round away."""
         with in_float32(self.network):
             return self.inference(x)
 
@@ -188,25 +188,25 @@ class Forward:
         """Inference mode, in float32, with exact second derivatives: for curvature penalties.
 
         Inference mode makes the loss of an example a function of this example alone (BatchNorm's
-        batch statistics would couple them) and gives both points of a finite difference the same
-        dropout mask: none.
+        batch statistics would couple examples) and disables dropout at both points of a finite
+        difference.
         """
         with replacements.exact(xla=self.xla), in_float32(self.network):
             return self._pass(x, training=False)
 
 
-# Their `call` takes `training` and ignores it.
+# Layers whose `call` takes `training` but ignores it.
 _SAME_IN_BOTH_MODES = (keras.layers.Dense, keras.layers.EinsumDense)
 
 
 def training_dependent_layers(network):
-    """The innermost layers whose `call` takes `training`: they may differ between the modes."""
-    found = []
+    """The innermost layers whose `call` takes `training`, so the modes may differ."""
+    dependent = []
     for layer in network._flatten_layers(include_self=True, recursive=True):
         if type(layer) in _SAME_IN_BOTH_MODES:
             continue
         inner = list(layer._flatten_layers(include_self=False, recursive=False))
         container = isinstance(layer, keras.Model) and inner
         if not container and "training" in inspect.signature(layer.call).parameters:
-            found.append(layer)
-    return found
+            dependent.append(layer)
+    return dependent

@@ -1,4 +1,4 @@
-"""GradAlign: one-step adversarial training that keeps the input gradient's direction."""
+"""GradAlign: one-step adversarial training with aligned input gradients."""
 
 import tensorflow as tf
 
@@ -10,29 +10,30 @@ from soar_tf.ops import gradients, norms, random
 class GradAlign(PenalizedStep):
     r"""Gradient alignment (Andriushchenko and Flammarion 2020, arXiv:2007.02617).
 
-    Minimises $\ell(x', y) + \lambda R(x)$ per example, with $x'$ from one sign step and
+    Minimises $\ell(x', y) + \lambda R(x)$ per example, where $x'$ is found by one sign step and
 
     $$R(x) = 1 - \cos\big(\nabla\ell(x),\ \nabla\ell(x + \eta)\big), \qquad
     \eta \sim U(-\epsilon, \epsilon).$$
 
-    A single step finds a strong perturbation only while the gradient keeps its direction inside
-    the ball. R asks for that, and as a cosine it cannot be lowered by shrinking gradients. As in
-    the authors' code, $\nabla\ell(x)$ is held fixed, and R's gradient flows through the other one.
-    R is 0 where a gradient vanishes. $x + \eta$ is cut to the pixel box.
+    A single step finds a strong perturbation only as long as the gradient keeps its direction
+    inside the ball. R enforces that; being a cosine, it cannot be lowered by shrinking gradients.
+    As in the authors' code, $\nabla\ell(x)$ is held fixed and R is differentiated through the other
+    gradient. R is 0 where a gradient vanishes. $x + \eta$ is clipped to the pixel box.
 
-    The authors take $\lambda = 0.2$ at 8/255, 0.632 at 12/255 and 2 at 16/255 on CIFAR-10: it grows
+    On CIFAR-10 the authors use $\lambda = 0.2$ at 8/255, 0.632 at 12/255 and 2 at 16/255: it grows
     tenfold with every 8/255.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, R and $x'$
-    in inference mode. From the start `"zero"` the step takes the gradient that R needs anyway.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; R and $x'$
+    are computed in inference mode. With `start="zero"` the step uses the gradient that R needs
+    anyway.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
         lambda_: Weight $\lambda$ of R, at least 0.
-        step_size: Length of the step to $x'$, in the same unit, at least 0. Default: `epsilon`;
-            from the start `"random"` `1.25 * epsilon`.
-        start: Where the step starts: `"zero"` (the image), `"random"` (a uniform point of the
-            ball, as `fast`) or `"noise"` (as `n-fgsm`).
+        step_size: Length of the step to $x'$, in the same unit, at least 0. Default: `epsilon`, or
+            `1.25 * epsilon` with `start="random"`.
+        start: Where the step starts: `"zero"` (the image), `"random"` (a uniform point in the
+            ball, as in `fast`) or `"noise"` (as in `n-fgsm`).
 
     Example:
 
@@ -52,10 +53,10 @@ class GradAlign(PenalizedStep):
             return tf.stop_gradient(gradients.input_gradient(values, x)[1])
 
     def penalty(self, forward, x, y, *, loss_fn, keys, slope):
-        own_keys = random.derive(keys, "alignment")
-        moved = random_start(own_keys, x, self.epsilon, "linf", self.attack.bounds)
-        _, free = gradients.input_gradient(self._values(forward, y, loss_fn), moved)
-        return 1.0 - norms.cosine(slope, free)
+        derived = random.derive(keys, "alignment")
+        moved = random_start(derived, x, self.epsilon, "linf", self.attack.bounds)
+        _, gradient = gradients.input_gradient(self._values(forward, y, loss_fn), moved)
+        return 1.0 - norms.cosine(slope, gradient)
 
     @staticmethod
     def _values(forward, y, loss_fn):

@@ -14,27 +14,27 @@ _DUAL = {"linf": "l1", "l2": "l2"}
 class GradientNorm(Regularizer):
     r"""Input gradient regularization, first-order adversarial training (arXiv:1802.01421).
 
-    To first order, the loss grows inside the ball by at most $\epsilon\|\nabla\ell(x)\|_q$, with q
-    dual to the ball's norm. Minimises $\ell(x) + \lambda R(x)$ per example, where R is
+    To first order, the loss grows inside the ball by at most $\epsilon\|\nabla\ell(x)\|_q$, where q
+    is the dual norm. Minimises $\ell(x) + \lambda R(x)$ per example, where R is
 
     $$\epsilon\, \|\nabla\ell(x)\|_q \quad\text{or}\quad
     \frac12 \Big( \epsilon\, \frac{\ell(x + h v) - \ell(x)}{h} \Big)^2, \qquad
     v = \arg\max_{\|v\| \le 1} v^\top\nabla\ell(x),$$
 
-    the second, with v held fixed, being half the first one's square without a second derivative
-    (Finlay and Oberman 2019, arXiv:1905.11468): its gradient costs one pass and no double
-    backpropagation. In the literature's units (no epsilon in R) the weight is
+    The second, with v held fixed, is half the square of the first without a second derivative
+    (Finlay and Oberman 2019, arXiv:1905.11468): it costs one more pass and no double
+    backpropagation. In the units of the literature (no epsilon in R) the weight is
     $\lambda\epsilon$ or $\lambda\epsilon^2$.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
-    penalty in inference mode.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; the penalty
+    is computed in inference mode.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         lambda_: Weight $\lambda$ of the penalty, at least 0.
         norm: Norm of the threat model: `"linf"` (penalises the gradient's l1 norm) or `"l2"`.
         mode: `"double_backprop"` (the first form) or `"finite_difference"` (the second).
-        h: Step of the finite difference: a distance in the threat model's norm, in units of the
+        h: Step of the finite difference, a distance in the threat model's norm, in units of the
             pixel range, larger than 0.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.

@@ -1,4 +1,4 @@
-"""The loss that an inner step climbs or bends by, where it need not be the training loss."""
+"""The losses that inner steps maximise or penalties bound, if other than the training loss."""
 
 from soar_tf.ops import losses
 from soar_tf.validation import check_choice
@@ -14,7 +14,7 @@ def check(name, argument):
 
 
 def takes_mixed_labels(*names):
-    """Whether inner losses of these names take labels that are shares of several classes."""
+    """Whether inner losses of these names accept labels that are shares of several classes."""
     return all(name == TRAINING for name in names)
 
 
@@ -23,10 +23,10 @@ def choose(name, loss_fn):
 
     Args:
         name: One of `NAMES`.
-        loss_fn: The training loss, which `"training"` stands for.
+        loss_fn: The training loss, returned for `"training"`.
 
     Returns:
-        `loss_fn`, or a classification loss that takes integer or one-hot labels.
+        `loss_fn`, or a classification loss that accepts integer or one-hot labels.
     """
     if name == TRAINING:
         return loss_fn

@@ -16,13 +16,13 @@ class Jacobian(Regularizer):
 
     $$R(x) = \frac{C}{2m} \sum_{i=1}^m \Big\| \frac{\partial (v_i^\top z)}{\partial x} \Big\|_2^2,$$
 
-    whose expectation is $\tfrac12 \|\partial z / \partial x\|_F^2$. No label enters R.
+    whose expectation is $\tfrac12 \|\partial z / \partial x\|_F^2$. R does not depend on the label.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, the
-    penalty in inference mode.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; the penalty
+    is computed in inference mode.
 
     Args:
-        lambda_: Weight $\lambda$ of the penalty, at least 0. The Jacobian is that of the pixels
+        lambda_: Weight $\lambda$ of the penalty, at least 0. The Jacobian is with respect to pixels
             in [0, 1]; for pixels divided by a standard deviation s it would be s times larger.
         num_projections: Number m of random directions, at least 1; each costs a backward pass.
         penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on.

@@ -1,4 +1,4 @@
-"""Local linearity regularization: how far the loss is from its tangent inside the ball."""
+"""Local linearity regularization: how far the loss departs from its tangent inside the ball."""
 
 import tensorflow as tf
 
@@ -18,16 +18,16 @@ class LLR(Regularizer):
     $$R(x) = \gamma(\delta) + \mu\, |\delta^\top\nabla\ell(x)|, \qquad
     \gamma(\delta) = |\ell(x + \delta) - \ell(x) - \delta^\top\nabla\ell(x)|,$$
 
-    and $\delta$, held fixed, is where $\gamma$ is largest inside the ball: found by projected
-    steps of Adam from a uniform random start, in inference mode.
+    and $\delta$, held fixed, maximises $\gamma$ inside the ball: it is found by projected Adam
+    steps from a uniform random start, in inference mode.
 
-    BatchNorm and Dropout: the loss, which updates BatchNorm, is taken in training mode, R in
-    inference mode.
+    BatchNorm and Dropout: the loss is computed in training mode and updates BatchNorm; R is
+    computed in inference mode.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         lambda_: Weight $\lambda$ of R, at least 0.
-        mu: Weight $\mu$ of the gradient's part, relative to $\gamma$'s, at least 0.
+        mu: Weight $\mu$ of the gradient term relative to $\gamma$, at least 0.
         steps: Number of Adam steps, at least 1.
         step_size: Adam's learning rate, in units of the pixel range, at least 0.
         norm: `"linf"` or `"l2"`.
@@ -63,14 +63,14 @@ class LLR(Regularizer):
         values = self.losses_and_logits(forward, y, loss_fn)
 
         def inference_values(inputs):
-            # The distance to the tangent is a small difference: half precision would lose it.
+            # The distance to the tangent is a small difference, which half precision would lose.
             return loss_fn(y, forward.inference32(inputs))
 
         loss, gradient, logits = gradients.input_gradient(values, x, has_aux=True)
         start = projections.random_in_ball(keys, x.shape[1:], self.epsilon, self.norm)
-        reached, slopes = tf.stop_gradient(loss), tf.stop_gradient(gradient)
+        value, slopes = tf.stop_gradient(loss), tf.stop_gradient(gradient)
         with forward.unrecorded():
-            delta = self.least_linear(inference_values, x, reached, slopes, self.project(start, x))
+            delta = self.least_linear(inference_values, x, value, slopes, self.project(start, x))
         slope = tf.reduce_sum(norms.flatten(delta * gradient), axis=1)
         moved, _ = values(x + delta)
         penalty = tf.abs(moved - loss - slope) + self.mu * tf.abs(slope)
@@ -84,7 +84,7 @@ class LLR(Regularizer):
             x: float tensor `[B, ...]`.
             loss: The loss at `x`, `[B]`.
             gradient: Its gradient at `x`, `[B, ...]`.
-            start: The first perturbation, `[B, ...]`.
+            start: The initial perturbation, `[B, ...]`.
 
         Returns:
             float tensor `[B, ...]` inside the ball and the box, without gradient.

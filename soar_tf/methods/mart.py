@@ -1,4 +1,4 @@
-"""MART: adversarial training that weighs misclassified examples more."""
+"""MART: adversarial training that gives misclassified examples more weight."""
 
 import tensorflow as tf
 
@@ -12,23 +12,24 @@ from soar_tf.validation import check_number
 class MART(Method):
     r"""Misclassification-aware adversarial training (Wang et al. 2020, ICLR).
 
-    Minimises, with $\hat x$ from PGD on the loss,
+    Minimises, with $\hat x$ found by PGD on the loss,
 
     $$\ell(\hat x, y) - \log\big(1.0001 - \max_{k \ne y} p_k(\hat x)\big)
     + \lambda\, \mathrm{KL}\big(p(x) \,\|\, p(\hat x)\big)\,\big(1 - p_y(x)\big):$$
 
-    a boosted cross-entropy at $\hat x$, and the divergence, weighted by how far the clean example
-    is from being classified. Gradients flow through every factor. The loss is a classification
-    loss of integer or one-hot labels. (It has no arXiv id: openreview.net/forum?id=rklOg6EFwS.)
+    a boosted cross-entropy at $\hat x$, and the divergence weighted by one minus the probability of
+    the label on the clean example. Gradients flow through every factor. The loss must be a
+    classification loss of integer or one-hot labels. (The paper has no arXiv id:
+    openreview.net/forum?id=rklOg6EFwS.)
 
-    BatchNorm and Dropout: as for TRADES, x and $\hat x$ go through the network in training mode as
+    BatchNorm and Dropout: as in TRADES, x and $\hat x$ go through the network in training mode as
     one batch, which updates the moving statistics once. $\hat x$ is found in inference mode.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         lambda_: Weight $\lambda$ of the divergence, at least 0.
         steps: Number of PGD steps, at least 1.
-        step_size: Length of a step, same unit as epsilon. Default: `epsilon / 4` for linf,
+        step_size: Length of a step, in the same unit as epsilon. Default: `epsilon / 4` for linf,
             `2.5 * epsilon / steps` for l2.
         norm: `"linf"`, `"l2"` or `"l1"`.
 
@@ -62,6 +63,6 @@ class MART(Method):
         p, p_adv = tf.nn.softmax(logits), tf.nn.softmax(logits_adv)
         runner_up = tf.reduce_max(p_adv * (1.0 - label), axis=1)
         loss = loss_fn(y, logits_adv) - tf.math.log(1.0001 - runner_up)
-        doubt = 1.0 - tf.reduce_sum(p * label, axis=1)
-        penalty = losses.kl_divergence(logits, logits_adv) * doubt
+        error_probability = 1.0 - tf.reduce_sum(p * label, axis=1)
+        penalty = losses.kl_divergence(logits, logits_adv) * error_probability
         return Terms(loss, logits_adv, penalty, self.lambda_)

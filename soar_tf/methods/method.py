@@ -1,4 +1,4 @@
-"""The base class of every method: what is minimised, per example."""
+"""The base class of all methods: what is minimised, per example."""
 
 import copy
 import dataclasses
@@ -12,7 +12,7 @@ from soar_tf.registry import Configurable
 from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_number, tensors_as_numbers
 
-# The diagnostic that says which examples' penalty has a gradient; see `Method.diagnostics`.
+# The diagnostic that marks the examples whose penalty has a gradient; see `Method.diagnostics`.
 UNCLIPPED = "unclipped"
 
 
@@ -26,8 +26,9 @@ class Terms:
         penalty: `[B]`, the per-example regularizer before its weight, or `None`.
         penalty_weight: The regularizer's weight: a float or a scalar tensor.
         loss_gradients: The gradient of `sum(loss)` with respect to each of the network's trainable
-            weights, if the method had it at no extra pass; `None` if it had not.
-        diagnostics: What `fit` logs the mean of, `[B]` each, by the names in `Method.diagnostics`.
+            weights, if the method computed it without an extra pass; otherwise `None`.
+        diagnostics: Values, `[B]` each, whose means `fit` logs, by the names in
+            `Method.diagnostics`.
     """
 
     loss: tf.Tensor
@@ -39,36 +40,36 @@ class Terms:
 
 
 class Method(Configurable):
-    """A training objective. It holds hyper-parameters only, no state and no weights.
+    """A training objective. It has hyper-parameters only, no state and no weights.
 
     A subclass implements `terms`, in one file, and is registered by one line in
-    `soar_tf/methods/__init__.py`. Its constructor's arguments are its hyper-parameters: they are
-    what `soar-tf train --method-arg` sets and what `soar-tf list methods` prints.
+    `soar_tf/methods/__init__.py`. Its constructor's arguments are its hyper-parameters, which
+    `soar-tf train --method-arg` sets and `soar-tf list methods` prints.
 
     Attributes:
-        has_penalty: Whether `terms` gives a penalty, which `fit` then logs.
-        second_order: Whether the penalty's gradient takes second derivatives of the network, so
+        has_penalty: Whether `terms` returns a penalty, which `fit` then logs.
+        second_order: Whether the penalty's gradient involves second derivatives of the network, so
             that every layer must have exact ones.
-        couples_examples: Whether an example's terms depend on the other examples of its batch. Then
-            batches must stay whole, see `check_batches`.
-        diagnostics: Names of the `Terms.diagnostics` that `terms` gives, which `fit` then logs. The
-            name `"unclipped"` has a meaning: 1 for an example whose penalty has a gradient, 0 for
-            one whose penalty is clipped to a constant. A method that has it leaves out the passes
-            that only clipped penalties need if `forward.skip_clipped` says so.
+        couples_examples: Whether an example's terms depend on the rest of its batch. If so,
+            batches must not be split, see `check_batches`.
+        diagnostics: Names of the `Terms.diagnostics` that `terms` returns, which `fit` then logs.
+            The name `"unclipped"` has a meaning: 1 for an example whose penalty has a gradient, 0
+            for one whose penalty is clipped to a constant. A method with this diagnostic skips the
+            passes that only clipped penalties need if `forward.skip_clipped` is true.
         penalty_clipnorm: If not `None`, the penalty's parameter gradient is clipped to this l2
-            norm by itself, before the loss's gradient is added.
-        starts_from_standard: Whether the method fine-tunes a network trained in the standard
-            way, so that the command line trains one first.
-        needs_input_gradient: Whether it trains along the loss's gradient by the image, so that a
-            network without one would be trained as by `standard`.
-        takes_mixed_labels: Whether labels may be shares of several classes, `[B, C]`, as mixup
-            makes them: `terms` uses them in `loss_fn` only.
-        train_settings: Settings of `soar_tf.runs.config.TrainConfig` that a run with this method
-            has unless they are given, such as an attack that watches over it.
-        weight_rule: How the penalty's weight follows the penalty from step to step: a
-            `soar_tf.methods.adaptive.JumpRule`, or `None`. Its state is the model's.
-        schedules: The arguments that change during training, by name; the attributes themselves
-            hold the last values. See `soar_tf.methods.Schedule`: any constructor takes them.
+            norm separately, before the loss's gradient is added.
+        starts_from_standard: Whether the method fine-tunes a network from standard training, which
+            the command line then trains first.
+        needs_input_gradient: Whether it uses the loss's gradient with respect to the image; a
+            network without one would effectively be trained by `standard`.
+        takes_mixed_labels: Whether labels may be shares of several classes, `[B, C]`, as in mixup:
+            `terms` uses them in `loss_fn` only.
+        train_settings: Defaults of `soar_tf.runs.config.TrainConfig` for runs with this method,
+            such as a validation attack.
+        weight_rule: How the penalty's weight adapts to the penalty from step to step: a
+            `soar_tf.methods.adaptive.JumpRule`, or `None`. Its state belongs to the model.
+        schedules: The arguments that change during training, by name; the attributes of these names
+            have the last values. Every constructor accepts them, see `soar_tf.methods.Schedule`.
     """
 
     has_penalty = False
@@ -96,7 +97,7 @@ class Method(Configurable):
     def threat_model(self):
         """The `soar_tf.threat_model.ThreatModel` that the method trains for, or `None`.
 
-        Of a radius that grows during training it has the last value.
+        If the radius changes during training, this is the last value.
         """
         if getattr(self, "epsilon", None) is None:
             return None
@@ -104,12 +105,12 @@ class Method(Configurable):
 
     @property
     def clips_examples(self):
-        """Whether penalties may be clipped to constants: it has the diagnostic `"unclipped"`."""
+        """Whether penalties may be clipped to constants (the diagnostic `"unclipped"`)."""
         return UNCLIPPED in self.diagnostics
 
     @property
     def schedules_count_epochs(self):
-        """Whether a schedule has its length in epochs."""
+        """Whether the length of any schedule is in epochs."""
         return any(schedule.unit == "epochs" for schedule in self.schedules.values())
 
     def scheduled_values(self, step, steps_per_epoch=None):
@@ -117,11 +118,11 @@ class Method(Configurable):
         return {k: v.at(step, steps_per_epoch) for k, v in self.schedules.items()}
 
     def at(self, step, steps_per_epoch=None):
-        """The method as it is in a step: with its schedules' values for constants.
+        """The method in a given step, with the current values in place of its schedules.
 
         Args:
-            step: Steps done before it: int or integer scalar tensor.
-            steps_per_epoch: Steps of an epoch, for schedules that count epochs.
+            step: Number of steps done before: int or integer scalar tensor.
+            steps_per_epoch: Steps per epoch, for schedules in epochs.
 
         Returns:
             A `Method` without schedules; this one itself if it has none.
@@ -133,24 +134,24 @@ class Method(Configurable):
             return type(self)(**{**self.get_config(), **values})
 
     def with_weight(self, weight):
-        """The method with another weight of its penalty, for one with a `weight_rule`.
+        """A copy of the method with another penalty weight, for a method with a `weight_rule`.
 
         Args:
             weight: A number or a scalar tensor.
         """
-        weighed = copy.copy(self)
-        weighed.lambda_ = weight
-        return weighed
+        reweighted = copy.copy(self)
+        reweighted.lambda_ = weight
+        return reweighted
 
     def check_batches(self, micro_batch, replicas):
-        """Refuses to split the batches of a method that couples their examples.
+        """Rejects splitting the batches of a method that couples their examples.
 
         Args:
-            micro_batch: Examples that go through the network together, or `None` for all.
+            micro_batch: Number of examples that go through the network together, or `None` for all.
             replicas: Number of replicas that share a batch.
 
         Raises:
-            InputError: With what is allowed.
+            InputError: If batches would be split.
         """
         if self.couples_examples and (micro_batch is not None or replicas > 1):
             raise InputError(
@@ -160,30 +161,30 @@ class Method(Configurable):
             )
 
     def check_mixed_labels(self, rule, received):
-        """Refuses labels that are shares of several classes, for a method that needs one class.
+        """Rejects labels that are shares of several classes if the method needs one class.
 
         Args:
-            rule: What must be, such as "`mixup` must be None".
-            received: What came.
+            rule: What is required, such as "`mixup` must be None".
+            received: The value received.
 
         Raises:
-            InputError: With what is allowed.
+            InputError: If the method does not take such labels.
         """
         if not self.takes_mixed_labels:
             raise InputError(
-                f"{rule} for a method that compares the label with the other classes, as mart does "
-                f"and an inner or penalty loss other than 'training'. Received: {received}."
+                f"{rule} for a method that compares the label with the other classes, such as mart "
+                f"or one with an inner or penalty loss other than 'training'. Received: {received}."
             )
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        """Computes the objective's terms; called inside the train step's outer gradient tape.
+        """Computes the terms of the objective, inside the train step's outer gradient tape.
 
         Args:
-            forward: A `soar_tf.methods.Forward`: the network, with one function a mode.
+            forward: A `soar_tf.methods.Forward`: the network, with one function per mode.
             x: float32 tensor `[B, ...]`, pixels in [0, 1].
             y: Labels, in the form that `loss_fn` takes.
             loss_fn: Per-example loss, `(y, logits [B, C]) -> [B]`.
-            keys: uint32 tensor `[B, 2]`, this step's noise key of each example.
+            keys: uint32 tensor `[B, 2]`, each example's noise key in this step.
 
         Returns:
             `Terms`.

@@ -1,4 +1,4 @@
-"""N-FGSM: one step from a start that is noisier than the ball is large."""
+"""N-FGSM: one step from a start with noise wider than the ball."""
 
 from soar_tf.methods import crafting
 from soar_tf.methods.method import Method, Terms, optional_number
@@ -12,16 +12,16 @@ class NFGSM(Method):
 
     $$\delta = \eta + \alpha\, \mathrm{sign}\nabla\ell(x + \eta).$$
 
-    $x + \eta$ and $x + \delta$ are cut to the pixel box, but not projected onto the ball: the noise
-    is an augmentation that the step is added to. That is what keeps one-step training from
-    catastrophic overfitting where `fast` does not, at the same cost. The gradient is taken in
-    inference mode. The pass at $x + \delta$ updates BatchNorm. `soar-tf train` still watches the
-    accuracy under PGD with 5 steps, as for `fast`.
+    $x + \eta$ and $x + \delta$ are clipped to the pixel box but not projected onto the ball: the
+    noise is an augmentation, and the step is added to it. This prevents catastrophic overfitting
+    where `fast` does not, at the same cost. The gradient is computed in inference mode; the pass at
+    $x + \delta$ updates BatchNorm. `soar-tf train` still monitors the accuracy under 5-step PGD, as
+    for `fast`.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
         step_size: Length $\alpha$ of the step, in the same unit, at least 0. Default: `epsilon`.
-        noise: Half-width k of the noise, in multiples of `epsilon`, at least 0. At 0 it is FGSM
+        noise: Half-width k of the noise, in multiples of `epsilon`, at least 0. With 0 it is FGSM
             from the image itself.
 
     Example:

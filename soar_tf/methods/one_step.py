@@ -1,4 +1,4 @@
-"""One-step adversarial training with a penalty that keeps one step strong."""
+"""One-step adversarial training with a penalty that keeps the single step strong."""
 
 from soar_tf.methods import crafting
 from soar_tf.methods.method import Method, Terms, optional_number
@@ -6,10 +6,10 @@ from soar_tf.validation import check_number
 
 
 class PenalizedStep(Method):
-    r"""Minimises $\ell(x', y) + \lambda R(x)$, with $x'$ from one sign step.
+    r"""Minimises $\ell(x', y) + \lambda R(x)$, where $x'$ is found by one sign step.
 
-    A subclass implements `penalty`. The loss, which updates BatchNorm, is taken in training mode,
-    R and $x'$ in inference mode.
+    A subclass implements `penalty`. The loss is computed in training mode and updates BatchNorm; R
+    and $x'$ are computed in inference mode.
 
     Args:
         epsilon: Radius of the linf threat model, in units of the pixel range, in [0, 1].
@@ -28,7 +28,7 @@ class PenalizedStep(Method):
         self.epsilon, self.start = self.attack.epsilon, start
 
     def slope(self, forward, x, y, *, loss_fn):
-        """The loss's gradient at `x`, `[B, ...]`, held fixed, if R needs it; else `None`."""
+        """The loss's gradient at `x`, `[B, ...]`, held fixed; `None` if R does not need it."""
         return None
 
     def penalty(self, forward, x, y, *, loss_fn, keys, slope):
@@ -40,7 +40,7 @@ class PenalizedStep(Method):
             y: Labels, in the form that `loss_fn` takes.
             loss_fn: The per-example loss.
             keys: The examples' noise keys.
-            slope: What `slope` gave.
+            slope: The result of `slope`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `penalty`.")
 
@@ -56,6 +56,6 @@ class PenalizedStep(Method):
             slope=slope if self.start == "zero" else None,
         )
         penalty = self.penalty(forward, x, y, loss_fn=loss_fn, keys=keys, slope=slope)
-        # The penalty is that of the inference network, before the loss's pass updates it.
+        # The penalty is that of the inference network before the loss's pass updates it.
         logits = forward.training(x_adv)
         return Terms(loss_fn(y, logits), logits, penalty, self.lambda_)

@@ -8,33 +8,34 @@ from soar_tf.validation import check_integer, check_number
 
 
 class QUB(Method):
-    r"""Quadratic upper bound of adversarial training's loss (You and Lee 2025, arXiv:2601.13645).
+    r"""Quadratic upper bound of the adversarial loss (You and Lee 2025, arXiv:2601.13645).
 
     With the logits z at x and z' at the adversarial point x', and p the softmax of z, minimises
 
     $$Q = \ell(z, y) + (p - y)^\top (z' - z) + \tfrac14 \|z' - z\|_2^2 \ \ge\ \ell(z', y).$$
 
-    The Hessian of cross-entropy by the logits has no eigenvalue above 1/2, so this is a bound of
-    the loss itself, which SOAR's Taylor expansion is not (see the page on theory). It costs one
-    pass more, and no double backpropagation. Gradients flow through both points. $p - y$ is the
-    compiled loss's own gradient: one-hot labels and label smoothing are honoured. For a loss that
-    is no cross-entropy, Q is no bound.
+    The Hessian of cross-entropy with respect to the logits has no eigenvalue above 1/2, so this
+    bounds the loss itself, which SOAR's Taylor expansion does not (see the theory page). It costs
+    one more pass and no double backpropagation. Gradients flow through both points. $p - y$ is the
+    gradient of the compiled loss, so one-hot labels and label smoothing are taken into account. For
+    a loss other than cross-entropy, Q is not a bound.
 
-    With a `share` s below 1, minimises $s\, Q + (1 - s)\, \ell(z', y)$, the same points' loss. The
-    paper's second variant lets the bound's part decrease: `share="ramp(1, 0, epochs=30)"`.
+    With a `share` s below 1, minimises $s\, Q + (1 - s)\, \ell(z', y)$. In the paper's second
+    variant the share of the bound decreases: `share="ramp(1, 0, epochs=30)"`.
 
-    BatchNorm and Dropout: as for TRADES, x and x' go through the network in training mode as one
+    BatchNorm and Dropout: as in TRADES, x and x' go through the network in training mode as one
     batch, which updates the moving statistics once. x' is found in inference mode.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         steps: Number of PGD steps to x', at least 1.
-        step_size: Length of a step, same unit as epsilon. Default: for one linf step `epsilon`
-            (from the start `"random"` `1.25 * epsilon`), otherwise that of `soar_tf.attacks.PGD`.
+        step_size: Length of a step, in the same unit as epsilon. Default: for one linf step
+            `epsilon` (`1.25 * epsilon` with `start="random"`), otherwise that of
+            `soar_tf.attacks.PGD`.
         norm: `"linf"`, `"l2"` or `"l1"`.
-        start: Where the steps start: `"zero"` (the image), `"random"` (a uniform point of the
-            ball) or, for one linf step, `"noise"` (as `n-fgsm`). Default: `"noise"` where it can
-            be, else `"random"`.
+        start: Where the steps start: `"zero"` (the image), `"random"` (a uniform point in the
+            ball) or, for one linf step only, `"noise"` (as in `n-fgsm`). Default: `"noise"` for one
+            linf step, else `"random"`.
         share: Share s of the bound in the loss, in [0, 1].
 
     Raises:
@@ -53,9 +54,8 @@ class QUB(Method):
         self.step_size = optional_number(step_size, "step_size", minimum=0.0)
         self.start = None if start is None or str(start).lower() == "none" else start
         steps = check_integer(steps, "steps", minimum=1)
-        noisy = steps == 1 and norm == "linf"
-        chosen = self.start or ("noise" if noisy else "random")
-        self.attack = crafting.attack(epsilon, steps, self.step_size, norm, chosen)
+        start = self.start or ("noise" if steps == 1 and norm == "linf" else "random")
+        self.attack = crafting.attack(epsilon, steps, self.step_size, norm, start)
         self.epsilon, self.norm, self.steps = self.attack.epsilon, self.attack.norm, steps
         self.share = check_number(share, "share", minimum=0.0, maximum=1.0)
         self.train_settings = crafting.WATCHED if steps == 1 else {}

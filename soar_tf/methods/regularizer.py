@@ -1,4 +1,4 @@
-"""Methods whose penalty is apart from their loss, and which part of the training it is taken on."""
+"""Methods with a separate penalty, which may be computed on part of the training only."""
 
 import dataclasses
 
@@ -12,25 +12,25 @@ from soar_tf.validation import check_integer, check_number
 class Regularizer(Method):
     r"""A loss at one point of each example, plus a penalty on the network's derivatives there.
 
-    A subclass implements `curvature_terms`; `terms` decides which passes it shares. If the network
-    is one function in both modes and the penalty covers the whole batch, the penalty's pass is the
-    loss's as well. Otherwise the loss has a pass in training mode of its own, which is the one that
-    updates BatchNorm, and the penalty one in inference mode, on its part of the batch only.
+    A subclass implements `curvature_terms`; `terms` decides which passes are shared. If the network
+    is the same function in both modes and the penalty covers the whole batch, loss and penalty
+    share one pass. Otherwise the loss takes a separate pass in training mode, which updates
+    BatchNorm, and the penalty one in inference mode, on its part of the batch only.
 
-    A subclass whose penalties may be clipped to a constant names the diagnostic `"unclipped"` (see
-    `Method.diagnostics`). Where `forward.skip_clipped` asks for it, `curvature_terms` then runs
+    A subclass whose penalties may be clipped to a constant declares the diagnostic `"unclipped"`
+    (see `Method.diagnostics`). If `forward.skip_clipped` is true, `curvature_terms` then runs
     twice: unrecorded for every example, and recorded for those whose penalty has a gradient.
 
     Args:
         lambda_: Weight of the penalty, at least 0.
         penalty_fraction: Share f of the batch, in (0, 1], that the penalty is computed on. Of B
-            examples, `n = ceil(f B)` are drawn, one at random from each of n runs of neighbours,
-            by the examples' own noise keys, and each counts for its run: the expected penalty is
-            exactly that of the whole batch. Which ones are drawn does not depend on the number of
-            replicas if n is a multiple of it.
-        penalty_every: The penalty is computed in every k-th step only, by the step counter, and
-            multiplied by k there: its mean over steps is that of k = 1. A `penalty_clipnorm` acts
-            on the multiplied gradient.
+            examples, `n = ceil(f B)` are drawn by their noise keys, one at random from each of n
+            groups of neighbours, and each counts for its group: the expected penalty is exactly
+            that of the whole batch. The choice does not depend on the number of replicas if n is a
+            multiple of it.
+        penalty_every: The penalty is computed only in every k-th step, by the step counter, and
+            multiplied by k there, so its mean over steps is that of k = 1. A `penalty_clipnorm`
+            acts on the multiplied gradient.
     """
 
     has_penalty = True
@@ -44,11 +44,11 @@ class Regularizer(Method):
         self.penalty_every = check_integer(penalty_every, "penalty_every", minimum=1)
 
     def point(self, forward, x, y, *, loss_fn, keys):
-        """The point that loss and penalty are taken at, `[B, ...]`, without gradient: x itself."""
+        """The point of loss and penalty, `[B, ...]`, without gradient. By default, x itself."""
         return x
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        """The terms at `x` (what `point` gave), from passes in inference mode.
+        """The terms at `x` (the result of `point`), computed in inference mode.
 
         Args:
             forward: The `Forward`, see `Method.terms`.
@@ -58,22 +58,24 @@ class Regularizer(Method):
             keys: The examples' noise keys.
 
         Returns:
-            `Terms`, with every one of `self.diagnostics`.
+            `Terms`, with all of `self.diagnostics`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `curvature_terms`.")
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         point = self.point(forward, x, y, loss_fn=loss_fn, keys=keys)
-        everywhere = self.penalty_fraction == 1.0 and self.penalty_every == 1
-        one_function = everywhere and not forward.depends_on_training
+        whole_batch = self.penalty_fraction == 1.0 and self.penalty_every == 1
+        one_function = whole_batch and not forward.depends_on_training
         if one_function:
-            terms = self._useful_terms(forward, point, y, loss_fn=loss_fn, keys=keys)
-            if not self._skips(forward) or _has_the_loss_gradient(forward, terms):
+            terms = self._recorded_terms(forward, point, y, loss_fn=loss_fn, keys=keys)
+            if not self._skips_clipped(forward) or _has_loss_gradient(forward, terms):
                 return terms
             penalty, diagnostics = terms.penalty, terms.diagnostics
         else:
-            penalty, diagnostics = self._on_a_part(forward, point, y, loss_fn=loss_fn, keys=keys)
-        # The penalty is that of the inference network, as it is before the loss's pass updates it.
+            penalty, diagnostics = self._partial_penalty(
+                forward, point, y, loss_fn=loss_fn, keys=keys
+            )
+        # The penalty is that of the inference network before the loss's pass updates it.
         logits = forward.curvature(point) if one_function else forward.training(point)
         return Terms(loss_fn(y, logits), logits, penalty, self.lambda_, diagnostics=diagnostics)
 
@@ -87,37 +89,37 @@ class Regularizer(Method):
 
         return values
 
-    def _skips(self, forward):
+    def _skips_clipped(self, forward):
         return forward.skip_clipped and self.clips_examples
 
-    def _useful_terms(self, forward, x, y, *, loss_fn, keys):
-        """`curvature_terms`; where clipped examples are skipped, recorded for the others only."""
-        if not self._skips(forward):
+    def _recorded_terms(self, forward, x, y, *, loss_fn, keys):
+        """`curvature_terms`, recorded only for unclipped examples if the others are skipped."""
+        if not self._skips_clipped(forward):
             return self.curvature_terms(forward, x, y, loss_fn=loss_fn, keys=keys)
         with forward.unrecorded():
             terms = self.curvature_terms(forward, x, y, loss_fn=loss_fn, keys=keys)
         unclipped = terms.diagnostics[UNCLIPPED] > 0.0
-        # Not every kernel takes an empty batch: if all are clipped, one row stands in, unused.
-        stand_in = tf.range(tf.size(unclipped)) == 0
-        rows = tf.where(unclipped | (stand_in & ~tf.reduce_any(unclipped)))[:, 0]
+        # Not every kernel accepts an empty batch: if all are clipped, the first row is a dummy.
+        dummy = tf.range(tf.size(unclipped)) == 0
+        rows = tf.where(unclipped | (dummy & ~tf.reduce_any(unclipped)))[:, 0]
         chosen_x, chosen_y, chosen_keys = (tf.gather(tensor, rows) for tensor in (x, y, keys))
         recorded = self.curvature_terms(
             forward, chosen_x, chosen_y, loss_fn=loss_fn, keys=chosen_keys
         ).penalty
         constant = tf.stop_gradient(terms.penalty)
-        useful = tf.where(tf.gather(unclipped, rows), recorded, tf.gather(constant, rows))
-        penalty = tf.tensor_scatter_nd_update(constant, rows[:, None], useful)
+        updates = tf.where(tf.gather(unclipped, rows), recorded, tf.gather(constant, rows))
+        penalty = tf.tensor_scatter_nd_update(constant, rows[:, None], updates)
         return dataclasses.replace(terms, penalty=penalty)
 
-    def _on_a_part(self, forward, x, y, *, loss_fn, keys):
-        """Penalty and diagnostics, counted for the examples of the batch that they stand for."""
+    def _partial_penalty(self, forward, x, y, *, loss_fn, keys):
+        """Penalty and diagnostics, each counted for the examples that it represents."""
 
         def compute():
             rows, counts = choose(keys, self.penalty_fraction)
             chosen = (x, y, keys)
             if rows is not None:
                 chosen = [tf.gather(tensor, rows) for tensor in chosen]
-            terms = self._useful_terms(forward, *chosen[:2], loss_fn=loss_fn, keys=chosen[2])
+            terms = self._recorded_terms(forward, *chosen[:2], loss_fn=loss_fn, keys=chosen[2])
             values = [terms.penalty, *(terms.diagnostics[name] for name in self.diagnostics)]
             values = [self.penalty_every * value for value in values]
             if rows is None:
@@ -131,12 +133,12 @@ class Regularizer(Method):
 
     def _when_due(self, forward, compute, keys):
         due = tf.equal(forward.step % self.penalty_every, 0)
-        nothing = [tf.zeros([tf.shape(keys)[0]])] * (1 + len(self.diagnostics))
-        return tf.cond(due, compute, lambda: nothing)
+        zeros = [tf.zeros([tf.shape(keys)[0]])] * (1 + len(self.diagnostics))
+        return tf.cond(due, compute, lambda: zeros)
 
 
-def _has_the_loss_gradient(forward, terms):
-    """Whether the gradient of an unrecorded pass's loss is at hand, so that it needs no other."""
+def _has_loss_gradient(forward, terms):
+    """Whether the loss's gradient is known, so that an unrecorded pass need not be repeated."""
     return (
         terms.loss_gradients is not None
         and not forward.needs_recorded_loss
@@ -145,26 +147,26 @@ def _has_the_loss_gradient(forward, terms):
 
 
 def choose(keys, fraction):
-    """Draws examples from a batch: one from each of `ceil(fraction * B)` runs of neighbours.
+    """Draws examples from a batch: one from each of `ceil(fraction * B)` groups of neighbours.
 
     Args:
-        keys: uint32 tensor `[B, 2]`, the examples' noise keys, which decide.
+        keys: uint32 tensor `[B, 2]`, the examples' noise keys, which determine the choice.
         fraction: Share of the batch, in (0, 1].
 
     Returns:
-        `(rows, counts)`: positions in the batch, int32 `[n]`, and how many examples each stands
-        for, float32 `[n]`; `(None, None)` for the whole batch.
+        `(rows, counts)`: positions in the batch, int32 `[n]`, and how many examples each
+        represents, float32 `[n]`; `(None, None)` for the whole batch.
     """
     if fraction == 1.0:
         return None, None
     batch = keys.shape[0] or tf.shape(keys)[0]
     position = tf.range(batch, dtype=tf.int64)
     batch = tf.cast(batch, tf.int64)
-    # Of a share such as 0.1, which is no binary fraction, ten examples are one part.
+    # 0.1 is not a binary fraction: without the tolerance, 0.1 of ten examples could be two.
     n = tf.cast(tf.math.ceil(tf.cast(batch, tf.float64) * fraction - 1e-9), tf.int64)
-    run = position * n // batch
-    lot = tf.cast(random.derive(keys, "penalty_fraction")[:, 0], tf.int64)
-    order = tf.argsort(run * 2**32 + lot, stable=True)
+    group = position * n // batch
+    noise = tf.cast(random.derive(keys, "penalty_fraction")[:, 0], tf.int64)
+    order = tf.argsort(group * 2**32 + noise, stable=True)
     starts = (tf.range(n + 1, dtype=tf.int64) * batch + n - 1) // n
     counts = tf.cast(starts[1:] - starts[:-1], tf.float32)
     return tf.gather(order, starts[:-1]), counts

@@ -17,16 +17,16 @@ _TEXT = re.compile(r"\s*([a-z]+)\s*\(.*\)\s*", re.S)
 class Schedule:
     """A number that changes during training: a pure function of the training step.
 
-    Give one instead of a number to any numeric argument of a method that is not an integer:
+    A schedule can replace any numeric argument of a method that is not an integer:
     `SOAR(lambda_=Ramp(0, 0.5, epochs=5))`, or as text, `"ramp(0, 0.5, epochs=5)"`, which is also
-    how it stands in configurations and on the command line. `fit` logs its value in the last step
-    of each epoch under the argument's name. A resumed run goes on where it was, since the step
-    counter is all there is; nothing is traced again.
+    the form in configurations and on the command line. `fit` logs its value in the last step of
+    each epoch under the argument's name. It depends on the step counter alone, so a resumed run
+    continues it, and nothing is retraced.
 
     Args:
-        epochs: Length of the schedule's span in epochs, larger than 0, or `None`.
+        epochs: Length of the schedule in epochs, larger than 0, or `None`.
         steps: The same in steps. Exactly one of the two is given.
-        after: Where it starts, in the same unit; before that it has its first value.
+        after: Start of the schedule, in the same unit; before that it has its first value.
     """
 
     def __init__(self, epochs, steps, after=0):
@@ -39,32 +39,32 @@ class Schedule:
 
     @property
     def values(self):
-        """Every value at which the schedule starts, turns or ends; it stays between them."""
+        """The values at which the schedule starts, turns or ends; all others are between them."""
         raise NotImplementedError
 
     def at(self, step, steps_per_epoch=None):
         """The value in a step.
 
         Args:
-            step: Steps done before it: int or integer scalar tensor.
-            steps_per_epoch: Steps of an epoch, for schedules in epochs.
+            step: Number of steps done before: int or integer scalar tensor.
+            steps_per_epoch: Steps per epoch, for schedules in epochs.
 
         Returns:
             float32 scalar tensor.
 
         Raises:
-            InputError: If `steps_per_epoch` is needed and not known.
+            InputError: If `steps_per_epoch` is needed but unknown.
         """
         scale = 1
         if self.unit == "epochs":
             if steps_per_epoch is None:
                 raise InputError(
-                    f"`{self}` counts epochs, whose number of steps is not known here: pass "
+                    f"`{self}` counts epochs, but the number of steps per epoch is unknown: pass "
                     "`steps_per_epoch` to fit, or write the schedule with steps=."
                 )
             scale = steps_per_epoch
-        begun = tf.maximum(tf.cast(step, tf.float32) - self.after * scale, 0.0)
-        return tf.cast(self._keras(max(1, round(self.length * scale)))(begun), tf.float32)
+        elapsed = tf.maximum(tf.cast(step, tf.float32) - self.after * scale, 0.0)
+        return tf.cast(self._keras(max(1, round(self.length * scale)))(elapsed), tf.float32)
 
     def __str__(self):
         arguments = [*map(_plain, self.values), f"{self.unit}={_plain(self.length)}"]
@@ -82,14 +82,14 @@ class Schedule:
 
 
 class Ramp(Schedule):
-    """A straight line from one value to another; then it stays. A warm-up starts at 0.
+    """Linear from one value to another, then constant. A warm-up starts at 0.
 
     Args:
         start: First value.
         end: Last value.
-        epochs: Its length in epochs; or
-        steps: its length in steps.
-        after: Where it starts, in the same unit.
+        epochs: Length in epochs; or
+        steps: length in steps.
+        after: Start of the ramp, in the same unit.
 
     Example:
 
@@ -114,13 +114,15 @@ class Ramp(Schedule):
 
 
 class Stairs(Schedule):
-    """One value after the other, each for a span (an epoch, unless told otherwise); the last stays.
+    """Piecewise constant: one value after the other, each for one epoch by default.
+
+    The last value stays.
 
     Args:
         *levels: The values, at least one.
-        epochs: Length of one value's span in epochs (1 unless told otherwise); or
-        steps: its length in steps.
-        after: Where the first one starts, in the same unit.
+        epochs: Duration of each value in epochs, by default 1; or
+        steps: duration in steps.
+        after: Start of the first value, in the same unit.
 
     Example:
 
@@ -154,13 +156,13 @@ SCHEDULES = {cls.name: cls for cls in (Ramp, Stairs)}
 
 
 def parse(value):
-    """The `Schedule` that `value` is or spells, or `None` if it is something else.
+    """The `Schedule` that `value` is or describes, or `None` if it is something else.
 
     Args:
-        value: Anything; text such as `"ramp(0, 8/255, epochs=5)"` spells a schedule.
+        value: Anything; text such as `"ramp(0, 8/255, epochs=5)"` describes a schedule.
 
     Raises:
-        InputError: If it looks like a schedule and is none.
+        InputError: If it looks like a schedule but is invalid.
     """
     if isinstance(value, Schedule) or not isinstance(value, str):
         return value if isinstance(value, Schedule) else None
@@ -177,13 +179,13 @@ def parse(value):
         return SCHEDULES[match[1]](*arguments, **named)
     except (SyntaxError, TypeError, AttributeError):
         raise InputError(
-            "A schedule is written ramp(START, END, epochs=N) or stairs(A, B, ..., epochs=N), with "
-            f"steps= or after= where wanted. Received: {value!r}."
+            "A schedule is written ramp(START, END, epochs=N) or stairs(A, B, ..., epochs=N), "
+            f"optionally with steps= instead of epochs=, and after=. Received: {value!r}."
         ) from None
 
 
 def last_value(value):
-    """The last value of a schedule, or of what spells one; anything else as it is.
+    """The last value of a schedule or of its text; anything else is returned unchanged.
 
     Args:
         value: A `Schedule`, its text, or any other value.
@@ -199,33 +201,33 @@ def last_value(value):
 
 
 def accepting(init):
-    """A method's `__init__` that takes schedules for numbers, and then holds their last values.
+    """Wraps a method's `__init__` so that it accepts schedules in place of numbers.
 
-    Each of a schedule's values goes through the constructor's own checks. The schedules themselves
-    end up in the instance's `schedules`.
+    The constructor checks every value of a schedule, and the attributes get the last values. The
+    schedules themselves are stored in the instance's `schedules`.
     """
     signature = inspect.signature(init)
 
     @functools.wraps(init)
     def construct(self, *args, **kwargs):
         try:
-            given = signature.bind(self, *args, **kwargs).arguments
+            bound = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
-            return init(self, *args, **kwargs)  # which says what is wrong
-        found = {name: parse(value) for name, value in given.items() if name != "self"}
-        found = {name: schedule for name, schedule in found.items() if schedule is not None}
-        if not found:
+            return init(self, *args, **kwargs)  # raises with the reason
+        parsed = {name: parse(value) for name, value in bound.items() if name != "self"}
+        schedules = {name: schedule for name, schedule in parsed.items() if schedule is not None}
+        if not schedules:
             return init(self, *args, **kwargs)
-        last = {name: schedule.values[-1] for name, schedule in found.items()}
-        plain = {k: v for k, v in given.items() if k not in ("self", "kwargs")}
-        plain |= given.get("kwargs", {})
-        for name, schedule in found.items():
+        last = {name: schedule.values[-1] for name, schedule in schedules.items()}
+        plain = {k: v for k, v in bound.items() if k not in ("self", "kwargs")}
+        plain |= bound.get("kwargs", {})
+        for name, schedule in schedules.items():
             for value in schedule.values:
                 init(self, **{**plain, **last, name: value})
             with tensors_as_numbers():
                 init(self, **{**plain, **last, name: tf.constant(schedule.values[-1])})
         init(self, **{**plain, **last})
-        self.schedules = found
+        self.schedules = schedules
 
     return construct
 

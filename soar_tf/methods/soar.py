@@ -14,18 +14,18 @@ from soar_tf.methods.regularizer import Regularizer
 from soar_tf.ops import curvature, gradients, random
 from soar_tf.validation import check_boolean, check_choice, check_integer, check_number
 
-# The two readings of the paper's constants, in per-example units (docs/design.md, "Units").
+# The two interpretations of the paper's constants, in per-example units (docs/design.md, "Units").
 PRESETS = {
     "per_example": {"lambda_": 0.5, "norm_clip": 10.0},
     "batch_mean": {"lambda_": 0.5 / 128, "norm_clip": 1280.0},
 }
 INITS = ("pgd1", "random", "zero", "fgsm")
-# The largest step h that stands for the radius of the l2 ball around the threat model's.
+# The `alpha` that means the radius of the l2 ball around the threat model's ball.
 BALL = "ball"
 
 
 class _GradientStep(PGD):
-    """Projected gradient ascent: a step is as long as the gradient says."""
+    """Projected gradient ascent: the step is proportional to the gradient."""
 
     def direction(self, x_adv, gradient):
         return gradient
@@ -42,68 +42,69 @@ class SOAR(Regularizer):
     $$R(x') = \frac{d\epsilon^2 + 1}{2} \left\| \|z_d\|_2
     \frac{\nabla\ell(x' + h\tilde z_d) - \nabla\ell(x')}{h} + z_1 \nabla\ell(x') \right\|_2$$
 
-    bounds the second-order part of the loss's growth inside the ball. Gradients are per example,
-    so R does not depend on the batch (but with `norm_clip_scope="batch"`).
+    bounds the second-order part of the loss's growth inside the ball. Gradients are per example, so
+    R does not depend on the rest of the batch (except with `norm_clip_scope="batch"`).
 
-    **At ball scale.** At h of at most 0.03 the penalty sees the curvature next to x' only, and
+    **At ball scale.** With h of at most 0.03 the penalty sees only the curvature next to x', and
     shrinking gradients lower it. `alpha="ball"` lets h reach $\sqrt d\,\epsilon$ (1.74 on CIFAR-10
-    at 8/255), and `measure` takes the gradient's change relative to its size instead:
+    at 8/255), and `measure` replaces the norm by the relative change of the gradient:
 
     $$R(x') = \frac{\|g' - g\|_2}{\|g\|_2} \quad\text{or}\quad R(x') = 1 - \cos(g', g), \qquad
     g = \nabla\ell(x'),\ g' = \nabla\ell(x' + h\tilde z_d),$$
 
-    without the factor in front and without $z_1$; the page on theory says what that bounds. The
-    norm clip then acts on R. $\lambda$ is of the order of GradAlign's: 0.2 at 8/255, 2 at 16/255.
-    With `init="fgsm"` x' is the point of FGSM training, and `soar-tf train` watches for its
-    collapse, as for `fast`.
+    without the leading factor and without $z_1$; the theory page explains what that bounds. The
+    norm clip then acts on R. Use a $\lambda$ of the order of GradAlign's: 0.2 at 8/255, 2 at
+    16/255. With `init="fgsm"` x' is the point of FGSM training, and `soar-tf train` watches for
+    catastrophic overfitting, as for `fast`.
 
-    With a norm clip `fit` logs `curvature_norm`, the mean of the norm before it is clipped, and, if
-    each norm is clipped by itself, `unclipped`, the share of the examples below the clip: the only
-    ones whose penalty has a gradient, and the only ones that need the second backward pass. See
-    `skip_clipped` of `soar_tf.RobustModel`.
+    With a norm clip, `fit` logs `curvature_norm`, the mean norm before clipping, and, if each norm
+    is clipped separately, `unclipped`, the share of examples below the clip: only their penalty has
+    a gradient, and only they need the second backward pass. See `skip_clipped` of
+    `soar_tf.RobustModel`.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         lambda_: Weight $\lambda$ of the penalty. Default: the preset's.
-        alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha). `"ball"`: the
-            radius of the l2 ball around the threat model's, `sqrt(d) * epsilon` for linf.
+        alpha: Largest finite-difference step h, an l2 distance; h ~ U(0, alpha). `"ball"` is the
+            radius of the l2 ball around the threat model's ball, `sqrt(d) * epsilon` for linf.
         init: The point x': `"pgd1"` (random start, then one PGD step), `"random"` (random start),
-            `"zero"` (x itself) or `"fgsm"` (one step from x to the ball's face). `"random"` and
-            `"zero"` let the network mask its gradients.
-        step_size: Length of the step to x'. Default: `epsilon / 4` (2/255 at 8/255), for l2
-            `2.5 * epsilon`; with `init="fgsm"` `epsilon`.
-        step_direction: What the step to x' multiplies by its length: `"steepest"` (the gradient's
-            sign; for l2, the unit vector along it) or `"gradient"` (the gradient itself, as
-            section 4.2 prints it: a much shorter step, so that x' is nearly a random start).
+            `"zero"` (x itself) or `"fgsm"` (one step from x to the face of the ball). `"random"`
+            and `"zero"` let the network mask its gradients.
+        step_size: Length of the step to x'. Default: `epsilon / 4` (2/255 at 8/255), or
+            `2.5 * epsilon` for l2, or `epsilon` with `init="fgsm"`.
+        step_direction: The direction that `step_size` multiplies: `"steepest"` (the gradient's
+            sign; for l2, the unit vector along the gradient) or `"gradient"` (the gradient itself,
+            as printed in section 4.2: a much shorter step, so x' is nearly a random start).
         num_directions: Number of random directions z.
-        norm_clip: Largest value of the norm $\|\cdot\|_2$, or of what `measure` takes instead
-            (`None`: unclipped). Default: the preset's.
-        norm_clip_scope: `"example"`: each norm is cut at `norm_clip`, and an example above it has
-            no gradient; or `"batch"`: all norms of a batch are scaled until their mean is at most
-            `norm_clip`, so that batches must stay whole (one replica, no `micro_batch`).
-        penalty_clipnorm: Largest l2 norm of the penalty's parameter gradient, clipped by itself
-            (`None`: unclipped).
-        h_min: Smallest h; below 1e-3 the difference drowns in float32 rounding.
+        norm_clip: Largest value of the norm $\|\cdot\|_2$, or of the `measure` that replaces it
+            (`None` for no clipping). Default: the preset's.
+        norm_clip_scope: `"example"` clips each norm to `norm_clip`, so an example above it has no
+            gradient; `"batch"` scales all norms of a batch so that their mean is at most
+            `norm_clip`, which means that batches must not be split (one replica, no `micro_batch`).
+        penalty_clipnorm: Largest l2 norm of the penalty's parameter gradient, which is clipped
+            separately (`None` for no clipping).
+        h_min: Smallest h; below 1e-3 float32 rounding swamps the difference.
         norm: Norm of the threat model, `"linf"` or `"l2"`.
         hvp: `"finite_difference"` or `"exact"`, see `soar_tf.ops.curvature.curvature_norm`.
         estimator: `"mean_norm"` (the paper's) or `"root_mean_square"`.
         full_vector: Whether to include the last component of Hz, which eq. 11 leaves out.
-        preset: The reading of the paper's constants that `lambda_` and `norm_clip` default to:
-            `"per_example"` (0.5 and 10, literally) or `"batch_mean"` (0.5/128 and 1280: gradients
-            of a mean over 128 examples), which gives more robustness for less clean accuracy.
-        inner_loss: The loss that the PGD1 step climbs: `"training"` (the compiled one),
+        preset: The interpretation of the paper's constants that `lambda_` and `norm_clip` default
+            to: `"per_example"` (0.5 and 10, literally) or `"batch_mean"` (0.5/128 and 1280:
+            gradients of a mean over 128 examples), which trades clean accuracy for robustness.
+        inner_loss: The loss that the PGD1 step maximises: `"training"` (the compiled loss),
             `"cross_entropy"`, `"margin"` or `"dlr"`, see `soar_tf.methods.Adversarial`.
-        penalty_loss: The loss whose growth R bounds, one of the same. With another one than
-            `"training"`, the loss's gradient by the weights takes a backward pass of its own.
-        penalty_fraction: Share of the batch, in (0, 1], that the penalty is computed on; see
-            `soar_tf.methods.Regularizer`. A step costs at most (5 + 12 f) / 3 standard ones, and
+        penalty_loss: The loss whose growth R bounds, from the same list. With a loss other than
+            `"training"`, the training loss's gradient in the weights takes a separate backward
+            pass.
+        penalty_fraction: Share f of the batch, in (0, 1], that the penalty is computed on; see
+            `soar_tf.methods.Regularizer`. A step costs at most (5 + 12 f) / 3 standard steps, and
             about (5 + (4 + 12 s) f) / 3 if a share s of the examples, below 0.6, is unclipped.
         penalty_every: The penalty is computed in every k-th step, and multiplied by k there.
-        measure: What is measured of the gradient's change: `"absolute"` (eq. 11), `"relative"` or
-            `"cosine"`, see above. The last two take neither `hvp="exact"` nor `full_vector`.
+        measure: How the gradient's change is measured: `"absolute"` (eq. 11), `"relative"` or
+            `"cosine"`, see above. The last two do not support `hvp="exact"` or `full_vector`.
 
     Raises:
-        InputError: For an argument out of range, or arguments that exclude each other.
+        InputError: For an argument out of range, or incompatible arguments.
 
     Example:
 
@@ -181,28 +182,28 @@ class SOAR(Regularizer):
         self.measure = check_choice(measure, "measure", curvature.MEASURES)
         if measure != "absolute" and (self.full_vector or self.hvp == "exact"):
             raise InputError(
-                "`measure` must be 'absolute' with full_vector=True or hvp='exact', which are for "
-                f"equation 11. Received: {measure!r}."
+                "`measure` must be 'absolute' with full_vector=True or hvp='exact', which apply to "
+                f"equation 11 only. Received: {measure!r}."
             )
         self.inner_loss = inner.check(inner_loss, "inner_loss")
         self.penalty_loss = inner.check(penalty_loss, "penalty_loss")
         self.takes_mixed_labels = inner.takes_mixed_labels(self.inner_loss, self.penalty_loss)
 
     def point(self, forward, x, y, *, loss_fn, keys):
-        climbed = inner.choose(self.inner_loss, loss_fn)
-        own_keys = random.derive(keys, "init")
-        return forward.search(lambda: self.expansion_point(forward, x, y, climbed, own_keys))
+        inner_loss_fn = inner.choose(self.inner_loss, loss_fn)
+        derived = random.derive(keys, "init")
+        return forward.search(lambda: self.expansion_point(forward, x, y, inner_loss_fn, derived))
 
     def curvature_terms(self, forward, x, y, *, loss_fn, keys):
-        bounded = inner.choose(self.penalty_loss, loss_fn)
-        values = self.losses_and_logits(forward, y, bounded)
+        penalty_loss_fn = inner.choose(self.penalty_loss, loss_fn)
+        values = self.losses_and_logits(forward, y, penalty_loss_fn)
         loss, gradient, loss_gradients, logits = gradients.input_and_weight_gradient(
             values, x, forward.weights, has_aux=True
         )
-        drawn = random.derive(keys, "curvature")
-        size = self._norm(lambda point: values(point)[0], x, gradient, drawn)
+        derived = random.derive(keys, "curvature")
+        size = self._norm(lambda point: values(point)[0], x, gradient, derived)
         penalty = self._bound(size, x)
-        if bounded is not loss_fn:
+        if penalty_loss_fn is not loss_fn:
             loss, loss_gradients = loss_fn(y, logits), None
         return Terms(
             loss, logits, penalty, self.lambda_, loss_gradients, diagnostics=self._diagnose(size)
@@ -250,6 +251,6 @@ class SOAR(Regularizer):
         size = tf.stop_gradient(size)
         values = {"curvature_norm": size}
         if UNCLIPPED in self.diagnostics:
-            # At the clip itself the minimum passes the gradient on; NaN must reach the gradient.
+            # Exactly at the clip the minimum has a gradient; NaN must reach the gradient.
             values[UNCLIPPED] = tf.cast(~(size > self.norm_clip), size.dtype)
         return {name: values[name] for name in self.diagnostics}

@@ -4,7 +4,7 @@ from soar_tf.methods.method import Method, Terms
 
 
 class Standard(Method):
-    r"""Minimises $\ell(x, y)$: the baseline, and the network that SOAR starts from.
+    r"""Minimises $\ell(x, y)$: the baseline, and the starting point for SOAR.
 
     Example:
 

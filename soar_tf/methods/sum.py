@@ -1,4 +1,4 @@
-"""Several methods at once: a mean of their losses, and the sum of their penalties."""
+"""Several methods combined: a mean of their losses and the sum of their penalties."""
 
 import copy
 import functools
@@ -14,40 +14,40 @@ from soar_tf.methods.method import Method, Terms, optional_number
 from soar_tf.ops import random
 from soar_tf.validation import check_epsilon, check_number
 
-# SOAR's own constants are for a standard network. Where adversarial examples bend the loss already,
-# they outweigh it: on CIFAR-10 every image got the same answer (docs/method_study.md).
+# SOAR's default constants suit standard training. With adversarial examples its penalty outweighs
+# the loss: on CIFAR-10 every image got the same prediction (docs/method_study.md).
 _DEFAULT = ("adversarial", {"method": "soar", "preset": "batch_mean", "lambda_": "1/512"})
 
 
 class Sum(Method, takes_schedules=False):
     r"""A combination of methods, for instance adversarial training with SOAR's penalty.
 
-    With losses $\ell_i$, penalties $R_i$ and penalty weights $\lambda_i$ of its members, minimises
+    With the members' losses $\ell_i$, penalties $R_i$ and penalty weights $\lambda_i$, minimises
     per example
 
     $$\frac{\sum_i w_i \ell_i}{\sum_i w_i} + \sum_i \lambda_i R_i.$$
 
     The weights w apply to losses only: `Sum(["adversarial", "soar"], weights=[1, 0])` is the
     adversarial loss plus SOAR's penalty. Members draw independent noise. Training metrics are
-    those of the first member's logits. Members' arguments may follow schedules, whose values `fit`
+    computed from the first member's logits. Members' arguments may be schedules, whose values `fit`
     logs as `<member>_<argument>`.
 
-    BatchNorm: the first pass in training mode updates the moving statistics, later ones use their
-    own batch statistics and update nothing, so that a step is one update. Clipping: if members
+    BatchNorm: the first pass in training mode updates the moving statistics; later ones use their
+    batch statistics without updating anything, so each step makes one update. Clipping: if members
     clip their penalty's gradient, that of the summed penalty is clipped to the smallest
-    `penalty_clipnorm`. Diagnostics that several members have are the first one's.
+    `penalty_clipnorm`. A diagnostic that several members have is taken from the first of them.
 
     Args:
         methods: List of members, each a `Method`, a registered name, or a dictionary
             `{"method": name, argument: value, ...}`; or a string such as `"adversarial+jacobian"`.
-            Default: adversarial training with a small penalty of SOAR.
-        weights: List of the losses' weights w, at least 0, one a member; or a string such as
+            Default: adversarial training with a lightly weighted SOAR penalty.
+        weights: List of the losses' weights w, at least 0, one per member; or a string such as
             `"1+0"`. Default: equal.
         epsilon: Radius, in units of the pixel range, for the members given by name or dictionary
-            that take one and do not have it. Default: their own.
+            that take an `epsilon` and do not set it. Default: each member's default.
 
     Raises:
-        InputError: For no members, a bad one, or weights that do not fit.
+        InputError: For an empty list, an invalid member, or weights that do not match.
 
     Example:
 
@@ -59,7 +59,7 @@ class Sum(Method, takes_schedules=False):
 
     def __init__(self, methods=_DEFAULT, weights=None, epsilon=None):
         schedule = schedules.parse(epsilon)
-        if schedule is not None:  # which the members check, and follow
+        if schedule is not None:  # the members check it
             self.epsilon = str(schedule)
         else:
             absent = optional_number(epsilon, "epsilon") is None
@@ -70,8 +70,8 @@ class Sum(Method, takes_schedules=False):
         self.members = [_member(entry, self.epsilon) for entry in entries]
         if any(member.weight_rule is not None for member in self.members):
             raise InputError(
-                "`methods` must not hold a method whose weight follows its penalty, such as elle "
-                "with adaptive=True; give it a constant weight or a schedule."
+                "`methods` must not contain a method with an adaptive weight, such as elle with "
+                "adaptive=True; give it a constant weight or a schedule."
             )
         self.weights = _weights(weights, len(self.members))
         self.has_penalty = any(member.has_penalty for member in self.members)
@@ -80,8 +80,8 @@ class Sum(Method, takes_schedules=False):
         self.takes_mixed_labels = all(member.takes_mixed_labels for member in self.members)
         self.starts_from_standard = any(member.starts_from_standard for member in self.members)
         self.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in self.members)
-        named = dict.fromkeys(name for member in self.members for name in member.diagnostics)
-        self.diagnostics = tuple(named)
+        diagnostics = dict.fromkeys(name for member in self.members for name in member.diagnostics)
+        self.diagnostics = tuple(diagnostics)
         self.train_settings = {
             name: value for member in self.members for name, value in member.train_settings.items()
         }
@@ -103,18 +103,18 @@ class Sum(Method, takes_schedules=False):
         }
 
     def at(self, step, steps_per_epoch=None):
-        now = copy.copy(self)
-        now.members = [member.at(step, steps_per_epoch) for member in self.members]
-        now.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in now.members)
-        return now
+        current = copy.copy(self)
+        current.members = [member.at(step, steps_per_epoch) for member in self.members]
+        current.penalty_clipnorm = _smallest(member.penalty_clipnorm for member in current.members)
+        return current
 
     def terms(self, forward, x, y, *, loss_fn, keys):
         forward = _OneUpdate(forward)
         total = sum(self.weights)
         loss, penalties, logits, diagnostics = 0.0, [], None, {}
         for position, (member, weight) in enumerate(zip(self.members, self.weights, strict=True)):
-            own = random.derive(keys, position)
-            terms = member.terms(forward, x, y, loss_fn=loss_fn, keys=own)
+            derived = random.derive(keys, position)
+            terms = member.terms(forward, x, y, loss_fn=loss_fn, keys=derived)
             loss += weight / total * terms.loss
             logits = terms.logits if logits is None else logits
             diagnostics = terms.diagnostics | diagnostics
@@ -125,7 +125,7 @@ class Sum(Method, takes_schedules=False):
 
 
 def _smallest(limits):
-    """The smallest of numbers, scalar tensors and `None`s; `None` if there is no other."""
+    """The smallest of the numbers and scalar tensors, ignoring `None`; `None` if there is none."""
     limits = [limit for limit in limits if limit is not None]
     if any(tf.is_tensor(limit) for limit in limits):
         return functools.reduce(tf.minimum, limits)
@@ -133,13 +133,13 @@ def _smallest(limits):
 
 
 class _OneUpdate(Forward):
-    """A `Forward` of which only the first training pass updates BatchNorm's moving statistics."""
+    """A `Forward` whose first training pass alone updates BatchNorm's moving statistics."""
 
     def __init__(self, forward):
-        # The same network and the same record of passes, which the engine reads.
+        # The same network and the same list of passes, which the engine reads.
         self.__dict__.update(forward.__dict__)
         self._seen = []
-        # The sum's gradient is a weighted one, and not every member has its own at hand.
+        # The sum's gradient is weighted, and not every member returns its loss's gradient.
         self.needs_recorded_loss = True
 
     def training(self, x):
@@ -171,7 +171,7 @@ def _member(entry, epsilon):
 
 
 def _plain(member):
-    """What `_member` takes, in values that TOML and JSON can hold."""
+    """A member in the form that `_member` accepts, with values for TOML and JSON."""
     name = next((k for k, cls in methods.available()[0].items() if cls is type(member)), None)
     if name is None:
         return methods.serialize(member)
@@ -186,7 +186,7 @@ def _weights(weights, count):
     values = [check_number(entry, "weights", minimum=0.0) for entry in entries]
     if len(values) != count or sum(values) == 0:
         raise InputError(
-            f"`weights` must hold {count} numbers, not all 0: one for each method. "
+            f"`weights` must be {count} numbers, one per method and not all 0. "
             f"Received: {weights!r}."
         )
     return values

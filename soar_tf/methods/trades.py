@@ -1,4 +1,4 @@
-"""TRADES: the clean loss, and how far the prediction moves inside the ball."""
+"""TRADES: the clean loss, and how far the prediction changes inside the ball."""
 
 import tensorflow as tf
 
@@ -16,24 +16,25 @@ class TRADES(Method):
 
     $$\ell(x, y) + \beta\, \mathrm{KL}\big(p(x) \,\|\, p(\hat x)\big),$$
 
-    with p the softmax of the logits, and the gradient through both points. $\hat x$ starts at
-    $x + 0.001\,\mathcal N(0, I)$ and takes projected sign steps up the same divergence, in
-    inference mode and with p(x) held fixed. No label enters $\hat x$ or the divergence. The steps
-    are taken in float32: in half precision the start's p equals p(x), and no step would follow.
+    where p is the softmax of the logits, and the gradient flows through both points. $\hat x$
+    starts at $x + 0.001\,\mathcal N(0, I)$ and takes projected sign steps that increase the same
+    divergence, in inference mode and with p(x) held fixed. Neither $\hat x$ nor the divergence
+    depends on the label. The steps are computed in float32: in half precision p would be the same
+    at the start as at x, and no step would follow.
 
-    BatchNorm and Dropout: x and $\hat x$ go through the network in training mode as ONE batch, so
-    both are normalised by the same statistics (the divergence is 0 if $\hat x = x$) and the moving
-    statistics, which inference normalises both by, are updated once, from both.
+    BatchNorm and Dropout: x and $\hat x$ go through the network in training mode as a single batch,
+    so both are normalised by the same statistics (the divergence is 0 if $\hat x = x$), and the
+    moving statistics, which inference uses for both, are updated once, from both.
 
     Args:
         epsilon: Radius of the threat model, in units of the pixel range.
         beta: Weight $\beta$ of the divergence, at least 0.
         steps: Number of steps to $\hat x$, at least 1.
-        step_size: Length of a step, same unit as epsilon. Default: `epsilon / 4` for linf (the
-            paper's .007 for .031), `2.5 * epsilon / steps` for l2.
+        step_size: Length of a step, in the same unit as epsilon. Default: `epsilon / 4` for linf
+            (the paper's .007 for .031), `2.5 * epsilon / steps` for l2.
         norm: `"linf"`, or `"l2"` (normalised gradient steps).
-        start_noise: Standard deviation of the start's noise, same unit, at least 0. At 0 the
-            divergence has no gradient, and $\hat x$ stays at x.
+        start_noise: Standard deviation of the noise at the start, in the same unit, at least 0.
+            With 0 the divergence has no gradient, and $\hat x$ stays at x.
 
     Raises:
         InputError: In training, for a network with a single logit.
@@ -65,14 +66,14 @@ class TRADES(Method):
         self.beta = check_number(beta, "beta", minimum=0.0)
 
     def terms(self, forward, x, y, *, loss_fn, keys):
-        # If the two modes are one function, one pass gives both the fixed p(x) and the trained one.
+        # If both modes are the same function, one pass gives the fixed and the trained p(x).
         shared = not forward.depends_on_training and _computes_in_float32(forward.network)
         logits = forward.training(x) if shared else forward.inference32(x)
         check_several_classes(logits)
-        aims = tf.stop_gradient(logits)
+        fixed_logits = tf.stop_gradient(logits)
         x_adv = forward.search(
             lambda: self.attack.perturb(
-                forward.inference32, x, aims, keys, loss_fn=losses.kl_divergence
+                forward.inference32, x, fixed_logits, keys, loss_fn=losses.kl_divergence
             )
         )
         if shared:
@@ -82,12 +83,12 @@ class TRADES(Method):
         return Terms(loss_fn(y, logits), logits, *self.penalty(logits, logits_adv))
 
     def penalty(self, logits, logits_adv):
-        """The penalty `[B]` of the two points' logits `[B, C]`, and its weight."""
+        """The penalty `[B]` for the logits `[B, C]` at the two points, and its weight."""
         return losses.kl_divergence(logits, logits_adv), self.beta
 
 
 class _FromNoise(PGD):
-    """PGD that starts at Gaussian noise around x."""
+    """PGD that starts at x plus Gaussian noise."""
 
     def start(self, x, keys):
         noisy = x + self.start_noise * random.normal(keys, x.shape[1:])
@@ -99,9 +100,9 @@ def _computes_in_float32(network):
 
 
 def check_several_classes(logits):
-    """Refuses a single logit, whose softmax is constant: every divergence would be zero."""
+    """Rejects a single logit, whose softmax is constant: every divergence would be zero."""
     if logits.shape[-1] == 1:
         raise InputError(
-            "`network` must give one logit for each of at least 2 classes for this method. "
+            "`network` must have one logit per class, and at least 2 classes, for this method. "
             "Received: 1 logit."
         )

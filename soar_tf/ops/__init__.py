@@ -1,1 +1,1 @@
-"""The mathematics: pure TensorFlow functions, one result per example, no state."""
+"""Mathematics: pure TensorFlow functions, one result per example, no state."""

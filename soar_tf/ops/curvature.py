@@ -5,9 +5,9 @@ For a loss $\ell$ and the bordered Hessian
 $$\mathbf{H} = \begin{bmatrix} \nabla^2\ell & \nabla\ell \\ \nabla\ell^\top & 1 \end{bmatrix},$$
 
 the inner maximum of the robust objective is at most $\tfrac12 \epsilon'^2 \|\mathbf{H}\|_F$, with
-$\epsilon'^2 = d\epsilon^2 + 1$. The Frobenius norm is estimated by random directions $z$, and
-$\nabla^2\ell\, z$ by a finite difference. Gradients are those of the PER-EXAMPLE loss: the penalty
-of an example does not depend on the batch that it is in.
+$\epsilon'^2 = d\epsilon^2 + 1$. The Frobenius norm is estimated with random directions $z$, and
+$\nabla^2\ell\, z$ by a finite difference. Gradients are those of the per-example loss: the penalty
+of an example does not depend on the rest of its batch.
 """
 
 import math
@@ -20,15 +20,15 @@ from soar_tf.validation import check_choice
 ESTIMATORS = ("mean_norm", "root_mean_square")
 HVPS = ("finite_difference", "exact")
 CLIP_SCOPES = ("example", "batch")
-# What is measured of the gradient's change: eq. 11's vector; or the change alone, relatively.
+# How the gradient's change is measured: by the vector of eq. 11, or alone and scale-free.
 MEASURES = ("absolute", "relative", "cosine")
 
-# Below this step a float32 finite difference is mostly rounding noise.
+# With smaller steps, a float32 finite difference is mostly rounding noise.
 MINIMUM_STEP = 1e-3
 
 
 def bound_factor(dimension, epsilon, norm="linf"):
-    r"""Half of $\epsilon'^2$, the factor in front of the norm in eq. 11.
+    r"""Half of $\epsilon'^2$, the factor of the norm in eq. 11.
 
     An l-infinity ball of radius $\epsilon$ lies in an l2 ball of radius $\sqrt{d}\,\epsilon$
     (eq. 5), hence $(d\epsilon^2 + 1)/2$; for an l2 threat model it is $(\epsilon^2 + 1)/2$.
@@ -57,7 +57,7 @@ def ball_radius(dimension, epsilon, norm="linf"):
     Args:
         dimension: d, the number of input coordinates of one example.
         epsilon: Radius of the ball, in units of the pixel range.
-        norm: `"linf"` (then it is $\sqrt{d}\,\epsilon$) or `"l2"` (then it is $\epsilon$).
+        norm: `"linf"` (the radius is $\sqrt{d}\,\epsilon$) or `"l2"` (it is $\epsilon$).
 
     Returns:
         The radius, a float (or a tensor if `epsilon` is one).
@@ -97,18 +97,18 @@ def curvature_norm(
         values_fn: Per-example loss, callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`, the expansion point.
         gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
-        keys: uint32 tensor `[B, 2]`: the noise of z and h.
+        keys: uint32 tensor `[B, 2]`, from which z and h are drawn.
         alpha: Largest step h, an l2 distance in units of the pixel range.
-        h_min: Smallest step: draws below it are raised to it.
+        h_min: Smallest step: smaller draws are raised to it.
         num_directions: Number m of directions z.
-        hvp: `"finite_difference"` (eq. 9) or `"exact"` (then h is not used).
+        hvp: `"finite_difference"` (eq. 9) or `"exact"`, which does not use h.
         estimator: `"mean_norm"`, the paper's $E\|\mathbf{H}z\|_2$, a lower bound of the Frobenius
-            norm (its eq. 8 calls it equal); or `"root_mean_square"`,
-            $\sqrt{E\|\mathbf{H}z\|_2^2}$, which is the Frobenius norm.
+            norm (its eq. 8 claims equality); or `"root_mean_square"`,
+            $\sqrt{E\|\mathbf{H}z\|_2^2}$, which equals the Frobenius norm.
         full_vector: Whether to include the last component of $\mathbf{H}z$,
             $\nabla\ell^\top z_d + z_1$, which eq. 11 leaves out.
-        measure: What is measured of a direction: `"absolute"`, the norm above, or one of the others
-            of `gradient_change`, which takes no `hvp` and no `full_vector`.
+        measure: What is measured along a direction: `"absolute"`, the norm above, or a measure of
+            `gradient_change`, for which `hvp` and `full_vector` have no meaning.
 
     Returns:
         float tensor `[B]`.
@@ -117,14 +117,14 @@ def curvature_norm(
     check_choice(estimator, "estimator", ESTIMATORS)
     total = 0.0
     for direction in range(num_directions):
-        own = random.derive(keys, direction)
+        derived = random.derive(keys, direction)
         steps = {"alpha": alpha, "h_min": h_min}
         if measure == "absolute":
             size = direction_norm(
-                values_fn, x, gradient, own, hvp=hvp, full_vector=full_vector, **steps
+                values_fn, x, gradient, derived, hvp=hvp, full_vector=full_vector, **steps
             )
         else:
-            size = gradient_change(values_fn, x, gradient, own, measure=measure, **steps)
+            size = gradient_change(values_fn, x, gradient, derived, measure=measure, **steps)
         total += tf.square(size) if estimator == "root_mean_square" else size
     mean = total / num_directions
     return tf.sqrt(mean + 1e-30) if estimator == "root_mean_square" else mean
@@ -147,7 +147,7 @@ def direction_norm(
         values_fn: Per-example loss, callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`, the expansion point.
         gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
-        keys: uint32 tensor `[B, 2]`: the noise of this direction and its h. Direction number i of
+        keys: uint32 tensor `[B, 2]`, from which this direction and its h are drawn. Direction i of
             `curvature_norm` has the keys `random.derive(keys, i)`.
         alpha: Largest step h, an l2 distance in units of the pixel range.
         h_min: Smallest step.
@@ -168,8 +168,8 @@ def direction_norm(
         unit = z / norms.per_example(length, z)
         product = gradients.hvp_finite_difference(values_fn, x, unit, h, gradient=gradient)
         product *= norms.per_example(length, z)
-    image = product + norms.per_example(z_last, x) * gradient
-    size = norms.norm(image, "l2")
+    vector = product + norms.per_example(z_last, x) * gradient
+    size = norms.norm(vector, "l2")
     if full_vector:
         last = tf.reduce_sum(norms.flatten(gradient * z), axis=1) + z_last
         size = norms.norm(tf.stack([size, last], axis=1), "l2")
@@ -177,30 +177,30 @@ def direction_norm(
 
 
 def gradient_change(values_fn, x, gradient, keys, *, alpha, h_min=MINIMUM_STEP, measure="relative"):
-    r"""How much the loss's gradient changes along a random step, whatever its size.
+    r"""How much the loss's gradient changes along a random step, regardless of its magnitude.
 
-    With $\tilde z$ uniform on the unit sphere and $h \sim U(0, \alpha)$, both as `direction_norm`
-    draws them, and $g' = \nabla\ell(x + h\tilde z)$, $g = \nabla\ell(x)$, it is
+    With $\tilde z$ uniform on the unit sphere and $h \sim U(0, \alpha)$, drawn as in
+    `direction_norm`, and $g' = \nabla\ell(x + h\tilde z)$, $g = \nabla\ell(x)$, the change is
 
     $$\frac{\|g' - g\|_2}{\|g\|_2} \quad (\texttt{"relative"}) \qquad\text{or}\qquad
     1 - \cos(g', g) \quad (\texttt{"cosine"}).$$
 
-    Neither changes if the loss is multiplied by a constant, so no network lowers it by shrinking
-    its gradients. Gradients flow through both points. The step is not divided by h, so small steps
-    do not drown in rounding.
+    Both are invariant to a constant factor of the loss, so a network cannot lower them by shrinking
+    its gradients. Gradients flow through both points. The change is not divided by h, so small
+    steps are not swamped by rounding.
 
     Args:
         values_fn: Per-example loss, callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
         gradient: float tensor `[B, ...]`, the loss's gradient at `x`.
-        keys: uint32 tensor `[B, 2]`: the noise of this direction and its h.
+        keys: uint32 tensor `[B, 2]`, from which this direction and its h are drawn.
         alpha: Largest step h, an l2 distance in units of the pixel range.
         h_min: Smallest step.
         measure: `"relative"` or `"cosine"`.
 
     Returns:
-        float tensor `[B]`: at least 0, and at most 2 for `"cosine"`; 0, without gradient, where the
-        gradient at `x` vanishes, and for `"cosine"` where the other one does.
+        float tensor `[B]`: at least 0, and at most 2 for `"cosine"`; 0, with zero gradient, where
+        the gradient at `x` vanishes, and for `"cosine"` also where the other one does.
 
     Example:
 
@@ -223,20 +223,19 @@ def gradient_change(values_fn, x, gradient, keys, *, alpha, h_min=MINIMUM_STEP, 
 
 
 def _step(keys, alpha, h_min):
-    """h of each example, `[B]`."""
+    """The step h of each example, `[B]`."""
     return tf.maximum(random.uniform(random.derive(keys, "h"), (), 0.0, alpha), h_min)
 
 
 def clip_norm(size, maximum, scope="example"):
-    """The norm, at most `maximum`.
+    """Clips the norms to at most `maximum`.
 
     Args:
         size: float tensor `[B]`, each example's norm.
-        maximum: The largest value, or `None`: unclipped.
-        scope: `"example"`: the minimum of each norm and `maximum`, so that clipped examples have no
-            gradient; or `"batch"`: all norms are scaled, by a factor that is not differentiated,
-            until their mean is at most `maximum`. (The minimum of the mean and `maximum` would have
-            no gradient at all.)
+        maximum: The largest value, or `None` for no clipping.
+        scope: `"example"` clips each norm to `maximum`, so clipped examples have no gradient;
+            `"batch"` scales all norms, by a factor that is not differentiated, so that their mean
+            is at most `maximum`. (Clipping the mean itself would leave no gradient at all.)
 
     Returns:
         float tensor `[B]`.

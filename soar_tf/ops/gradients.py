@@ -1,7 +1,7 @@
-"""Derivatives with respect to the input: the nested gradient tapes live here, and only here.
+"""Derivatives with respect to the input: nested gradient tapes are used here and nowhere else.
 
-Every function works per example: `values_fn` maps `x` `[B, ...]` to values `[B]`, value i depending
-on example i alone, so the gradient of their sum holds the examples' own gradients.
+Every function works per example: `values_fn` maps `x` `[B, ...]` to values `[B]`, where value i
+depends on example i alone, so the gradient of their sum consists of the per-example gradients.
 """
 
 import math
@@ -15,12 +15,12 @@ def input_gradient(values_fn, x, *, has_aux=False):
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
-        has_aux: Whether `values_fn` returns `(values, aux)`: something else that it computed, such
-            as the logits.
+        has_aux: Whether `values_fn` returns `(values, aux)`, with auxiliary results such as the
+            logits.
 
     Returns:
-        `(values [B], gradient [B, ...])`, and `aux` after them with `has_aux`. All are
-        differentiable under an outer tape.
+        `(values [B], gradient [B, ...])`, followed by `aux` with `has_aux`. All are differentiable
+        under an outer tape.
 
     Example:
 
@@ -45,8 +45,8 @@ def input_gradients(values_fn, x, *, has_aux=False):
         has_aux: See `input_gradient`.
 
     Returns:
-        `(values [B, m], gradients)`, the latter a list of m tensors `[B, ...]`, and `aux` after
-        them with `has_aux`. All are differentiable under an outer tape.
+        `(values [B, m], gradients)`, the latter a list of m tensors `[B, ...]`, followed by `aux`
+        with `has_aux`. All are differentiable under an outer tape.
     """
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
@@ -56,10 +56,10 @@ def input_gradients(values_fn, x, *, has_aux=False):
 
 
 def input_and_weight_gradient(values_fn, x, weights, *, has_aux=False):
-    """Values, per-example input gradients and the summed values' gradient by the weights.
+    """Values, per-example input gradients and the gradient of their sum in the weights.
 
-    One backward pass gives both: the input gradient passes every layer's output gradient by, and
-    a weight's gradient costs no more than the product that a plain training step pays for it.
+    One backward pass computes both: on its way to the input it produces the gradient at every
+    layer's output, so a weight's gradient costs no more than it does in a plain training step.
 
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
@@ -69,7 +69,7 @@ def input_and_weight_gradient(values_fn, x, weights, *, has_aux=False):
 
     Returns:
         `(values [B], gradient [B, ...], weight_gradients)`, the last a list with `None` where the
-        values do not depend on the weight; and `aux` after them with `has_aux`.
+        values do not depend on the weight, followed by `aux` with `has_aux`.
     """
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -87,9 +87,9 @@ def hvp_finite_difference(values_fn, x, direction, h, *, gradient=None):
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
-        direction: float tensor `[B, ...]`, `v`; of unit l2 norm for h to be a distance.
+        direction: float tensor `[B, ...]`, `v`; with unit l2 norm, h is a distance.
         h: Step, `[B]` or scalar; see `soar_tf.ops.curvature` for its useful range.
-        gradient: The gradient at `x`, if it is known already.
+        gradient: The gradient at `x`, if already known.
 
     Returns:
         float tensor `[B, ...]`, differentiable under an outer tape.
@@ -104,13 +104,13 @@ def hvp_finite_difference(values_fn, x, direction, h, *, gradient=None):
 def hvp_exact(values_fn, x, direction):
     r"""Exact Hessian-vector product, $\nabla_x (\nabla\ell(x)^\top v)$, by reverse over reverse.
 
-    On piecewise-linear networks this is the almost-everywhere Hessian, which does not see the
-    kinks; a finite difference does.
+    On piecewise-linear networks this is the Hessian almost everywhere, which misses the kinks that
+    a finite difference sees.
 
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
         x: float tensor `[B, ...]`.
-        direction: float tensor `[B, ...]`, taken as a constant.
+        direction: float tensor `[B, ...]`, treated as a constant.
 
     Returns:
         float tensor `[B, ...]`, differentiable under an outer tape.
@@ -123,11 +123,13 @@ def hvp_exact(values_fn, x, direction):
 
 
 def hessian(values_fn, x):
-    """Exact Hessians by the input, one product a coordinate: for inputs of few coordinates.
+    """Exact Hessians with respect to the input, for low-dimensional inputs.
+
+    Computes one Hessian-vector product per coordinate.
 
     Args:
         values_fn: Callable `[B, ...] -> [B]`.
-        x: float tensor `[B, ...]` with d coordinates an example.
+        x: float tensor `[B, ...]` with d coordinates per example.
 
     Returns:
         float tensor `[B, d, d]`.

@@ -7,16 +7,16 @@ from soar_tf.validation import check_choice
 
 
 def project_onto_hyperplane(x, normal, gap, norm, bounds):
-    r"""The smallest move onto a hyperplane that stays in the pixel box, exactly.
+    r"""The exact smallest step onto a hyperplane that stays in the pixel box.
 
     $$\min_d \|d\| \quad\text{s.t.}\quad w^\top d = c, \quad low \le x + d \le high$$
 
-    Every coordinate moves in the direction that helps, by $\min(\lambda, r_i)$ (linf) or
-    $\min(\lambda |w_i|, r_i)$ (l2) with $r_i$ the room that the box leaves. What is gained is
-    concave and piecewise linear in $\lambda$, so Newton's method, started at 0, climbs to the
-    solution from below and meets it exactly after a few steps: no sorting. For l1 a unit of
-    length buys $|w_i|$, so the coordinates move one after the other, the steepest first, each as
-    far as its room allows, until the hyperplane is reached.
+    Every coordinate moves towards the hyperplane, by $\min(\lambda, r_i)$ (linf) or
+    $\min(\lambda |w_i|, r_i)$ (l2), where $r_i$ is its distance to the face of the box. The
+    progress is concave and piecewise linear in $\lambda$, so Newton's method from 0 approaches the
+    solution from below and reaches it exactly after a few steps, without sorting. For l1 a unit of
+    length gains $|w_i|$, so the coordinates move one after the other, steepest first, each as far
+    as the box allows, until the hyperplane is reached.
 
     Args:
         x: float tensor `[B, ...]` inside `bounds`.
@@ -26,8 +26,8 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
         bounds: `(low, high)` of the pixel range.
 
     Returns:
-        float tensor `[B, ...]`, d. If the hyperplane does not meet the box, every coordinate moves
-        as far as the box allows; coordinates with $w_i = 0$ stay.
+        float tensor `[B, ...]`, d. If the hyperplane does not intersect the box, every coordinate
+        moves as far as the box allows; coordinates with $w_i = 0$ never move.
 
     Reference: Croce and Hein 2020, "Minimally distorted adversarial examples with a fast adaptive
     boundary attack", arXiv:1907.02044, section 3.1.
@@ -43,39 +43,39 @@ def project_onto_hyperplane(x, normal, gap, norm, bounds):
     check_choice(norm, "norm", norms.NAMES)
     low, high = bounds
     shape = tf.shape(x)
-    # Scaling w (and c with it) leaves the hyperplane as it is, and keeps w^2 from underflowing.
+    # Scaling w and c alike does not change the hyperplane, and keeps w^2 from underflowing.
     scale = norms.norm(normal, "linf")
     scale = tf.where(scale > 0, scale, tf.ones_like(scale))
     normal, gap = norms.flatten(normal) / scale[:, None], gap / scale
     direction = tf.sign(normal) * tf.sign(gap)[:, None]
     flat = norms.flatten(x)
-    room = tf.where(direction > 0, high - flat, flat - low)
+    max_move = tf.where(direction > 0, high - flat, flat - low)
     weight = tf.abs(normal)
     if norm == "l1":
-        move = _steepest_first(weight, room, tf.abs(gap))
+        move = _steepest_first(weight, max_move, tf.abs(gap))
         return tf.reshape(direction * move, shape)
     # The multiplier up to which a coordinate is free, and its gain per unit of the multiplier.
-    limit = room if norm == "linf" else tf.math.divide_no_nan(room, weight)
+    limit = max_move if norm == "linf" else tf.math.divide_no_nan(max_move, weight)
     rate = weight if norm == "linf" else tf.square(weight)
     multiplier = _solve(limit, rate, tf.abs(gap))[:, None]
     free = multiplier if norm == "linf" else multiplier * weight
-    move = tf.where(multiplier < limit, free, room)
+    move = tf.where(multiplier < limit, free, max_move)
     return tf.reshape(tf.where(weight > 0, direction * move, 0.0), shape)
 
 
-def _steepest_first(weight, room, gain):
-    """Moves of least sum with sum(weight * move) = gain and 0 <= move <= room."""
+def _steepest_first(weight, max_move, gain):
+    """Moves of least sum with sum(weight * move) = gain and 0 <= move <= max_move."""
     order = tf.argsort(weight, axis=1, direction="DESCENDING", stable=True)
-    weight, room = (tf.gather(values, order, batch_dims=1) for values in (weight, room))
-    reached = tf.cumsum(weight * room, axis=1, exclusive=True)
-    missing = tf.maximum(gain[:, None] - reached, 0.0)
-    move = tf.minimum(tf.math.divide_no_nan(missing, weight), room)
+    weight, max_move = (tf.gather(values, order, batch_dims=1) for values in (weight, max_move))
+    reached = tf.cumsum(weight * max_move, axis=1, exclusive=True)
+    remaining = tf.maximum(gain[:, None] - reached, 0.0)
+    move = tf.minimum(tf.math.divide_no_nan(remaining, weight), max_move)
     rows = tf.repeat(tf.range(tf.shape(order)[0])[:, None], tf.shape(order)[1], axis=1)
     return tf.scatter_nd(tf.stack([rows, order], axis=2), move, tf.shape(order))
 
 
 def _solve(limit, rate, gain):
-    """The least multiplier with sum(rate * min(multiplier, limit)) = gain; infinite if none."""
+    """The least multiplier with sum(rate * min(multiplier, limit)) = gain, or infinity."""
 
     def body(multiplier, _):
         free = multiplier[:, None] < limit
@@ -83,8 +83,8 @@ def _solve(limit, rate, gain):
         saturated = tf.reduce_sum(tf.where(free, 0.0, rate * limit), axis=1)
         infinite = tf.fill(tf.shape(slope), tf.constant(float("inf"), slope.dtype))
         reached = tf.where(slope > 0, (gain - saturated) / slope, infinite)
-        # It depends on the set of free coordinates alone, so a set that stays is a fixed point;
-        # the maximum keeps rounding from making a cycle.
+        # The result depends only on the set of free coordinates, so an unchanged set is a fixed
+        # point; the maximum prevents cycles by rounding.
         reached = tf.maximum(reached, multiplier)
         return reached, tf.reduce_any(reached > multiplier)
 

@@ -11,7 +11,7 @@ def label_logit(labels, logits):
 
 
 def class_indices(labels, logits):
-    """Integer classes, int `[B]`, from labels as classification losses take them.
+    """Integer classes, int `[B]`, from labels in any form that classification losses accept.
 
     Args:
         labels: int tensor `[B]` or `[B, 1]`, or one-hot `[B, C]`.
@@ -44,9 +44,9 @@ def cross_entropy(labels, logits):
 
 
 def margin(labels, logits):
-    """Largest logit of the other classes minus the label's: positive exactly if misclassified."""
-    others = logits - 1e9 * _one_hot(labels, logits)
-    return tf.reduce_max(others, axis=1) - label_logit(labels, logits)
+    """Largest logit of the other classes minus the label's: positive exactly when misclassified."""
+    other_logits = logits - 1e9 * _one_hot(labels, logits)
+    return tf.reduce_max(other_logits, axis=1) - label_logit(labels, logits)
 
 
 def kl_divergence(logits_p, logits_q):
@@ -77,15 +77,15 @@ def weighted_variance(weights, values):
 
 
 def quadratic_bound(loss_fn, logits, logits_adv):
-    r"""Upper bound of a cross-entropy at other logits (arXiv:2601.13645).
+    r"""Upper bound of the cross-entropy at other logits (arXiv:2601.13645).
 
     $$\ell(z) + \nabla\ell(z)^\top (z' - z) + \tfrac14 \|z' - z\|_2^2 \ \ge\ \ell(z')$$
 
-    because the Hessian of cross-entropy by the logits, $\mathrm{diag}(p) - p p^\top$ whatever the
-    label, has no eigenvalue above 1/2.
+    because the Hessian of cross-entropy with respect to the logits, $\mathrm{diag}(p) - p p^\top$
+    for every label, has no eigenvalue above 1/2.
 
     Args:
-        loss_fn: Cross-entropy of an example's label, callable `[B, C] -> [B]`.
+        loss_fn: Cross-entropy with each example's label, callable `[B, C] -> [B]`.
         logits: float tensor `[B, C]`, z.
         logits_adv: float tensor `[B, C]`, z'.
 
@@ -112,8 +112,8 @@ def dlr(labels, logits):
 
     $$-\frac{z_y - \max_{i \ne y} z_i}{z_{(1)} - z_{(3)} + 10^{-12}}$$
 
-    The ratio makes the loss independent of the logits' scale. With fewer than 3 classes there is
-    no third logit, and the margin is returned.
+    The ratio makes the loss invariant to the scale of the logits. With fewer than 3 classes there
+    is no third logit, and the margin is returned.
     """
     if logits.shape[-1] < 3:
         return margin(labels, logits)
@@ -126,7 +126,7 @@ def targeted_dlr(labels, targets, logits):
 
     $$-\frac{z_y - z_t}{z_{(1)} - (z_{(3)} + z_{(4)})/2 + 10^{-12}}$$
 
-    With fewer than 4 classes the difference of the two logits is returned.
+    With fewer than 4 classes, the difference of the two logits is returned.
     """
     difference = label_logit(targets, logits) - label_logit(labels, logits)
     if logits.shape[-1] < 4:

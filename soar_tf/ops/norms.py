@@ -1,4 +1,4 @@
-"""Per-example vector norms and their balls. `x` is `[B, ...]`, results are `[B]`."""
+"""Per-example vector norms and their directions. `x` is `[B, ...]`, norms are `[B]`."""
 
 import math
 
@@ -22,7 +22,7 @@ def per_example(values, like):
 def norm(x, name):
     """The l-infinity, l2 or l1 norm of each example.
 
-    The l2 norm of a zero vector has gradient zero here; `tf.norm` would give NaN.
+    The l2 norm of a zero vector has gradient zero; with `tf.norm` it would be NaN.
 
     Args:
         x: float tensor `[B, ...]`.
@@ -56,8 +56,8 @@ def cosine(a, b):
         b: float tensor `[B, ...]` of the same shape.
 
     Returns:
-        float tensor `[B]` in [-1, 1] up to rounding; 1, without gradient, where one of the vectors
-        is zero, since there is no angle to close.
+        float tensor `[B]` in [-1, 1] up to rounding; 1, with zero gradient, where one of the
+        vectors is zero, since there is no angle to close.
 
     Example:
 
@@ -66,21 +66,21 @@ def cosine(a, b):
     >>> norms.cosine(tf.constant([[1.0, 0.0], [0.0, 0.0]]), tf.constant([[0.0, 2.0]] * 2)).numpy()
     array([0., 1.], dtype=float32)
     """
-    a, b = (_of_moderate_size(flatten(vector)) for vector in (a, b))
+    a, b = (_scale_to_one(flatten(vector)) for vector in (a, b))
     sizes = norm(a, "l2") * norm(b, "l2")
     product = tf.reduce_sum(a * b, axis=1)
     return tf.where(sizes > 0, tf.math.divide_no_nan(product, sizes), 1.0)
 
 
 def relative_change(a, b):
-    r"""How far a vector of each example moves, relative to its length: $\|b - a\|_2 / \|a\|_2$.
+    r"""The change of a vector per example, relative to its length: $\|b - a\|_2 / \|a\|_2$.
 
     Args:
         a: float tensor `[B, ...]`.
         b: float tensor `[B, ...]` of the same shape.
 
     Returns:
-        float tensor `[B]`, at least 0; 0, without gradient, where `a` is zero.
+        float tensor `[B]`, at least 0; 0, with zero gradient, where `a` is zero.
 
     Example:
 
@@ -92,14 +92,14 @@ def relative_change(a, b):
     """
     a, b = flatten(a), flatten(b)
     both = tf.concat([a, b], axis=1)
-    # One constant for both, so that squares neither underflow nor overflow.
+    # A common constant factor, so that squares neither underflow nor overflow.
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(both), axis=1, keepdims=True))
     a, b = (tf.math.divide_no_nan(vector, largest) for vector in (a, b))
     return tf.math.divide_no_nan(norm(b - a, "l2"), norm(a, "l2"))
 
 
-def _of_moderate_size(flat):
-    """Scaled by a constant to a largest coordinate of 1: squares of tiny numbers underflow."""
+def _scale_to_one(flat):
+    """Scales the largest coordinate to 1 by a constant: squares of tiny numbers underflow."""
     largest = tf.stop_gradient(tf.reduce_max(tf.abs(flat), axis=1, keepdims=True))
     return tf.math.divide_no_nan(flat, largest)
 
@@ -128,9 +128,9 @@ def steepest_direction(gradient, name):
 
 
 def sparse_direction(gradient, share):
-    """A direction of l1 norm 1 over the coordinates with the steepest slopes, equally.
+    """A direction of l1 norm 1, spread evenly over the coordinates with the steepest slopes.
 
-    The steepest direction moves a single coordinate, which the pixel range soon stops; this one
+    The steepest direction moves a single coordinate, which soon hits the pixel range; this one
     moves several at once (Tramer and Boneh 2019, arXiv:1904.13000).
 
     Args:
@@ -138,7 +138,8 @@ def sparse_direction(gradient, share):
         share: Share of the coordinates that move, in (0, 1]; at least one does.
 
     Returns:
-        float tensor `[B, ...]`; coordinates without a slope stay, and so do ties beyond the share.
+        float tensor `[B, ...]`; coordinates without a slope do not move, nor do ties beyond the
+        share.
 
     Example:
 
@@ -149,27 +150,27 @@ def sparse_direction(gradient, share):
     """
     flat = flatten(gradient)
     size = math.prod(gradient.shape[1:])
-    slopes, places = tf.math.top_k(tf.abs(flat), max(1, round(share * size)))
+    slopes, indices = tf.math.top_k(tf.abs(flat), max(1, round(share * size)))
     moved = tf.cast(slopes > 0, flat.dtype)
-    # One row of `[k, d]` an example would be large for large images: scatter instead.
-    rows = tf.repeat(tf.range(tf.shape(flat)[0])[:, None], tf.shape(places)[1], axis=1)
-    chosen = tf.scatter_nd(tf.stack([rows, places], axis=2), moved, tf.shape(flat))
+    # One-hot vectors, `[k, d]` per example, would be large for large images: scatter instead.
+    rows = tf.repeat(tf.range(tf.shape(flat)[0])[:, None], tf.shape(indices)[1], axis=1)
+    chosen = tf.scatter_nd(tf.stack([rows, indices], axis=2), moved, tf.shape(flat))
     count = tf.maximum(tf.reduce_sum(moved, axis=1, keepdims=True), 1.0)
     return tf.reshape(chosen * tf.sign(flat) / count, tf.shape(gradient))
 
 
 def top_direction(gradient, counts):
-    """A direction of l1 norm 1 over each example's coordinates with the steepest slopes, equally.
+    """A direction of l1 norm 1, spread evenly over a given number of steepest coordinates.
 
-    Like `sparse_direction`, with a number of coordinates per example; slopes that tie with the
-    last one move, too (Croce and Hein 2021, arXiv:2103.01208).
+    Like `sparse_direction`, but the number differs between examples, and coordinates that tie with
+    the last one move as well (Croce and Hein 2021, arXiv:2103.01208).
 
     Args:
         gradient: float tensor `[B, ...]`.
         counts: int tensor `[B]`, from 1 to the number of coordinates.
 
     Returns:
-        float tensor `[B, ...]`; coordinates without a slope stay.
+        float tensor `[B, ...]`; coordinates without a slope do not move.
 
     Example:
 
@@ -181,9 +182,9 @@ def top_direction(gradient, counts):
     """
     flat = flatten(gradient)
     size = tf.abs(flat)
-    most = tf.maximum(tf.reduce_max(counts), 1)  # without rows the maximum is negative
-    steepest = tf.math.top_k(size, most).values
-    least = tf.gather(steepest, counts - 1, axis=1, batch_dims=1)
-    signs = tf.where(size >= least[:, None], tf.sign(flat), 0.0)
+    largest_count = tf.maximum(tf.reduce_max(counts), 1)  # of an empty batch it is negative
+    steepest = tf.math.top_k(size, largest_count).values
+    threshold = tf.gather(steepest, counts - 1, axis=1, batch_dims=1)
+    signs = tf.where(size >= threshold[:, None], tf.sign(flat), 0.0)
     count = tf.reduce_sum(tf.abs(signs), axis=1, keepdims=True)
     return tf.reshape(tf.math.divide_no_nan(signs, count), tf.shape(gradient))

@@ -1,4 +1,4 @@
-"""Projections onto the threat model: a norm ball around `x`, cut with the pixel box."""
+"""Projections onto the threat model: a norm ball around `x`, intersected with the pixel box."""
 
 import numpy as np
 import tensorflow as tf
@@ -47,8 +47,8 @@ def project_ball(delta, epsilon, norm):
 def project(x_adv, x, epsilon, norm, bounds):
     """Projects `x_adv` onto the ball around `x`, then onto the pixel box.
 
-    Clipping to the box moves every pixel towards `x` (which lies in the box), so the result is
-    inside the ball as well; for l2 and l1 it need not be the nearest point of the intersection.
+    Clipping to the box moves every pixel towards `x` (which is in the box), so the result is still
+    in the ball; for l2 and l1 it need not be the nearest point of the intersection.
 
     Args:
         x_adv: float tensor `[B, ...]`.
@@ -65,14 +65,14 @@ def project(x_adv, x, epsilon, norm, bounds):
 
 
 def project_l1_box(x_adv, x, epsilon, bounds):
-    r"""The nearest point in the intersection of the l1 ball around `x` and the pixel box, exactly.
+    r"""The exact nearest point in the intersection of the l1 ball around `x` and the pixel box.
 
-    With $\delta = x' - x$ and $r_i$ the room that the box leaves coordinate i in its direction,
-    the solution moves each coordinate by $\min(\max(|\delta_i| - t, 0), r_i)$, and t is the least
-    threshold at which these moves sum to at most `epsilon`. The sum is piecewise linear and falls
-    with t, so Newton's method, kept inside a bracket, meets t exactly after a few steps: no
-    sorting. `project` clips a projection onto the ball instead, which wastes most of the radius
-    where many pixels lie at the faces of the box.
+    With $\delta = x' - x$ and $r_i$ the distance of coordinate i to the face of the box in its
+    direction, the solution moves each coordinate by $\min(\max(|\delta_i| - t, 0), r_i)$, where t
+    is the least threshold at which these moves sum to at most `epsilon`. The sum is piecewise
+    linear and decreasing in t, so Newton's method, kept inside a bracket, reaches t exactly after a
+    few steps, without sorting. `project` clips a projection onto the ball instead, which wastes
+    most of the radius where many pixels are at the faces of the box.
 
     Args:
         x_adv: float tensor `[B, ...]`.
@@ -98,11 +98,11 @@ def project_l1_box(x_adv, x, epsilon, bounds):
     flat = norms.flatten(x)
     delta = norms.flatten(x_adv) - flat
     size = tf.abs(delta)
-    room = tf.where(delta > 0, high - flat, flat - low)
+    max_move = tf.where(delta > 0, high - flat, flat - low)
     radius = _as_radius(epsilon, delta) + tf.zeros_like(size[:, 0])
-    threshold = _l1_threshold(size, room, radius)
-    move = tf.minimum(tf.maximum(size - threshold[:, None], 0.0), room)
-    # Thousands of equal moves would leave the ball by rounding: of their sum, then of each pixel.
+    threshold = _l1_threshold(size, max_move, radius)
+    move = tf.minimum(tf.maximum(size - threshold[:, None], 0.0), max_move)
+    # Rounding, of the sum and of each pixel, would push thousands of equal moves out of the ball.
     total = tf.reduce_sum(move, axis=1)
     move *= tf.where(total > radius, radius / total, 1.0)[:, None]
     sign = tf.sign(delta)
@@ -119,32 +119,32 @@ def _as_radius(epsilon, like):
 
 
 # Newton steps before every second step bisects the bracket: where many coordinates reach the box
-# the sum is not convex, and Newton's method alone could creep.
+# the sum is not convex, and Newton's method alone could stall.
 _NEWTON_STEPS = 6
-_LARGEST_NUMBER_OF_STEPS = 100
+_MAX_STEPS = 100
 
 
-def _l1_threshold(size, room, radius):
-    """The least t >= 0 with sum(clip(size - t, 0, room)) <= radius; `[B]`."""
+def _l1_threshold(size, max_move, radius):
+    """The least t >= 0 with sum(clip(size - t, 0, max_move)) <= radius, `[B]`."""
 
     def body(k, t, low, high, _):
-        held = size - t[:, None] >= room  # at the face of the box
-        free = ~held & (size > t[:, None])
+        saturated = size - t[:, None] >= max_move  # at the face of the box
+        free = ~saturated & (size > t[:, None])
         count = tf.reduce_sum(tf.cast(free, size.dtype), axis=1)
-        total = tf.reduce_sum(tf.where(held, room, tf.where(free, size, 0.0)), axis=1)
+        total = tf.reduce_sum(tf.where(saturated, max_move, tf.where(free, size, 0.0)), axis=1)
         outside = total - count * t > radius
         low, high = tf.where(outside, t, low), tf.where(outside, high, t)
-        # The exact solution if no coordinate changes its state on the way there.
+        # The exact solution if the same coordinates stay free and saturated on the way there.
         newton = tf.math.divide_no_nan(total - radius, count)
         middle = 0.5 * (low + high)
         usable = (newton > low) & (newton < high) & ((k < _NEWTON_STEPS) | (k % 2 == 0))
-        following = tf.where(usable, newton, middle)
-        # A point that Newton's method maps to itself is the solution, 0 is if it lies in the
-        # ball, and a bracket without a number inside it holds no better one.
+        next_t = tf.where(usable, newton, middle)
+        # A fixed point of Newton's method is the solution, and so is 0 if it is in the ball; a
+        # bracket that cannot be split further contains nothing better.
         closed = (middle <= low) | (middle >= high)
         solved = ((newton == t) & (count > 0)) | ((t == 0.0) & ~outside)
-        following = tf.where(solved, t, tf.where(closed, high, following))
-        return k + 1, following, low, high, tf.reduce_any(following != t)
+        next_t = tf.where(solved, t, tf.where(closed, high, next_t))
+        return k + 1, next_t, low, high, tf.reduce_any(next_t != t)
 
     start = (0, tf.zeros_like(radius), tf.zeros_like(radius), tf.reduce_max(size, axis=1), True)
     return tf.while_loop(
@@ -152,12 +152,12 @@ def _l1_threshold(size, room, radius):
         body,
         start,
         parallel_iterations=1,
-        maximum_iterations=_LARGEST_NUMBER_OF_STEPS,
+        maximum_iterations=_MAX_STEPS,
     )[1]
 
 
 def random_in_ball(keys, shape, epsilon, norm):
-    """Draws a uniform point of the ball of radius `epsilon`, one per key.
+    """Draws a uniform point in the ball of radius `epsilon`, one per key.
 
     Args:
         keys: uint32 tensor `[B, 2]` (see `soar_tf.ops.random.example_keys`).

@@ -1,13 +1,13 @@
 r"""Counter-based noise: a pure function of (seed, step, purpose, example, pixel).
 
 TensorFlow's stateless generators draw one stream for a whole batch, so the noise of an example
-would depend on the batch that it happens to be in, and on the replica. Here each example has a key
-of its own; noise is the hash of (key, counter). Hence no generator state has to be saved, a resumed
-run draws what the uninterrupted one drew, two replicas draw what one device draws for the same
-global batch, and an attack's result does not depend on how examples were batched.
+would depend on its batch and replica. Here each example has its own key, and noise is the hash of
+(key, counter). Hence there is no generator state to save, a resumed run draws what the
+uninterrupted one would have drawn, two replicas draw what one device draws for the same global
+batch, and an attack's result does not depend on how examples were batched.
 
 The hash is `pcg4d` of Jarzynski and Olano, "Hash Functions for GPU Rendering" (JCGT 9(3), 2020):
-four 32-bit words in, four out, a few integer operations a word on any device.
+four 32-bit words in, four out, a few integer operations per word on any device.
 """
 
 import zlib
@@ -36,7 +36,7 @@ def _pcg4d(a, b, c, d):
     return a, b, c, d
 
 
-def _word(value):
+def _to_uint32(value):
     """Turns a purpose (string), a Python int or an integer tensor into a uint32 tensor."""
     if isinstance(value, str):
         return _u32(zlib.crc32(value.encode()))
@@ -50,11 +50,11 @@ def example_keys(seed, indices, *, step=0, purpose=""):
     """Returns one noise key per example.
 
     Args:
-        seed: The run's seed: a Python int (64 bits count) or an integer scalar tensor.
-        indices: int tensor `[B]`: the examples' positions (in the global batch, or in the data
-            set), which must not depend on how the examples are batched.
+        seed: The run's seed: a Python int (64 bits are used) or an integer scalar tensor.
+        indices: int tensor `[B]`, the examples' positions in the global batch or in the data set;
+            they must not depend on how the examples are batched.
         step: The optimizer step: Python int or integer scalar tensor.
-        purpose: What the noise is for; different purposes draw independent noise.
+        purpose: What the noise is for; different purposes give independent noise.
 
     Returns:
         uint32 tensor `[B, 2]`.
@@ -68,8 +68,8 @@ def example_keys(seed, indices, *, step=0, purpose=""):
     (TensorShape([3, 2]), TensorShape([3, 2]))
     """
     high = _u32((seed >> 32) & 0xFFFFFFFF) if isinstance(seed, int) else _u32(0)
-    a, b, _, _ = _pcg4d(_word(seed), high, _word(step), _word(purpose))
-    indices = _word(indices)
+    a, b, _, _ = _pcg4d(_to_uint32(seed), high, _to_uint32(step), _to_uint32(purpose))
+    indices = _to_uint32(indices)
     key0, key1, _, _ = _pcg4d(a, b, indices, tf.zeros_like(indices))
     return tf.stack([key0, key1], axis=-1)
 
@@ -79,13 +79,13 @@ def derive(keys, purpose):
 
     Args:
         keys: uint32 tensor `[B, 2]` from `example_keys`.
-        purpose: A string, an int or an integer scalar tensor (for instance a loop counter).
+        purpose: A string, an int or an integer scalar tensor such as a loop counter.
 
     Returns:
         uint32 tensor `[B, 2]`.
     """
-    # The constant keeps derived keys apart from the pixel counters, which have 0 in that place.
-    a, b, _, _ = _pcg4d(keys[:, 0], keys[:, 1], _word(purpose), _u32(0x9E3779B9))
+    # The constant separates derived keys from the pixel counters, which have 0 in that word.
+    a, b, _, _ = _pcg4d(keys[:, 0], keys[:, 1], _to_uint32(purpose), _u32(0x9E3779B9))
     return tf.stack([a, b], axis=-1)
 
 
@@ -112,14 +112,14 @@ def uniform(keys, shape, minval=0.0, maxval=1.0):
     count = 1
     for side in shape:
         count *= side
-    # 23 bits and a half are exact in float32, so that neither end is ever reached by rounding.
+    # 23 bits and a half are exact in float32, so rounding never reaches either end.
     top = tf.bitwise.right_shift(_bits(keys, count), _u32(9))
     unit = (tf.cast(tf.cast(top, tf.int32), tf.float32) + 0.5) * 2.0**-23
     return tf.reshape(minval + unit * (maxval - minval), [-1, *shape])
 
 
 def normal(keys, shape):
-    """Standard normal noise, `[B, *shape]` float32, by the inverse distribution function.
+    """Standard normal noise, `[B, *shape]` float32, by inverse transform sampling.
 
     Args:
         keys: uint32 tensor `[B, 2]`.
@@ -132,14 +132,14 @@ def normal(keys, shape):
 
 
 def symmetric_beta(keys, concentration):
-    r"""Noise of the distribution $\mathrm{Beta}(a, a)$, `[B]` float32, one number per example.
+    r"""Noise from the distribution $\mathrm{Beta}(a, a)$, `[B]` float32, one number per example.
 
-    Drawn by inverting the distribution function, the regularized incomplete beta function, by
-    bisection in float64.
+    The distribution function, a regularized incomplete beta function, is inverted by bisection in
+    float64.
 
     Args:
         keys: uint32 tensor `[B, 2]`.
-        concentration: a, larger than 0; at 1 the noise is uniform, below it most is near 0 or 1.
+        concentration: a, larger than 0; 1 is uniform, and below 1 most values are near 0 or 1.
 
     Returns:
         float32 tensor `[B]` in [0, 1].
@@ -153,11 +153,11 @@ def symmetric_beta(keys, concentration):
     >>> bool(tf.reduce_mean(tf.cast(abs(shares - 0.5) > 0.4, tf.float32)) > 0.6)
     True
     """
-    aim = tf.cast(uniform(keys, ()), tf.float64)
-    a = tf.fill(tf.shape(aim), tf.constant(concentration, tf.float64))
-    low, high = tf.zeros_like(aim), tf.ones_like(aim)
+    target = tf.cast(uniform(keys, ()), tf.float64)
+    a = tf.fill(tf.shape(target), tf.constant(concentration, tf.float64))
+    low, high = tf.zeros_like(target), tf.ones_like(target)
     for _ in range(26):  # float32 has 24 bits
         middle = (low + high) / 2
-        below = tf.math.betainc(a, a, middle) < aim
+        below = tf.math.betainc(a, a, middle) < target
         low, high = tf.where(below, middle, low), tf.where(below, high, middle)
     return tf.cast((low + high) / 2, tf.float32)

@@ -1,7 +1,7 @@
-"""The SOAR paper again: each table, figure and section by one command.
+"""The SOAR paper, reproduced: each table, figure and section by one command.
 
 `soar-tf reproduce NAME` loads the entry of that name and calls its `report(study)`. This file
-imports nothing heavy, because the command line's help names the entries.
+imports nothing heavy, because the command line's help lists the entries.
 """
 
 import importlib
@@ -16,16 +16,16 @@ ENTRIES = {
     "table5": "mean top probability: a sign of gradient masking",
     "table6": "rotations and translations",
     "table7": "Gaussian noise",
-    "readings": "which reading of SOAR's constants is the paper's",
+    "readings": "which interpretation of SOAR's constants is the paper's",
     "section2": "the over-parametrised linear regression and its attack",
     "section4": "the ladder of bounds, and the penalty of a logistic classifier",
-    "figure1": "the loss along a line, exactly and by Taylor expansions: one image",
+    "figure1": "the loss along a line and its Taylor expansions, for one image",
     "figure2": "the penalty from one and from many random directions, during training",
     "figure3": "clean and PGD20 accuracy during training for several lambda",
     "figure4": "figure 1 for more images",
 }
 
-# Entries that are objects of a module; the others are modules of their own.
+# The modules of entries that are objects; every other entry is a module.
 _MODULES = {**{f"table{n}": "tables" for n in range(1, 8)}, "figure1": "line", "figure4": "line"}
 
 
@@ -36,8 +36,8 @@ def load(name):
         name: One of `ENTRIES`.
 
     Returns:
-        A module or an object with `DATASET` (the data set by default, or `None` where there is
-        none), `NETWORKS` (names of the networks that it needs) and `report(study)`.
+        A module or an object with `DATASET` (the default data set, or `None` if it needs none),
+        `NETWORKS` (names of the networks that it needs) and `report(study)`.
 
     Raises:
         InputError: For an unknown name.

@@ -1,4 +1,4 @@
-"""Figure 2: SOAR's penalty from 1 and from many random directions, after each epoch."""
+"""Figure 2: SOAR's penalty estimated from 1 and from many random directions, after each epoch."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ NETWORKS = ("soar",)
 
 
 def report(study):
-    """Reads the penalties that SOAR's training logged; see `soar_tf.callbacks.CurvatureMonitor`."""
+    """Reads the penalties logged by SOAR's training; see `soar_tf.callbacks.CurvatureMonitor`."""
     many = 5 if study.request.budget == "smoke" else 100
     columns = ("curvature_1", f"curvature_{many}")
     logs = [study.log("soar", seed, columns) for seed in study.seeds]
@@ -29,7 +29,7 @@ def report(study):
     )
     ratios = [ratio for row in rows.values() for ratio in row["ratio"]]
     findings = [
-        f"One direction gives {min(ratios):.3f} to {max(ratios):.3f} times the mean of {many}."
+        f"One direction gives {min(ratios):.3f} to {max(ratios):.3f} times the mean over {many}."
     ]
     return Report(
         "Figure 2: the penalty during training",

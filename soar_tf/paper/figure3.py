@@ -8,24 +8,24 @@ from soar_tf.paper.study import ROBUSTNESS_IMAGES
 
 DATASET = "cifar10"
 NETWORKS = tuple(f"soar-lambda-{value:g}" for value in recipes.LAMBDAS)
-# The log's columns, both on validation images.
+# Columns of the log, both measured on validation images.
 COLUMNS = {"clean": "val_accuracy", "pgd20": "val_pgd20_accuracy"}
 
 
 def report(study):
-    """Reads the accuracies that each training logged; the last epoch gets AutoAttack, too."""
+    """Reads the logged accuracies of each training run, and runs AutoAttack on the last epoch."""
     logs = {
         name: [study.log(name, seed, tuple(COLUMNS.values())) for seed in study.seeds]
         for name in NETWORKS
     }
     curves, rows = {}, {}
-    for name, found in logs.items():
+    for name, seed_logs in logs.items():
         curves[name] = {
-            column: np.mean([log[key] for log in found], axis=0).tolist()
+            column: np.mean([log[key] for log in seed_logs], axis=0).tolist()
             for column, key in COLUMNS.items()
         }
         rows[name] = {
-            column: [100.0 * log[key][-1] for log in found] for column, key in COLUMNS.items()
+            column: [100.0 * log[key][-1] for log in seed_logs] for column, key in COLUMNS.items()
         }
         rows[name]["autoattack"] = [
             measures.accuracy(study, name, seed, "autoattack") for seed in study.seeds

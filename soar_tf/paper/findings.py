@@ -1,4 +1,4 @@
-"""Sentences on a table beside the paper's: every figure in them is computed."""
+"""Findings that compare a table with the paper's: every number in them is computed."""
 
 import itertools
 import operator
@@ -7,16 +7,16 @@ import numpy as np
 
 
 def orderings(grid):
-    """Which of the paper's orderings of two rows, in one column, hold here.
+    """Which of the paper's orderings of two rows, in one column, are reproduced.
 
-    An ordering is the paper's if the means differ by more than twice the sum of its standard
+    The paper orders two rows if their means differ by more than twice the sum of their standard
     deviations.
 
     Args:
         grid: The `soar_tf.paper.report.Grid`.
 
     Returns:
-        A sentence, or `None` if there is nothing to compare.
+        The finding, or `None` if there is nothing to compare.
 
     Example:
 
@@ -25,44 +25,46 @@ def orderings(grid):
     >>> published = {"a": {"clean": (80, 1)}, "b": {"clean": (70, 1)}, "c": {"clean": (71, 1)}}
     >>> ours = {"a": {"clean": [60.0]}, "b": {"clean": [65.0]}, "c": {"clean": [50.0]}}
     >>> findings.orderings(Grid("t", "", ("clean",), ours, paper=published))
-    'Of the 2 orderings of two rows in a column that the paper shows, 1 holds here. Not: a above b (clean).'
-    """  # noqa: E501
-    held, turned = 0, {}
+    "1 of the paper's 2 orderings of two rows in a column is reproduced. Not: a above b (clean)."
+    """
+    reproduced, reversed_pairs = 0, {}
     for column in grid.columns:
         rows = [
             row for row in grid.rows if grid.published(row, column) and column in grid.rows[row]
         ]
         for pair in itertools.combinations(rows, 2):
-            (first, spread), (second, other) = (grid.published(row, column) for row in pair)
-            if abs(first - second) <= 2 * (spread + other):
+            (mean_a, deviation_a), (mean_b, deviation_b) = (
+                grid.published(row, column) for row in pair
+            )
+            if abs(mean_a - mean_b) <= 2 * (deviation_a + deviation_b):
                 continue
-            above, below = pair if first > second else pair[::-1]
+            above, below = pair if mean_a > mean_b else pair[::-1]
             if np.mean(grid.rows[above][column]) > np.mean(grid.rows[below][column]):
-                held += 1
+                reproduced += 1
             else:
                 names = " above ".join(grid.labels.get(row, row) for row in (above, below))
-                turned.setdefault(names, []).append(grid.labels.get(column, column))
-    count = held + sum(map(len, turned.values()))
+                reversed_pairs.setdefault(names, []).append(grid.labels.get(column, column))
+    count = reproduced + sum(map(len, reversed_pairs.values()))
     if not count:
         return None
-    sentence = (
-        f"Of the {count} orderings of two rows in a column that the paper shows, {held} "
-        f"{'holds' if held == 1 else 'hold'} here."
+    text = (
+        f"{reproduced} of the paper's {count} orderings of two rows in a column "
+        f"{'is' if reproduced == 1 else 'are'} reproduced."
     )
-    if turned:
-        listed = "; ".join(f"{names} ({', '.join(where)})" for names, where in turned.items())
-        sentence += f" Not: {listed}."
-    return sentence
+    if reversed_pairs:
+        listed = "; ".join(f"{k} ({', '.join(columns)})" for k, columns in reversed_pairs.items())
+        text += f" Not: {listed}."
+    return text
 
 
 def distances(grid):
-    """How far each row is from the paper's: the mean over the columns that the paper has.
+    """The distance of each row from the paper's, averaged over the columns in the paper.
 
     Args:
         grid: The `soar_tf.paper.report.Grid`.
 
     Returns:
-        A sentence, the nearest row first.
+        The finding, with the nearest row first.
 
     Example:
 
@@ -71,31 +73,31 @@ def distances(grid):
     >>> published = {row: {"clean": (80, 1), "fgsm": (50, 1)} for row in "ab"}
     >>> ours = {"a": {"clean": [60.0], "fgsm": [40.0]}, "b": {"clean": [76.0], "fgsm": [48.0]}}
     >>> findings.distances(Grid("t", "", ("clean", "fgsm"), ours, paper=published))
-    "Mean distance from the paper's figures, in points: b 3.0; a 15.0."
+    "Mean distance from the paper's values, in points: b 3.0; a 15.0."
     """
-    found = {}
+    mean_gaps = {}
     for row, cells in grid.rows.items():
         gaps = [
             abs(float(np.mean(values)) - published[0])
             for column, values in cells.items()
             if (published := grid.published(row, column)) is not None
         ]
-        found[grid.labels.get(row, row)] = float(np.mean(gaps))
-    nearest = sorted(found.items(), key=operator.itemgetter(1))
+        mean_gaps[grid.labels.get(row, row)] = float(np.mean(gaps))
+    nearest = sorted(mean_gaps.items(), key=operator.itemgetter(1))
     listed = "; ".join(f"{name} {gap:.1f}" for name, gap in nearest)
-    return f"Mean distance from the paper's figures, in points: {listed}."
+    return f"Mean distance from the paper's values, in points: {listed}."
 
 
 def overstated(weak, strong, labels, images):
-    """How many points PGD20 leaves that AutoAttack takes, on the same images.
+    """By how many points PGD20 overstates robustness compared with AutoAttack, on equal images.
 
     Args:
-        weak, strong: Percentages under PGD20 and AutoAttack, `{row: [one a seed]}`.
-        labels: What rows are called in print.
+        weak, strong: Percentages under PGD20 and AutoAttack, `{row: [one per seed]}`.
+        labels: Display names of the rows.
         images: Number of images.
 
     Returns:
-        A sentence.
+        The finding.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Figures 1 and 4: the loss along x + tη, exactly and by second-order Taylor expansions."""
+"""Figures 1 and 4: the loss along x + tη and its second-order Taylor expansions."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from soar_tf.paper.report import Grid, Report
 from soar_tf.paper.study import float64_network
 
 NETWORK = "standard"
-# Steps of the finite difference, l2 distances. The paper's largest is 0.03; the last one is about
-# the length of a random perturbation of CIFAR-10.
+# Steps of the finite difference, as l2 distances. The paper's largest is 0.03; the last one is
+# about the length of a random perturbation of a CIFAR-10 image.
 STEPS = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 POSITIONS = np.linspace(0.0, 1.0, 11)
 DIRECTIONS = ("random", "pgd")
@@ -32,12 +32,12 @@ _LABELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """Figure 1 or 4: an entry that `soar_tf.paper.load` gives.
+    """Figure 1 or 4, an entry of `soar_tf.paper.load`.
 
     Attributes:
         title: The report's title.
         panels: Number of images in the picture.
-        DATASET, NETWORKS: What every entry has.
+        DATASET, NETWORKS: As for every entry.
     """
 
     title: str
@@ -58,10 +58,10 @@ def _report(study, panels, title):
     approximations = ["first order", "exact Hessian", *(f"h = {h:g}" for h in STEPS)]
     columns = [name for direction in DIRECTIONS for name in (direction, f"{direction}, median")]
     errors = {name: {column: [] for column in columns} for name in approximations}
-    shown = None
+    drawn = None
     for seed in study.seeds:
         lines = {direction: _lines(study, seed, direction) for direction in DIRECTIONS}
-        shown = shown or _shown(lines, panels)
+        drawn = drawn or _select_panels(lines, panels)
         for direction, curves in lines.items():
             for name in approximations:
                 error = np.abs(np.array(curves[name]) - np.array(curves["exact"])).mean(axis=1)
@@ -70,12 +70,11 @@ def _report(study, panels, title):
     caption = (
         f"Distance between the loss along x + tη and its expansion at x (nats), mean over t from 0 "
         f"to 1; mean and median over {len(lines['random']['exact'])} training images, ε = "
-        f"{study.epsilon:.4g}. The finite differences are along η. Where a kink of the network "
-        "lies closer than h, the difference is the jump divided by h: small steps have a heavy "
-        "tail."
+        f"{study.epsilon:.4g}. The finite differences are along η. If a kink of the network is "
+        "closer than h, the difference is the jump divided by h: small steps have a heavy tail."
     )
     grid = Grid("errors", caption, tuple(columns), errors, _LABELS, corner="second-order term")
-    data = {"t": POSITIONS.tolist(), "panels": shown}
+    data = {"t": POSITIONS.tolist(), "panels": drawn}
     return Report(title, [grid], _findings(errors), data, lambda: _draw(data))
 
 
@@ -100,14 +99,14 @@ def _lines(study, seed, direction):
             purpose="line",
             batch_size=50,
         )
-        found = measure(images.float_images(), images.labels)
-        return {name: values.tolist() for name, values in found.items()}
+        curves = measure(images.float_images(), images.labels)
+        return {name: values.tolist() for name, values in curves.items()}
 
     return study.measured("line", settings, compute)
 
 
 def _expansions(network, direction, epsilon):
-    """Graph function of images to their curves; everything after η is in float64."""
+    """A graph function from images to their curves; everything after η is in float64."""
     logits_fn, wide = as_logits_fn(network), float64_network(network)
     attack = get_attack("pgd20", epsilon=epsilon)
 
@@ -133,19 +132,19 @@ def _expansions(network, direction, epsilon):
             product = gradients.hvp_finite_difference(values, point, unit, h, gradient=gradient)
             second[f"h = {h:g}"] = length * along(product)
         t = tf.constant(POSITIONS)[None]
-        found = {"exact": tf.stack([values(point + s * eta) for s in POSITIONS], axis=1)}
+        results = {"exact": tf.stack([values(point + s * eta) for s in POSITIONS], axis=1)}
         for name, value in second.items():
-            found[name] = loss[:, None] + t * along(gradient)[:, None] + t**2 / 2 * value[:, None]
-        return found
+            results[name] = loss[:, None] + t * along(gradient)[:, None] + t**2 / 2 * value[:, None]
+        return results
 
     return curves
 
 
-def _shown(lines, panels):
-    """The images to draw: evenly spread over the ranks of the loss's growth under PGD20."""
+def _select_panels(lines, panels):
+    """Selects the images to draw, evenly spaced in the ranks of the loss's growth under PGD20."""
     exact = np.array(lines["pgd"]["exact"])
     order = np.argsort(exact[:, -1] - exact[:, 0], kind="stable")
-    # For one image, the median.
+    # A single image is the median one.
     ranks = ((np.arange(panels) + 0.5) / panels * len(order)).astype(int)
     return [
         {
@@ -159,17 +158,17 @@ def _shown(lines, panels):
 
 
 def _findings(errors):
-    found = []
+    findings = []
     for column in errors["exact Hessian"]:
         means = {name: np.mean(cells[column]) for name, cells in errors.items()}
         best = min(means, key=means.get)
-        found.append(
+        findings.append(
             f"{_LABELS[column]}: the best expansion is {_LABELS.get(best, best)} (error "
-            f"{means[best]:.3g}); the exact Hessian's error is {means['exact Hessian']:.3g}, that "
-            f"of no second-order term {means['first order']:.3g}, that of the paper's largest "
-            f"step, h = 0.03, {means['h = 0.03']:.3g}."
+            f"{means[best]:.3g}). The error is {means['exact Hessian']:.3g} with the exact "
+            f"Hessian, {means['first order']:.3g} without a second-order term, and "
+            f"{means['h = 0.03']:.3g} with the paper's largest step, h = 0.03."
         )
-    return found
+    return findings
 
 
 def _draw(data):

@@ -1,4 +1,4 @@
-"""The measurements that the tables are made of: percentages, one a network and seed."""
+"""The measurements in the tables: percentages, one per network and seed."""
 
 import numpy as np
 
@@ -23,17 +23,17 @@ LABELS = {
 def accuracy(study, name, seed, attack=None, images=None):
     """Robust accuracy on test images; without an attack, clean accuracy.
 
-    AutoAttack, which takes long, gets the first images only.
+    AutoAttack, which is slow, runs on the first images only.
 
     Args:
         study: The `Study`.
         name, seed: The network.
         attack: The attack as a string, or `None`.
-        images: Number of test images; `None` for the budget's.
+        images: Number of test images; `None` for the budget's number.
     """
-    strong = (attack or "").startswith("autoattack")
-    usual = study.limits.autoattack_images if strong else study.limits.images
-    limit = usual if images is None else images
+    slow = (attack or "").startswith("autoattack")
+    default = study.limits.autoattack_images if slow else study.limits.images
+    limit = default if images is None else images
     settings = {
         "network": study.network(name, seed),
         "attack": attack,
@@ -44,17 +44,17 @@ def accuracy(study, name, seed, attack=None, images=None):
 
     def compute():
         x, y = _test(study, name, limit)
-        built = [] if attack is None else [get_attack(attack, epsilon=study.epsilon)]
+        attacks = [] if attack is None else [get_attack(attack, epsilon=study.epsilon)]
         progress = study.progress(name, seed)
         logits = _logits(study, name, seed)
-        result = evaluation.evaluate(logits, x, y, built, seed=seed, progress=progress)
-        return 100.0 * (result.attacks[0].robust_accuracy if built else result.clean_accuracy)
+        result = evaluation.evaluate(logits, x, y, attacks, seed=seed, progress=progress)
+        return 100.0 * (result.attacks[0].robust_accuracy if attacks else result.clean_accuracy)
 
     return study.measured("accuracy", settings, compute)
 
 
 def transfer(study, sources, name, seed):
-    """Accuracy on PGD20 examples of other networks, `{source: percent}`."""
+    """Accuracy on PGD20 examples crafted against other networks, `{source: percent}`."""
     settings = {f"source {source}": study.network(source, seed) for source in sources}
     settings |= {
         "network": study.network(name, seed),
@@ -109,7 +109,7 @@ def top_probability(study, name, seed, point):
         study: The `Study`.
         name, seed: The network.
         point: `"zero"` (the image), `"random"` (uniform in the ball) or `"pgd1"` (one PGD step
-            from there).
+            from such a point).
     """
     settings = {
         "network": study.network(name, seed),
@@ -132,9 +132,9 @@ def top_probability(study, name, seed, point):
         def logits(images, labels, keys):
             return logits_fn(move(images, labels, keys))
 
-        found = evaluation.PerExample(logits, seed=seed, purpose="top probability")(x, y)
-        shifted = np.exp(found.astype(np.float64) - found.max(axis=1, keepdims=True))
-        return 100.0 * float((1.0 / shifted.sum(axis=1)).mean())
+        z = evaluation.PerExample(logits, seed=seed, purpose="top probability")(x, y)
+        exponentials = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))
+        return 100.0 * float((1.0 / exponentials.sum(axis=1)).mean())
 
     return study.measured("top-probability", settings, compute)
 
@@ -145,11 +145,11 @@ def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
     Args:
         study: The `Study`.
         name: The table's name in `published.TABLES`.
-        caption: What it shows; how many images were measured is added.
+        caption: What it shows; the number of images is appended.
         rows: Names of the networks.
         columns: Maps columns to `function(network's name, seed) -> percent`.
-        labels: Names in print, beyond `LABELS`.
-        linf: Whether the data set's l-infinity radius is that of an attack in the table.
+        labels: Display names, in addition to `LABELS`.
+        linf: Whether attacks in the table use the data set's l-infinity radius.
 
     Returns:
         The `soar_tf.paper.report.Grid`.
@@ -165,7 +165,7 @@ def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
     radius = f", l-infinity ε = {study.epsilon:.4g}" if linf else ""
     caption += (
         f" Percent of {images} test images (AutoAttack, which the paper does not have: the first "
-        f"{study.limits.autoattack_images}){radius}; the paper's figures in parentheses."
+        f"{study.limits.autoattack_images}){radius}; the paper's values in parentheses."
     )
     return Grid(
         name,
@@ -180,7 +180,7 @@ def grid(study, name, caption, rows, columns, labels=None, *, linf=True):
 
 
 def overstatement(study, grid):
-    """What PGD20 leaves and AutoAttack takes, if the grid has both: a sentence or `None`."""
+    """How much PGD20 overstates robustness, if the grid has AutoAttack as well; else `None`."""
     if not {"pgd20", "autoattack"} <= set(grid.columns):
         return None
     count = study.limits.autoattack_images
@@ -204,5 +204,5 @@ def _logits(study, name, seed):
 
 
 def _logits_fn(study, name, seed):
-    """The network as attacks see it."""
+    """The logits function that attacks use."""
     return as_logits_fn(_logits(study, name, seed))

@@ -1,7 +1,7 @@
-"""What the paper printed (arXiv:2004.01832): means and standard deviations, in percent.
+"""The paper's published results (arXiv:2004.01832): means and standard deviations, in percent.
 
-Table numbers and figures are the paper's; rows are this package's names of the networks, columns
-those of the measurements. Nothing here is measured by this project.
+Table numbers and values are the paper's; rows are this package's names of the networks, columns
+those of the measurements. Nothing here was measured by this project.
 """
 
 
@@ -65,12 +65,12 @@ TABLES = {
 
 
 def _signature(row):
-    """What tables 1, 4 and 5 say of a SOAR network."""
+    """The values for a SOAR network in tables 1, 4 and 5."""
     cells = {**TABLES["table1"].get(row, {}), **TABLES["table4"][row]}
     return {**cells, "zero": TABLES["table5"][row]["zero"]}
 
 
-# Networks that could be the paper's SOAR, each beside what the paper says of its initialisation.
+# Networks that could be the paper's SOAR, each with the paper's values for its initialisation.
 TABLES["readings"] = {
     "reading-example": _signature("soar"),
     "reading-mean": _signature("soar"),

@@ -1,4 +1,4 @@
-"""The networks of the paper: what each is trained by, and for how long in each budget."""
+"""The networks of the paper: how each is trained, and for how long in each budget."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ class Budget:
     """How much work an entry may do.
 
     Attributes:
-        seeds: Number of seeds unless told otherwise.
+        seeds: Default number of seeds.
         images: Number of test images; `None` for all.
         autoattack_images: Number of test images for AutoAttack.
         training_images: Number of training images; `None` for all.
@@ -37,21 +37,22 @@ LIMITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one of the paper's networks comes to be.
+    """How one of the paper's networks is trained.
 
     Attributes:
-        label: Its name in the tables.
+        label: Display name in the tables.
         method: The training method.
         method_args: The method's arguments.
         starts_from: The network that it fine-tunes, or `None` if it is trained from scratch.
-        network: Architecture; `None` for the data set's usual one.
-        network_args: Its arguments.
-        seed_offset: Added to the seed: another initialisation than the network it attacks.
-        pixels: Largest number of input coordinates, for which images are shrunk; or `None`.
-        epochs: Epochs in budgets in which it trains less long than its kind, `{budget: epochs}`.
-        lr_drops: Epochs after which the paper's schedule drops, in the budget `"paper"`; `None`:
-            where it does in the paper.
-        monitors: What its training logs after each epoch: `"penalty"`, `"robustness"`.
+        network: Architecture; `None` for the data set's default.
+        network_args: Arguments of the architecture.
+        seed_offset: Added to the seed, so that a source differs from the networks it attacks.
+        pixels: Maximum number of input coordinates, to which images are shrunk, or `None`.
+        epochs: Epochs in budgets in which it trains for less time than its kind,
+            `{budget: epochs}`.
+        lr_drops: Epochs after which the paper's schedule drops the learning rate, in the budget
+            `"paper"`; `None` for the paper's.
+        monitors: What is logged after each epoch: `"penalty"`, `"robustness"`.
     """
 
     label: str
@@ -72,7 +73,7 @@ def _soar(label, init, monitors=()):
 
 
 def _weighted(lambda_):
-    """For figure 3."""
+    """A SOAR network for figure 3."""
     return Recipe(
         f"λ = {lambda_:g}",
         "soar",
@@ -84,14 +85,14 @@ def _weighted(lambda_):
 
 
 def _reading(label, epochs=15, **arguments):
-    """For the readings: SOAR's constants read in one way, for a part of the schedule."""
+    """A network for `readings`: one interpretation of SOAR's constants, on a short schedule."""
     drops = (epochs - 2,) if epochs > 2 else None
     length = {"short": min(3, epochs), "paper": epochs}
     return Recipe(label, "soar", arguments, starts_from="standard", epochs=length, lr_drops=drops)
 
 
 def _small(label, method, activation, starts_from=None):
-    """For section 4: few enough input coordinates to try every corner."""
+    """A network for section 4, with few enough input coordinates to try every corner."""
     return Recipe(
         label,
         method,
@@ -104,7 +105,7 @@ def _small(label, method, activation, starts_from=None):
 
 LAMBDAS = (0.0, 0.1, 0.5, 1.0)
 
-# The method's epsilon is the data set's usual one (`soar_tf.datasets.defaults`): 8/255 on CIFAR-10.
+# The method's epsilon is the data set's default (`soar_tf.datasets.defaults`): 8/255 on CIFAR-10.
 RECIPES = {
     "standard": Recipe("Standard", "standard"),
     "adv7": Recipe("Adv7", "adversarial", {"steps": 7}),
@@ -128,9 +129,8 @@ RECIPES = {
     "small-smooth": _small("Standard (tanh)", "standard", "tanh"),
 }
 
-# Epochs in each budget, by what trains: a standard network, an adversarial one from scratch,
-# and whatever fine-tunes. The paper: sections 5 and C; for Adv1-pretrain it prints no schedule,
-# and gets SOAR's.
+# Epochs in each budget, by kind: standard, adversarial from scratch, and fine-tuned. Those of the
+# paper are from sections 5 and C; it gives no schedule for Adv1-pretrain, which gets SOAR's.
 _EPOCHS = {
     "smoke": {"standard": 4, "adversarial": 2, "fine-tuned": 1},
     "short": {"standard": 24, "adversarial": 10, "fine-tuned": 10},
@@ -139,18 +139,18 @@ _EPOCHS = {
 # On the digits an epoch takes a second or less.
 _DIGITS_SHORT = {"standard": 30, "adversarial": 60, "fine-tuned": 60}
 
-# A width that 2 cores can train in minutes.
+# Width factors; the small ones train in minutes on 2 cores.
 _RESNET_WIDTHS = {"smoke": 0.0625, "short": 0.25, "paper": 1.0}
 _SMOKE_NETWORKS = {
     "digits": {"network": "mlp", "network_args": {"width": 0.25}},
     "cifar10": {"network": "cnn4", "network_args": {"width": 0.125}},
 }
-# The authors standardise each image inside their networks, which the paper does not say.
+# The authors standardise each image inside their networks, which the paper does not mention.
 _PER_IMAGE = {"normalization": "per_image"}
 
 
 def epochs(name, budget, dataset):
-    """Epochs of a network's own training, without the network that it starts from.
+    """Epochs of a network's training, excluding the network that it starts from.
 
     Example:
 
@@ -161,8 +161,8 @@ def epochs(name, budget, dataset):
     recipe = RECIPES[check_choice(name, "network", RECIPES)]
     kind = "fine-tuned" if recipe.starts_from else recipe.method
     small = dataset == "digits" or recipe.pixels is not None
-    usual = (_DIGITS_SHORT if budget == "short" and small else _EPOCHS[budget])[kind]
-    return recipe.epochs.get(budget, usual)
+    default = (_DIGITS_SHORT if budget == "short" and small else _EPOCHS[budget])[kind]
+    return recipe.epochs.get(budget, default)
 
 
 def image_size(name, image_shape):
@@ -170,7 +170,7 @@ def image_size(name, image_shape):
 
     Args:
         name: The network's name.
-        image_shape: The data set's own `(H, W, C)`.
+        image_shape: The data set's `(H, W, C)`.
     """
     if (pixels := RECIPES[name].pixels) is None:
         return None
@@ -190,18 +190,18 @@ def config(
     precision="float32",
     checkpoint_every=None,
 ):
-    """The configuration that trains a network, for `soar_tf.runs.experiment.Experiment`.
+    """The training configuration of a network, for `soar_tf.runs.experiment.Experiment`.
 
     Args:
         name: The network's name.
-        seed: The seed, before the network's own offset.
+        seed: The seed, before the network's offset is added.
         budget: `"smoke"`, `"short"` or `"paper"`.
-        dataset: Data set's name.
+        dataset: Name of the data set.
         data_dir: Folder of tensorflow-datasets, or `None`.
         init_from: Run directory of the network that it starts from, or `None`.
         size: `[height, width]` to shrink images to, or `None`.
         precision: Compute precision, see `TrainConfig`.
-        checkpoint_every: When to write checkpoints within epochs, see `TrainConfig`.
+        checkpoint_every: Interval of checkpoints within epochs, see `TrainConfig`.
 
     Returns:
         A `TrainConfig`.
@@ -214,7 +214,7 @@ def config(
         dataset=dataset,
         data_dir=data_dir,
         image_size=size,
-        # A network that starts from another has its architecture.
+        # A fine-tuned network has the architecture of the one that it starts from.
         **({"network_args": {}} if init_from is not None else _network(recipe, budget, dataset)),
         init_from=None if init_from is None else str(init_from),
         epochs=epochs(name, budget, dataset),
@@ -224,7 +224,7 @@ def config(
         weight_decay_type="coupled",
         seed=seed + recipe.seed_offset,
         limit=LIMITS[budget].training_images,
-        # Nothing is chosen by a figure, so no image is set apart but for figure 3's curves.
+        # Nothing is selected by accuracy, so only figure 3 needs validation images, for its curves.
         validation_images=None if "robustness" in recipe.monitors else 0,
         precision=precision,
         checkpoint_every=checkpoint_every,
@@ -232,7 +232,7 @@ def config(
 
 
 def _network(recipe, budget, dataset):
-    """The settings of a new network's architecture."""
+    """The architecture settings of a network trained from scratch."""
     if recipe.network is None and budget == "smoke":
         network = _SMOKE_NETWORKS[dataset]
     elif recipe.network is None and dataset == "digits":
@@ -248,7 +248,7 @@ def _network(recipe, budget, dataset):
 
 
 def with_starts(names):
-    """Networks with those that they start from, each once, in the order of training.
+    """The networks and those that they start from, without duplicates, in training order.
 
     Example:
 
@@ -263,9 +263,9 @@ def with_starts(names):
     return list(dict.fromkeys(ordered))
 
 
-# Milliseconds a step of 128 CIFAR-10 images with the paper's CNN, by device: those of
-# docs/results/benchmarks/step.json (Adv1: of `fast`, which has the same passes). What nobody
-# measured is missing, and said to be.
+# Milliseconds per step of 128 CIFAR-10 images with the paper's CNN, by device, from
+# docs/results/benchmarks/step.json (Adv1: those of `fast`, which has the same passes). Networks
+# without an entry were not measured, and are reported as such.
 STEP_MILLISECONDS = {
     "2 CPU cores": {
         "standard": 50,
@@ -283,12 +283,12 @@ def expected_hours(names, *, budget, dataset, seeds):
     """Expected hours of training by device, before anything is trained.
 
     Args:
-        names: Names of the networks, with those that they start from.
+        names: Names of the networks, including those that they start from.
         budget, dataset: As for `config`.
         seeds: Number of seeds.
 
     Returns:
-        Dictionary from devices to `(hours, names without a measured speed)`; `{}` for the digits,
+        Dictionary from devices to `(hours, names without a measured speed)`; empty for the digits,
         which take minutes.
     """
     if dataset != "cifar10" or budget == "smoke":

@@ -1,4 +1,4 @@
-"""What an entry found, in the paper's layout: JSON, CSV, Markdown and a picture."""
+"""The results of an entry in the paper's layout: JSON, CSV, Markdown and a picture."""
 
 import csv
 import dataclasses
@@ -15,17 +15,17 @@ UNITS = {"%": "{:.1f}", "": "{:.4g}"}
 
 @dataclasses.dataclass
 class Grid:
-    """One table: a list of values, one a seed, for each row and column.
+    """A table: a list of values, one per seed, for each row and column.
 
     Attributes:
         name: Short name, for CSV and JSON.
-        caption: The sentence above it.
-        columns: The columns' names, in order.
+        caption: Text above the table.
+        columns: Names of the columns, in order.
         rows: Maps rows to `{column: [value of each seed]}`; a missing column is an empty cell.
-        labels: What rows and columns are called in print, where it is not their name.
+        labels: Display names of rows and columns, if they differ from their names.
         paper: The paper's `{row: {column: (mean, standard deviation)}}`, or `{}`.
         unit: `"%"` for percentages, `""` for plain numbers.
-        corner: Head of the first column.
+        corner: Header of the first column.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Grid:
         return self.paper.get(row, {}).get(column)
 
     def markdown(self):
-        """The table as Markdown; the paper's figures stand in parentheses."""
+        """The table as Markdown, with the paper's values in parentheses."""
         header = [self.corner, *(self.labels.get(c, c) for c in self.columns)]
         lines = [f"| {' | '.join(header)} |", "|" + " --- |" + " ---: |" * len(self.columns)]
         for row, cells in self.rows.items():
@@ -57,7 +57,7 @@ class Grid:
         return " ".join(parts)
 
     def records(self):
-        """One dictionary a cell: for CSV and JSON."""
+        """One dictionary per cell, for CSV and JSON."""
         for row, cells in self.rows.items():
             for column in self.columns:
                 if column not in cells:
@@ -78,7 +78,7 @@ class Grid:
 
 
 def mean_and_deviation(values, unit=""):
-    """`mean ± standard deviation` over seeds (of the sample); the value alone if there is one.
+    """`mean ± sample standard deviation` over seeds, or the value if there is only one.
 
     Example:
 
@@ -94,14 +94,14 @@ def mean_and_deviation(values, unit=""):
 
 @dataclasses.dataclass
 class Report:
-    """An entry's result.
+    """The result of an entry.
 
     Attributes:
-        title: The Markdown file's title.
+        title: Title of the Markdown file.
         grids: The tables.
-        findings: Sentences, in which every figure is computed.
-        data: What the picture is drawn from, and more; JSON-serializable.
-        draw: Callable that gives the picture as a matplotlib figure, or `None`.
+        findings: Texts in which every number is computed.
+        data: The data of the picture, and more; JSON-serializable.
+        draw: Callable that returns the picture as a matplotlib figure, or `None`.
     """
 
     title: str
@@ -112,18 +112,18 @@ class Report:
 
 
 def names(name):
-    """The files that `write` makes for an entry."""
+    """The files that `write` creates for an entry."""
     return [f"{name}.{suffix}" for suffix in ("json", "csv", "md", "png")]
 
 
 def write(report, folder, name, note, manifest):
-    """Writes the result's files into a folder that exists.
+    """Writes the files of a result into an existing folder.
 
     Args:
         report: The `Report`.
         folder: `pathlib.Path`.
         name: The entry's name.
-        note: The sentence on how it was made.
+        note: A text on how the result was obtained.
         manifest: JSON-serializable dictionary: settings, networks, versions.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`soar-tf reproduce`: one entry from the request to the files."""
+"""`soar-tf reproduce`: one entry, from the request to the files."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from soar_tf.runs import intervals
 from soar_tf.runs.provenance import environment
 from soar_tf.validation import PRECISIONS, check_choice, check_integer
 
-JPEG = "The paper's figures are of the original CIFAR-10; compare with care."
+JPEG = "The paper's values are for the original CIFAR-10; compare with care."
 
 
 def reproduce(
@@ -30,38 +30,38 @@ def reproduce(
     verbose=2,
     progress=None,
 ):
-    """Makes a table, a figure or a section of the paper again, and writes it.
+    """Reproduces a table, a figure or a section of the paper, and writes the result.
 
-    The same call goes on where it was stopped: trained networks and measurements are kept in
+    An interrupted call resumes when repeated: trained networks and measurements are kept in
     `output`, and shared by all entries that are written there.
 
     Args:
         name: The entry, see `soar_tf.paper.ENTRIES`.
         output: Folder for NAME.json, NAME.csv, NAME.md and NAME.png.
-        budget: `"smoke"` (seconds, figures mean nothing), `"short"` (hours) or `"paper"` (the
-            paper's schedules).
-        dataset: `"cifar10"` or `"digits"`; `None` takes the entry's own.
+        budget: `"smoke"` (seconds; the results are meaningless), `"short"` (hours) or `"paper"`
+            (the paper's schedules).
+        dataset: `"cifar10"` or `"digits"`; `None` for the entry's default.
         data_dir: Folder of tensorflow-datasets, or `None`.
-        seeds: Number of seeds; `None` takes the budget's.
+        seeds: Number of seeds; `None` for the budget's.
         precision: Compute precision of training: `"float32"`, `"mixed_bfloat16"` or
             `"mixed_float16"`.
-        checkpoint_every: When to write checkpoints within epochs, too: a number of steps or a time
-            such as `"10m"`; `None`: after each epoch only.
+        checkpoint_every: Interval of checkpoints within epochs: a number of steps or a time such as
+            `"10m"`; `None` for checkpoints after each epoch only.
         models: Folder of networks to use instead of training them, or `None`.
-        verbose: Keras's verbosity while networks train.
+        verbose: Keras's verbosity during training.
         progress: Called with a `soar_tf.evaluation.Progress` while attacks run, or `None`.
 
     Returns:
         `(report, paths)`: the `Report` and the files written.
 
     Raises:
-        InputError: If anything in the request cannot be used; then nothing is written.
-        RunError: If a training fails.
+        InputError: If anything in the request is invalid; then nothing is written.
+        RunError: If training fails.
     """
     entry = paper.load(name)
     check_choice(budget, "budget", recipes.BUDGETS)
     if entry.DATASET is None and dataset is not None:
-        raise InputError(f"`dataset` is not used by {name}, which draws its own data.")
+        raise InputError(f"`dataset` is not used by {name}, which generates its data.")
     dataset = dataset or entry.DATASET
     if dataset is not None:
         check_choice(dataset, "dataset", recipes.DATASETS)
@@ -87,7 +87,7 @@ def reproduce(
     study = Study(request, len(recipes.with_starts(entry.NETWORKS)) * request.seeds)
     if dataset is not None:
         study.dataset()
-    _say_hours(study, entry)
+    _print_expected_hours(study, entry)
     report = entry.report(study)
     request.output.mkdir(parents=True, exist_ok=True)
     manifest = {
@@ -102,8 +102,8 @@ def reproduce(
     return report, paths
 
 
-def _say_hours(study, entry):
-    """Says how long training will take, before it starts."""
+def _print_expected_hours(study, entry):
+    """Prints how long training is expected to take, before it starts."""
     request = study.request
     if request.dataset is None:
         return
@@ -113,7 +113,7 @@ def _say_hours(study, entry):
         missing, budget=request.budget, dataset=request.dataset, seeds=request.seeds
     )
     for device, (hours, unknown) in expected.items():
-        more = f", and {', '.join(unknown)}, not measured" if unknown else ""
+        more = f", plus {', '.join(unknown)}, not measured" if unknown else ""
         text = f"Training takes about {hours:.1f} hours on {device} in float32{more}."
         print(text, file=sys.stderr)
     if expected:
@@ -121,24 +121,24 @@ def _say_hours(study, entry):
 
 
 def _note(study):
-    """How the figures were made: a paragraph, and one on the data."""
+    """How the result was obtained: one paragraph on the run and one on the data."""
     request = study.request
     parts = [f"Budget {request.budget}, {request.seeds} seed{'s' if request.seeds > 1 else ''}."]
     if request.precision != "float32":
         parts.append(f"Trained in {request.precision}, measured in float32.")
     if request.budget == "smoke":
-        parts.append("A trial of the machinery: the figures mean nothing.")
+        parts.append("A smoke test: the results are meaningless.")
     if schedule := _schedule(study):
         parts.append(f"Epochs: {schedule}.")
-    made = " ".join(parts)
+    text = " ".join(parts)
     if request.dataset is None:
-        return made
+        return text
     provenance = study.dataset().provenance
-    return f"{made}\n\nData: {provenance}{' ' + JPEG if 'JPEG' in provenance else ''}"
+    return f"{text}\n\nData: {provenance}{' ' + JPEG if 'JPEG' in provenance else ''}"
 
 
 def _schedule(study):
-    """How long each network was trained, and from which one it started."""
+    """How long each network was trained, and which network it started from."""
     listed = {}
     for network in study.networks_used():
         recipe = recipes.RECIPES[network["name"]]

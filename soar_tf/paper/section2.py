@@ -1,4 +1,4 @@
-"""Section 2: a regression that is learned perfectly, and attacked through what it never learned."""
+"""Section 2: a regression that is fitted perfectly, and attacked through its untrained weights."""
 
 import functools
 
@@ -14,7 +14,7 @@ NETWORKS = ()
 
 SIGMA = 1.0
 RIDGES = (0.01, 0.1, 1.0)
-# Number of inputs, and of first weights drawn, whose losses are averaged.
+# Number of inputs, and of draws of the initial weights, whose losses are averaged.
 _INPUTS = 8
 _WORK = {
     "smoke": {"dimensions": (2, 10, 100), "draws": 4},
@@ -31,12 +31,12 @@ def report(study):
     for seed in study.seeds:
         for d in work["dimensions"]:
             settings = {"d": d, "draws": work["draws"], "seed": seed, "epsilon": study.epsilon}
-            compute = functools.partial(_attacked, **settings)
-            figures = study.measured("regression", settings, compute)
-            for column, value in figures.items():
+            compute = functools.partial(_regression, **settings)
+            values = study.measured("regression", settings, compute)
+            for column, value in values.items():
                 growth[str(d)].setdefault(column, []).append(value)
-        for row, figures in _corrected(seed, study.epsilon).items():
-            for column, value in figures.items():
+        for row, values in _corrections(seed, study.epsilon).items():
+            for column, value in values.items():
                 fixes[row].setdefault(column, []).append(value)
     return Report(
         "Section 2: over-parametrised linear regression",
@@ -48,25 +48,25 @@ def report(study):
 
 
 def _inputs(seed, d):
-    """Inputs on the first axis, `[n, d]`; their mean is 1/2, so that E[x] is not E[x^2]."""
+    """Inputs on the first axis, `[n, d]`, with mean 1/2, so that E[x] differs from E[x^2]."""
     keys = random.example_keys(seed, tf.range(1), purpose="regression inputs")
     x = np.zeros((_INPUTS, d))
     x[:, 0] = 0.5 + random.normal(keys, (_INPUTS,)).numpy()[0].astype(np.float64)
     return x
 
 
-def _first_weights(seed, d, draw):
+def _initial_weights(seed, d, draw):
     keys = random.example_keys(seed, tf.constant([draw]), purpose="regression weights")
     return SIGMA * random.normal(keys, (d,)).numpy()[0].astype(np.float64)
 
 
-def _attacked(d, draws, seed, epsilon):
-    """Trains from several first weights and attacks; means over the draws."""
+def _regression(d, draws, seed, epsilon):
+    """Trains from several initial weights and attacks; means over the draws."""
     x, w_star = _inputs(seed, d), np.eye(1, d)[0]
     rate = 1.0 / np.mean(x[:, 0] ** 2)
     rows = []
     for draw in range(draws):
-        start = _first_weights(seed, d, draw)
+        start = _initial_weights(seed, d, draw)
         w = theory.gradient_descent(x, start, w_star, learning_rate=0.5 * rate, steps=60)
         ridge = theory.ridge_solution(x, w_star, 0.1)
         attacked, ridge_attacked = (
@@ -82,14 +82,14 @@ def _attacked(d, draws, seed, epsilon):
                 "ridge_attacked": ridge_attacked,
             }
         )
-    figures = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    figures["closed_form"] = theory.expected_attacked_loss(d, epsilon, SIGMA)
-    figures["leading_term"] = epsilon**2 * d**2 * SIGMA**2 / np.pi
-    return figures
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    means["closed_form"] = theory.expected_attacked_loss(d, epsilon, SIGMA)
+    means["leading_term"] = epsilon**2 * d**2 * SIGMA**2 / np.pi
+    return means
 
 
-def _corrected(seed, epsilon, d=10):
-    """The two formulas that the paper prints with a slip, beside what is measured."""
+def _corrections(seed, epsilon, d=10):
+    """The two formulas that are misprinted in the paper, compared with measurements."""
     x, w_star = _inputs(seed, d), np.eye(1, d)[0]
     moments = x.T @ x / len(x)
     rows = {}
@@ -101,7 +101,7 @@ def _corrected(seed, epsilon, d=10):
             "corrected": float(theory.ridge_solution(x, w_star, ridge)[0]),
             "printed": float(mean / (mean + ridge)),
         }
-    w = _first_weights(seed, d, 0)
+    w = _initial_weights(seed, d, 0)
     attacked = theory.squared_loss(x + theory.irrelevant_attack(w, epsilon), w, w_star).mean()
     corrected = theory.robustified_loss(x, w, w_star, epsilon)
     extra = 0.5 * epsilon**2 * np.abs(w[1:]).sum() ** 2
@@ -124,7 +124,7 @@ def _growth_grid(growth, epsilon, draws):
         "ridge_attacked",
     )
     labels = {
-        "moved": "largest move of an irrelevant weight",
+        "moved": "largest change of an irrelevant weight",
         "clean": "clean loss",
         "attacked": "attacked loss",
         "closed_form": "its expectation",
@@ -134,18 +134,18 @@ def _growth_grid(growth, epsilon, draws):
     }
     caption = (
         f"Gradient descent from w(0) ~ N(0, σ² I), σ = {SIGMA:g}, attacked with ε = {epsilon:.4g}; "
-        f"means over {draws} draws of w(0)."
+        f"mean over {draws} draws of w(0)."
     )
     return Grid("growth", caption, columns, growth, labels, corner="d")
 
 
 def _fixes_grid(fixes):
     labels = {
-        "printed": "as the paper prints it",
+        "printed": "as printed in the paper",
         **{f"lambda {ridge:g}": f"ridge solution w₁, λ = {ridge:g}" for ridge in RIDGES},
         "equation 2": "robustified loss (equation 2)",
     }
-    caption = "Two formulas with a slip in print: the first moment for the second, a missing 1/2."
+    caption = "Two misprinted formulas: the first moment instead of the second, a missing 1/2."
     return Grid(
         "formulas", caption, ("measured", "corrected", "printed"), fixes, labels, corner="formula"
     )
@@ -167,11 +167,11 @@ def _findings(growth, fixes):
     )
     printed = np.mean(fixes["equation 2"]["printed"]) / np.mean(fixes["equation 2"]["measured"])
     return [
-        f"Gradient descent moved no irrelevant weight by more than {moved:.2g}.",
+        f"Gradient descent changed no irrelevant weight by more than {moved:.2g}.",
         f"The attacked loss is {min(ratios):.3f} to {max(ratios):.3f} times its closed form.",
-        f"From d = {smallest} to d = {largest} it grows {factor:.3g} times.",
-        f"Equation 2, corrected, is the attacked loss, up to {error:.2g} relatively; as printed it "
-        f"is {printed:.3f} times the loss in the second table's example.",
+        f"From d = {smallest} to d = {largest} it grows by a factor of {factor:.3g}.",
+        f"Equation 2, corrected, equals the attacked loss up to a relative error of {error:.2g}; "
+        f"as printed it is {printed:.3f} times the loss in the example of the second table.",
     ]
 
 

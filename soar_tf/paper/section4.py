@@ -1,4 +1,4 @@
-"""Section 4: every rung of the ladder of bounds on small networks; 4.1: the logistic classifier."""
+"""Section 4: the ladder of bounds on small networks; section 4.1: the logistic classifier."""
 
 import functools
 import itertools
@@ -20,9 +20,9 @@ NETWORKS = ("small-standard", "small-soar", "small-smooth")
 
 _POINTS = {"smoke": 16, "short": 256, "paper": 400}
 _DIRECTIONS = {"smoke": 200, "short": 5000, "paper": 20_000}
-# The logistic classifier's probability of the right class.
+# The logistic classifier's probability of the correct class.
 _CONFIDENCES = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
-# A dimension and a weight norm such as a small image classifier has.
+# The dimension and weight norm of a small image classifier.
 _D, _WEIGHT = 64, 4.0
 
 LABELS = {
@@ -41,19 +41,19 @@ LABELS = {
 
 
 def report(study):
-    """Measures the ladder on small networks, asserts its inequalities, and the logistic case."""
+    """Measures and asserts the ladder on small networks, and measures the logistic classifier."""
     rungs = {rung: {} for rung in LABELS}
     ordered = {" ≤ ".join(LABELS[rung] for rung in pair): {} for pair in bounds.INEQUALITIES}
     shares = {}
     for name, seed in itertools.product(NETWORKS, study.seeds):
-        found = _ladder(study, name, seed)
-        for rung, values in found.items():
+        ladder = _ladder(study, name, seed)
+        for rung, values in ladder.items():
             rungs[rung].setdefault(name, []).append(float(np.mean(values)))
         for text, pair in zip(ordered, bounds.INEQUALITIES, strict=True):
-            ordered[text].setdefault(name, []).append(_violation(found, *pair))
-        for text, value in _shares(found).items():
+            ordered[text].setdefault(name, []).append(_violation(ladder, *pair))
+        for text, value in _shares(ladder).items():
             shares.setdefault(text, {}).setdefault(name, []).append(value)
-    faded = _faded(study)
+    logistic = _logistic_rows(study)
     grids = [
         _grid(
             "ladder",
@@ -63,19 +63,19 @@ def report(study):
         ),
         _grid(
             "inequalities",
-            "Largest violation of each inequality, relative to the upper rung: rounding alone.",
+            "Largest violation of each inequality, relative to the upper rung: only rounding.",
             ordered,
             corner="inequality",
         ),
         _grid("shares", "Share of the images.", shares, corner="where", unit="%"),
-        _faded_grid(faded),
+        _logistic_grid(logistic),
     ]
     return Report(
         "Section 4: the ladder of bounds",
         grids,
-        _findings(rungs, shares, faded),
+        _findings(rungs, shares, logistic),
         {"d": _dimension(study), "epsilon": study.epsilon, "logistic": {"d": _D, "norm": _WEIGHT}},
-        lambda: _draw(faded),
+        lambda: _draw(logistic),
     )
 
 
@@ -97,7 +97,7 @@ def _ladder(study, name, seed):
             return losses.cross_entropy(y, model(point))
 
         loss, gradient, hessian = bounds.quadratic_model(values, x)
-        found = bounds.ladder(gradient, hessian, study.epsilon)
+        ladder = bounds.ladder(gradient, hessian, study.epsilon)
         corners = itertools.product((-study.epsilon, study.epsilon), repeat=gradient.shape[1])
         worst = loss
         compiled = tf.function(values, input_signature=[tf.TensorSpec(x.shape, x.dtype)])
@@ -105,40 +105,41 @@ def _ladder(study, name, seed):
             worst = tf.maximum(
                 worst, compiled(x + tf.reshape(tf.constant(corner, x.dtype), [1, *x.shape[1:]]))
             )
-        found = {"loss": worst - loss, **found}
-        return {rung: value.numpy().tolist() for rung, value in found.items()}
+        ladder = {"loss": worst - loss, **ladder}
+        return {rung: value.numpy().tolist() for rung, value in ladder.items()}
 
     return {k: np.array(v) for k, v in study.measured("ladder", settings, compute).items()}
 
 
-def _violation(found, lower, upper):
+def _violation(ladder, lower, upper):
     """By how much a rung exceeds the one above it; more than rounding would be a defect."""
-    scale = np.maximum(np.abs(found[upper]), 1e-6)
-    worst = float(max(0.0, ((found[lower] - found[upper]) / scale).max()))
+    scale = np.maximum(np.abs(ladder[upper]), 1e-6)
+    worst = float(max(0.0, ((ladder[lower] - ladder[upper]) / scale).max()))
     if worst > 1e-6:
-        raise AssertionError(f"{lower} exceeds {upper} by {worst:g}, relatively.")
+        raise AssertionError(f"{lower} exceeds {upper} by a relative {worst:g}.")
     return worst
 
 
-def _shares(found):
-    """Shares of the images, in percent, for what is no inequality."""
-    factor_free = (found["mean_norm"] + 0.5) / (found["frobenius"] + 0.5)
-    where = {
-        "the corners miss the box's maximum": found["corners"] < found["box"] * (1 - 1e-9) - 1e-12,
-        "the separate maxima are below the unified bound (eq. 6)": found["separate"]
-        < found["eigenvalue"],
-        "E‖Hz‖ is below the spectral norm": found["mean_norm"] < found["spectral"],
-        "the mean penalty is below the inner maximum": found["penalty"] < found["box"],
-        "the loss itself outgrows the Taylor expansion's l2 bound": found["loss"] > found["ball"],
+def _shares(ladder):
+    """Percentages of images for relations that are not inequalities."""
+    ratio = (ladder["mean_norm"] + 0.5) / (ladder["frobenius"] + 0.5)
+    conditions = {
+        "the corners miss the box's maximum": ladder["corners"]
+        < ladder["box"] * (1 - 1e-9) - 1e-12,
+        "the separate maxima are below the unified bound (eq. 6)": ladder["separate"]
+        < ladder["eigenvalue"],
+        "E‖Hz‖ is below the spectral norm": ladder["mean_norm"] < ladder["spectral"],
+        "the mean penalty is below the inner maximum": ladder["penalty"] < ladder["box"],
+        "the loss itself outgrows the Taylor expansion's l2 bound": ladder["loss"] > ladder["ball"],
     }
-    shares = {text: 100.0 * float(np.mean(flags)) for text, flags in where.items()}
-    shares["E‖Hz‖ as a share of ‖H‖_F (eq. 8 says 100): mean"] = 100.0 * float(factor_free.mean())
-    shares["E‖Hz‖ as a share of ‖H‖_F: smallest"] = 100.0 * float(factor_free.min())
+    shares = {text: 100.0 * float(np.mean(flags)) for text, flags in conditions.items()}
+    shares["E‖Hz‖ as a share of ‖H‖_F (eq. 8 says 100): mean"] = 100.0 * float(ratio.mean())
+    shares["E‖Hz‖ as a share of ‖H‖_F: smallest"] = 100.0 * float(ratio.min())
     return shares
 
 
-def _faded(study):
-    """Section 4.1: the penalty of a logistic classifier as it grows sure, by confidence."""
+def _logistic_rows(study):
+    """Section 4.1: the penalty of a logistic classifier, by confidence."""
     directions, epsilon = _DIRECTIONS[study.request.budget], study.epsilon
     rows = {}
     for confidence, seed in itertools.product(_CONFIDENCES, study.seeds):
@@ -151,14 +152,14 @@ def _faded(study):
             "weight": _WEIGHT,
         }
         compute = functools.partial(_logistic, confidence, directions, seed, epsilon)
-        figures = study.measured("logistic", settings, compute)
-        for column, value in figures.items():
+        values = study.measured("logistic", settings, compute)
+        for column, value in values.items():
             rows.setdefault(f"{confidence:g}", {}).setdefault(column, []).append(value)
     return rows
 
 
 def _logistic(confidence, directions, seed, epsilon):
-    """One confidence: closed forms, the estimator of ops/curvature.py, and the true growth."""
+    """For one confidence: closed forms, the estimator of ops/curvature.py, and the true growth."""
     w = np.full(_D, _WEIGHT / math.sqrt(_D))
     x = math.log(confidence / (1 - confidence)) * w[None] / _WEIGHT**2
     worst = x - epsilon * np.sign(w)
@@ -171,7 +172,7 @@ def _logistic(confidence, directions, seed, epsilon):
 
 
 def _estimates(x, w, directions, seed, epsilon):
-    """The penalty as training computes it, over many directions: copies of the point."""
+    """The penalty as training computes it, over many directions, on copies of the point."""
     weights = tf.constant(w[:, None], tf.float32)
 
     def penalty(points, _, keys, hvp):
@@ -186,10 +187,10 @@ def _estimates(x, w, directions, seed, epsilon):
         return {hvp: penalty(*arguments, hvp) for hvp in ("exact", "finite_difference")}
 
     points = np.tile(x, (directions, 1))
-    found = PerExample(both, seed=seed, purpose="logistic", batch_size=directions)(
+    estimates = PerExample(both, seed=seed, purpose="logistic", batch_size=directions)(
         points, np.zeros(directions, int)
     )
-    return {f"estimate_{hvp}": float(values.mean()) for hvp, values in found.items()}
+    return {f"estimate_{hvp}": float(values.mean()) for hvp, values in estimates.items()}
 
 
 def _grid(name, caption, rows, corner, unit=""):
@@ -197,7 +198,7 @@ def _grid(name, caption, rows, corner, unit=""):
     return Grid(name, caption, NETWORKS, rows, labels, unit=unit, corner=corner)
 
 
-def _faded_grid(rows):
+def _logistic_grid(rows):
     labels = {
         "bound": "Taylor bound in the l2 ball",
         "penalty": "penalty, closed form",
@@ -206,13 +207,13 @@ def _faded_grid(rows):
         "growth": "true growth of the loss",
     }
     caption = (
-        f"Section 4.1: a logistic classifier (d = {_D}, ‖w‖ = {_WEIGHT:g}) that is sure of the "
-        "right class; growth under the strongest perturbation of the box."
+        f"Section 4.1: a logistic classifier (d = {_D}, ‖w‖ = {_WEIGHT:g}), by its confidence in "
+        "the correct class; growth under the strongest perturbation in the box."
     )
     return Grid("logistic", caption, tuple(labels), rows, labels, corner="confidence")
 
 
-def _findings(rungs, shares, faded):
+def _findings(rungs, shares, logistic):
     def mean(cells):
         return np.mean([value for values in cells.values() for value in values])
 
@@ -220,28 +221,29 @@ def _findings(rungs, shares, faded):
     smallest = shares["E‖Hz‖ as a share of ‖H‖_F: smallest"]
     separate = shares["the separate maxima are below the unified bound (eq. 6)"]
     below = shares["the mean penalty is below the inner maximum"]
-    first, last = (faded[f"{c:g}"] for c in (_CONFIDENCES[0], _CONFIDENCES[-1]))
+    first, last = (logistic[f"{c:g}"] for c in (_CONFIDENCES[0], _CONFIDENCES[-1]))
 
-    def caught(row):
+    def relative(row):
         return np.mean(row["penalty"]) / np.mean(row["growth"])
 
     return [
-        f"The penalty's mean is {mean(rungs['penalty']) / mean(rungs['box']):.1f} times the inner "
+        f"The mean penalty is {mean(rungs['penalty']) / mean(rungs['box']):.1f} times the inner "
         f"maximum of the Taylor expansion, over all networks.",
-        f"Eq. 8 is no equality: E‖Hz‖ is {mean(ratio):.1f} % of the Frobenius norm in the mean and "
-        f"{min(min(v) for v in smallest.values()):.1f} % at least; it can never be below 79.8 %.",
-        f"Maximising the terms apart is tighter than the paper's unified bound for "
+        f"Eq. 8 is not an equality: E‖Hz‖ is {mean(ratio):.1f} % of the Frobenius norm on average "
+        f"and at least {min(min(v) for v in smallest.values()):.1f} %; it can never be below "
+        "79.8 %.",
+        f"Maximising the terms separately is tighter than the paper's unified bound for "
         f"{mean(separate):.1f} % of the images.",
         f"The mean penalty is below the inner maximum for {mean(below):.1f} % of the images.",
-        f"The logistic penalty is {caught(first):.2f} times the true growth of the loss at "
-        f"confidence {_CONFIDENCES[0]:g}, and {caught(last):.2f} times at {_CONFIDENCES[-1]:g}.",
+        f"The logistic penalty is {relative(first):.2f} times the true growth of the loss at "
+        f"confidence {_CONFIDENCES[0]:g}, and {relative(last):.2f} times at {_CONFIDENCES[-1]:g}.",
     ]
 
 
-def _draw(faded):
+def _draw(logistic):
     from soar_tf.plots.growth import growth
 
-    x = [1 - float(row) for row in faded]
+    x = [1 - float(row) for row in logistic]
     names = {
         "growth": "true growth",
         "bound": "Taylor bound",
@@ -249,13 +251,13 @@ def _draw(faded):
         "estimate_finite_difference": "measured estimator",
     }
     curves = {
-        label: [float(np.mean(row[column])) for row in faded.values()]
+        label: [float(np.mean(row[column])) for row in logistic.values()]
         for column, label in names.items()
     }
     panel = {
         "x": x,
         "curves": curves,
-        "title": "Logistic classifier: the penalty fades",
+        "title": "Logistic classifier: the penalty vanishes",
         "x_label": "1 - confidence",
         "y_label": "nats",
         "log_x": True,

@@ -1,4 +1,4 @@
-"""What an entry works with: data, networks (taken or trained) and measurements that are kept."""
+"""The resources of an entry: data, networks (loaded or trained) and cached measurements."""
 
 import contextlib
 import csv
@@ -19,13 +19,13 @@ from soar_tf.paper import recipes
 from soar_tf.runs import models, run_directory
 from soar_tf.runs.experiment import Experiment
 
-# Validation images that are attacked after each epoch of a network that "robustness" monitors.
+# Number of validation images that the monitor "robustness" attacks after each epoch.
 ROBUSTNESS_IMAGES = {"smoke": 32, "short": 512, "paper": 512}
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What was asked for; see `soar_tf.paper.reproduce.reproduce` for the meaning of each."""
+    """The arguments of `soar_tf.paper.reproduce.reproduce`, which documents them."""
 
     name: str
     budget: str
@@ -46,11 +46,11 @@ class Network:
 
     Attributes:
         name: One of `recipes.RECIPES`.
-        seed: The seed, without the network's own offset.
-        path: Where it lies.
+        seed: The seed, without the network's offset.
+        path: Its run directory or file.
         model: `soar_tf.runs.models.LoadedModel`.
-        digest: sha256 of its weights' file or files.
-        given: Whether it comes from `--models`.
+        digest: sha256 of its weight file or files.
+        given: Whether it is from `--models`.
     """
 
     name: str
@@ -65,18 +65,18 @@ class Network:
         """The Keras model, which a SavedModel does not have."""
         if self.model.network is None:
             raise InputError(
-                f"`models` must hold {self.name} as a run directory or a .keras file, for its "
-                f"derivatives. Received: the SavedModel {self.path}."
+                f"`models` must contain {self.name} as a run directory or a .keras file, since its "
+                f"derivatives are needed. Received: the SavedModel {self.path}."
             )
         return self.model.network
 
 
 class Study:
-    """Gives an entry what it needs, and keeps what took time, so that a second run goes on.
+    """Provides data, networks and measurements, and caches them, so that a second run resumes.
 
-    Networks are looked for in `--models`, as NAME-seedK (a run directory or a SavedModel) or
-    NAME-seedK.keras; else they are trained, in OUTPUT/networks, by the ordinary training path.
-    Measurements are kept in OUTPUT/measurements, by what they depend on.
+    Networks are loaded from `--models`, as NAME-seedK (a run directory or a SavedModel) or
+    NAME-seedK.keras, or else trained in OUTPUT/networks, as by `soar-tf train`. Measurements are
+    cached in OUTPUT/measurements under everything that they depend on.
 
     Args:
         request: The `Request`.
@@ -91,11 +91,11 @@ class Study:
 
     @property
     def epsilon(self):
-        """The data set's l-infinity radius, 8/255 on CIFAR-10; 8/255 also without a data set."""
+        """The data set's l-infinity radius, 8/255 on CIFAR-10 and without a data set."""
         return defaults.recipe(self.request.dataset)["epsilon"]
 
     def dataset(self, size=None):
-        """The data set, with images of its own size or shrunk to `[height, width]`."""
+        """The data set, with images of the original size or shrunk to `[height, width]`."""
         key = None if size is None else tuple(size)
         if key not in self._datasets:
             self._datasets[key] = datasets.load(
@@ -104,26 +104,26 @@ class Study:
         return self._datasets[key]
 
     def dataset_of(self, name):
-        """The data set as a network sees it."""
+        """The data set with images of the size that a network takes."""
         return self.dataset(recipes.image_size(name, self.dataset().image_shape))
 
     def given_path(self, name, seed):
-        """Where `--models` holds a network, or `None`."""
+        """The path of a network in `--models`, or `None`."""
         if self.request.models is None:
             return None
         stem = self.request.models / f"{name}-seed{seed}"
         return next((path for path in (stem, Path(f"{stem}.keras")) if path.exists()), None)
 
     def network(self, name, seed):
-        """A network: loaded if it is there, else trained."""
+        """A network, loaded from `--models` or trained."""
         if (name, seed) not in self._networks:
             given = self.given_path(name, seed)
             path = given or self._train(name, seed)
             model = models.load(path)
             data = self.dataset_of(name)
             models.check_fits(model, data.image_shape, data.num_classes, path)
-            found = Network(name, seed, path, model, _digest(path), given is not None)
-            self._networks[name, seed] = found
+            network = Network(name, seed, path, model, _digest(path), given is not None)
+            self._networks[name, seed] = network
         return self._networks[name, seed]
 
     def _train(self, name, seed):
@@ -148,7 +148,7 @@ class Study:
         return experiment.run(folder / f"{name}-seed{seed}", verbose=request.verbose)
 
     def progress(self, name, seed):
-        """What to call with a measurement's `Progress`, which will name the network; or `None`."""
+        """A callback for a measurement's `Progress` that adds the network's name, or `None`."""
         if self.request.progress is None:
             return None
         network = f"{recipes.RECIPES[name].label}, seed {seed}"
@@ -157,13 +157,13 @@ class Study:
         )
 
     def measured(self, what, settings, compute):
-        """A measurement: read back if it was made with these settings, else made and kept.
+        """A measurement, read from the cache or computed and cached.
 
         Args:
-            what: What is measured, a name for the file.
-            settings: All that the result depends on: JSON-serializable; a `Network` stands for
-                its weights.
-            compute: Callable without arguments, giving a JSON-serializable value.
+            what: What is measured, for the file name.
+            settings: Everything that the result depends on, JSON-serializable; a `Network` is
+                identified by its weights.
+            compute: Callable without arguments that returns a JSON-serializable value.
 
         Returns:
             The value.
@@ -175,7 +175,7 @@ class Study:
         text = json.dumps([what, settings], sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         path = self.request.output / "measurements" / f"{what}-{key}.json"
-        with contextlib.suppress(InputError, KeyError):  # damaged: measured again
+        with contextlib.suppress(InputError, KeyError):  # a damaged file is measured again
             if (stored := files.read_json(path)) is not None:
                 return stored["value"]
         value = compute()
@@ -184,7 +184,7 @@ class Study:
         return value
 
     def log(self, name, seed, columns):
-        """What a network's training logged after each epoch, `{column: [float]}`.
+        """The training log of a network, `{column: [float per epoch]}`.
 
         Args:
             name, seed: The network.
@@ -201,7 +201,7 @@ class Study:
             rows = []
         if not rows or not all(rows[-1].get(column) for column in columns):
             raise InputError(
-                f"`models` must hold {name} as a run directory whose {run_directory.LOG} has "
+                f"`models` must contain {name} as a run directory whose {run_directory.LOG} has "
                 f"{' and '.join(columns)}. Received: {path}."
             )
         rows = [row for row in rows if row[columns[0]]]
@@ -223,7 +223,7 @@ class Study:
 
 
 def monitors(name, dataset, epsilon, budget):
-    """What figures 2 and 3 need to know of every epoch: it stands in the run's log.
+    """The callbacks that write what figures 2 and 3 need into the run's log after each epoch.
 
     Args:
         name: The network's name.
@@ -235,22 +235,22 @@ def monitors(name, dataset, epsilon, budget):
         List of Keras callbacks, empty for most networks.
     """
     images, directions = (16, 5) if budget == "smoke" else (128, 100)
-    found = []
+    result = []
     if "penalty" in recipes.RECIPES[name].monitors:
-        found.append(
+        result.append(
             callbacks.CurvatureMonitor(dataset["train"], epsilon, directions, limit=images)
         )
     if "robustness" in recipes.RECIPES[name].monitors:
         attack = get_attack("pgd20", epsilon=epsilon)
         limit = ROBUSTNESS_IMAGES[budget]
-        found.append(
+        result.append(
             callbacks.RobustAccuracy(dataset["validation"], attack, limit=limit, name="pgd20")
         )
-    return found
+    return result
 
 
 def _digest(path):
-    """sha256 of a model's weights: of the one file, or of all of a SavedModel's."""
+    """sha256 of a model's weights: of its file, or of all files of a SavedModel."""
     path = Path(path)
     if path.is_dir() and run_directory.is_run(path):
         path = path / run_directory.NETWORK
@@ -263,7 +263,7 @@ def _digest(path):
 
 
 def check_models(path):
-    """Refuses a `--models` that is no folder, or in which no network can be found."""
+    """Rejects a `--models` that is not a folder, or that contains no network."""
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"`models` must be a folder. Received: {path}.")
@@ -272,13 +272,13 @@ def check_models(path):
         if entry.name.startswith(tuple(names)):
             return
     raise InputError(
-        f"`models` {path} holds no network; they are named NAME-seedK or NAME-seedK.keras, such "
+        f"`models` {path} contains no network; they are named NAME-seedK or NAME-seedK.keras, such "
         "as standard-seed0."
     )
 
 
 def float64_network(network):
-    """A copy of a Keras network that computes in float64, for derivatives without rounding.
+    """A copy of a Keras network that computes in float64, for accurate derivatives.
 
     Args:
         network: A functional `keras.Model`.

@@ -1,7 +1,7 @@
-"""The paper's tables as data: which networks are measured by what.
+"""The paper's tables as data: which networks are measured how.
 
-A column is measured by a function of `soar_tf.paper.measures` and its one argument. Every table has
-AutoAttack beside the paper's columns.
+A column names a function of `soar_tf.paper.measures` and its argument. Every table has AutoAttack
+in addition to the paper's columns.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ class Table:
 
     Attributes:
         name: Its name in `soar_tf.paper.published.TABLES`.
-        title, caption: The report's and the table's.
+        title, caption: The title of the report and the caption of the table.
         rows: Names of the networks, see `soar_tf.paper.recipes`.
         columns: Maps a column's name to the measure and its argument.
-        labels: Names in print, beyond `soar_tf.paper.measures.LABELS`.
-        linf: Whether the data set's l-infinity radius is that of an attack in the table.
-        compare: Callable of the grid, giving a sentence on it beside the paper's, or `None`.
-        DATASET, NETWORKS: What `soar_tf.paper.load` asks of every entry.
+        labels: Display names, in addition to `soar_tf.paper.measures.LABELS`.
+        linf: Whether attacks in the table use the data set's l-infinity radius.
+        compare: Callable that compares the grid with the paper's and returns a finding or `None`.
+        DATASET, NETWORKS: As for every entry, see `soar_tf.paper.load`.
     """
 
     name: str
@@ -56,20 +56,22 @@ class Table:
 
 
 def _sources(columns):
-    """The networks whose adversarial examples a table transfers."""
+    """The source networks of a table's transferred examples."""
     return tuple(argument for measure, argument in columns.values() if measure == "transfer")
 
 
 _MEASURES = {
     "accuracy": lambda study, _, attack, name, seed: measures.accuracy(study, name, seed, attack),
-    # One call for all sources: they share the images and the clean predictions.
+    # One call for all sources, which share the images and the clean predictions.
     "transfer": lambda study, sources, source, name, seed: measures.transfer(
         study, sources, name, seed
     )[source],
     "top probability": lambda study, _, point, name, seed: measures.top_probability(
         study, name, seed, point
     ),
-    "transformed": lambda study, _, how, name, seed: measures.transformed(study, name, seed, how),
+    "transformed": lambda study, _, transformation, name, seed: measures.transformed(
+        study, name, seed, transformation
+    ),
 }
 
 _CLEAN = {"clean": ("accuracy", None)}
@@ -165,12 +167,12 @@ table7 = Table(
     },
     {sigma: f"σ = {sigma}" for sigma in _SIGMAS},
 )
-# Which SOAR is the paper's? Rows beside what tables 1, 3, 4 and 5 say of SOAR with the same
-# initialisation; see `soar_tf.paper.readings`.
+# Rows next to the values of tables 1, 3, 4 and 5 for SOAR with the same initialisation; see
+# `soar_tf.paper.readings`.
 readings = Table(
     "readings",
-    "Which reading of SOAR's constants is the paper's?",
-    "SOAR networks beside what the paper says of SOAR with the same initialisation.",
+    "Which interpretation of SOAR's constants is the paper's?",
+    "SOAR networks next to the paper's values for SOAR with the same initialisation.",
     (
         "reading-example",
         "reading-mean",

@@ -1,6 +1,6 @@
-"""Figures: plain data in, a matplotlib `Figure` out; one plot a file.
+"""Figures from plain data, as matplotlib `Figure`s; one plot per file.
 
-matplotlib is an optional part: `pip install 'soar-tf[plots]'`.
+matplotlib is optional: `pip install 'soar-tf[plots]'`.
 """
 
 from soar_tf.plots.accuracy_epsilon import accuracy_epsilon

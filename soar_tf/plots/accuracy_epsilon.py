@@ -4,7 +4,7 @@ from soar_tf.plots import figures
 
 
 def accuracy_epsilon(curves, *, points=None):
-    """Draws accuracy against epsilon, a line a network, with its 95 % band.
+    """Draws accuracy against epsilon, one line per network, with a 95 % band.
 
     Args:
         curves: Maps names to dictionaries with `epsilons` (units of the pixel range), `accuracy`

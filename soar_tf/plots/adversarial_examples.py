@@ -6,12 +6,12 @@ from soar_tf.plots import figures
 
 
 def adversarial_examples(x, x_adv, captions=None):
-    """Draws clean images above adversarial ones above the perturbations, magnified.
+    """Draws clean images, adversarial ones and magnified perturbations in three rows.
 
     Args:
         x: `[N, H, W, C]` images in [0, 1], C = 1 or 3.
         x_adv: Like `x`.
-        captions: Pairs of texts for each image: above the clean one and above the adversarial one.
+        captions: A pair of texts for each image: above the clean and above the adversarial one.
 
     Returns:
         A matplotlib `Figure`.
@@ -46,14 +46,14 @@ def adversarial_examples(x, x_adv, captions=None):
 
 
 def magnified(x, x_adv):
-    """Perturbations as pictures, grey where nothing changed, and the factor that magnifies them.
+    """Perturbations as pictures, grey where nothing changed, and their magnification.
 
     Args:
         x: float `[N, ...]`.
         x_adv: Like `x`.
 
     Returns:
-        `(pictures [N, ...] in [0, 1], factor)`: the largest change of all fills the range.
+        `(pictures [N, ...] in [0, 1], factor)`: the largest change fills the range.
     """
     change = np.asarray(x_adv, np.float64) - x
     largest = np.abs(change).max(initial=0.0)

@@ -1,4 +1,4 @@
-"""What all plots share: how a figure is made and written, and colours everybody can tell apart."""
+"""Shared by all plots: creating and saving figures, and colours that everyone can distinguish."""
 
 import importlib
 import io
@@ -6,7 +6,7 @@ import io
 from soar_tf import files
 from soar_tf.errors import InputError
 
-# Okabe and Ito's palette, made for colour-blind readers; lines differ in their dashes, too.
+# Okabe and Ito's palette for colour-blind readers; lines differ in their dashes as well.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -38,7 +38,7 @@ def new_figure(width, height):
 
 
 def to_png(figure):
-    """The figure as the bytes of a PNG."""
+    """The figure as PNG bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

@@ -1,12 +1,12 @@
-"""Curves of a quantity over another, on logarithmic or plain axes."""
+"""Curves of one quantity against another, on logarithmic or linear axes."""
 
 
 def growth(panels):
-    """Panels side by side, each with measured points and curves.
+    """Draws panels side by side, each with measured points and curves.
 
     Args:
-        panels: List of dictionaries: `x` and `curves` (`{label: values}`, drawn as lines, as
-            points where the label begins with "measured"), `title`, `x_label`, `y_label`, and
+        panels: List of dictionaries: `x` and `curves` (`{label: values}`, drawn as lines, or as
+            points if the label begins with "measured"), `title`, `x_label`, `y_label`, and
             `log_x`, `log_y`.
 
     Returns:

@@ -6,12 +6,12 @@ _STYLES = {"exact": "r-", "exact Hessian": "b--", "first order": "k:"}
 
 
 def loss_along_line(t, panels):
-    """Small panels, one a line: the exact loss and its Taylor expansions.
+    """Draws small panels, one per line: the exact loss and its Taylor expansions.
 
     Args:
         t: Positions along the line, from 0 to 1.
-        panels: List of dictionaries: `title`, and `curves` that map labels to losses at `t`. The
-            curve named "exact" is drawn thick, first-order ones dotted.
+        panels: List of dictionaries: `title`, and `curves` that maps labels to losses at `t`. The
+            exact curves are drawn thick, the first-order one dotted.
 
     Returns:
         A matplotlib figure.

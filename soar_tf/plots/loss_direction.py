@@ -1,16 +1,16 @@
-"""The loss along one direction: figure 1 of the paper, in our own form."""
+"""The loss along one direction, as in figure 1 of the paper."""
 
 from soar_tf.plots import figures
 
 
 def loss_direction(distances, losses, *, epsilon=None, direction="the direction"):
-    """Draws the loss along a direction, a line a network or an approximation of it.
+    """Draws the loss along a direction, one line per network or approximation.
 
     Args:
         distances: Distances from the image in units of the pixel range, ascending.
         losses: Maps names to the losses at these distances, in nats.
-        epsilon: Radius to mark, in units of the pixel range; or `None`.
-        direction: What the direction is.
+        epsilon: Radius to mark, in units of the pixel range, or `None`.
+        direction: Name of the direction, for the axis label.
 
     Returns:
         A matplotlib `Figure`.
@@ -19,7 +19,7 @@ def loss_direction(distances, losses, *, epsilon=None, direction="the direction"
         InputError: If matplotlib is not installed.
 
     Reference:
-        SOAR, arXiv:2004.01832, figure 1: how well expansions follow the loss.
+        SOAR, arXiv:2004.01832, figure 1: how well expansions approximate the loss.
 
     Example:
 

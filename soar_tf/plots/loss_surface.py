@@ -4,15 +4,14 @@ from soar_tf.plots import figures
 
 
 def loss_surface(first, second, losses, *, epsilon=None, labels=("gradient signs", "random signs")):
-    """Draws the loss over the plane of two directions as filled contours.
+    """Draws the loss over a plane of two directions as filled contours.
 
     Args:
         first: Distances along the first direction, in units of the pixel range, ascending.
         second: Distances along the second direction.
         losses: `[len(second)][len(first)]`, in nats.
-        epsilon: Radius of the Linf ball to mark around 0 where both directions are signs; `None`
-            marks none.
-        labels: What the directions are.
+        epsilon: Radius of the Linf ball to mark around 0 if both directions are signs, or `None`.
+        labels: Names of the directions, for the axis labels.
 
     Returns:
         A matplotlib `Figure`.
@@ -29,12 +28,12 @@ def loss_surface(first, second, losses, *, epsilon=None, labels=("gradient signs
     """
     figure = figures.new_figure(6.0, 4.8)
     axes = figure.subplots()
-    across, up = ([255 * distance for distance in distances] for distances in (first, second))
-    filled = axes.contourf(across, up, losses, levels=15, cmap="cividis")
-    axes.contour(across, up, losses, levels=15, colors="black", linewidths=0.3)
+    x, y = ([255 * distance for distance in distances] for distances in (first, second))
+    filled = axes.contourf(x, y, losses, levels=15, cmap="cividis")
+    axes.contour(x, y, losses, levels=15, colors="black", linewidths=0.3)
     if epsilon is not None:
         radius = 255 * epsilon
-        # |a + b| <= r and |a - b| <= r: pixels where the signs agree, and where they differ.
+        # |a + b| <= r and |a - b| <= r: for pixels whose signs agree, and for those that differ.
         axes.plot(
             [radius, 0, -radius, 0, radius], [0, radius, 0, -radius, 0], "w--", label="the ball"
         )

@@ -1,4 +1,4 @@
-"""Training curves of one or several runs: a panel per phase, each line with its name at its end."""
+"""Training curves of one or several runs: a panel per phase, each line labelled at its end."""
 
 import itertools
 import math
@@ -8,22 +8,21 @@ from soar_tf.plots import figures
 
 _LOSSES = ("loss", "val_loss")
 _PLAIN = (*_LOSSES, "accuracy", "val_accuracy")
-_EXPLODES = 10  # times the median: beyond it a linear axis would flatten everything else
-_GAP = 0.075  # between two names, as a share of the panel's height
+_EXPLODES = 10  # multiple of the median above which a linear axis would flatten everything else
+_GAP = 0.075  # between two labels, as a share of the panel's height
 
 
 def training_curves(logs):
     """Draws loss (above) and accuracy (below) against the epoch of each phase.
 
-    Phases stand side by side, in the order in which they are trained. Solid lines are training,
-    dashed ones validation; each has its name at its end. Every column whose name ends in `accuracy`
-    is drawn. A panel's loss axis is logarithmic where its largest value is over 10 times the
-    median.
+    Phases are side by side, in training order. Solid lines are training, dashed ones validation;
+    each is labelled at its end. Every column whose name ends in `accuracy` is drawn. A loss axis is
+    logarithmic if its largest value is over 10 times the median.
 
     Args:
-        logs: Maps runs' names to lists of rows, dictionaries as `keras.callbacks.CSVLogger` or
-            `soar-tf train` write them; rows without a column, or with a value that is not finite,
-            leave a gap. Rows without a `phase` belong to one phase without a name.
+        logs: Maps runs' names to lists of rows, dictionaries as written by
+            `keras.callbacks.CSVLogger` or `soar-tf train`; a missing column or a value that is not
+            finite leaves a gap. Rows without a `phase` belong to one unnamed phase.
 
     Returns:
         A matplotlib `Figure`.
@@ -43,31 +42,31 @@ def training_curves(logs):
     figure = figures.new_figure(2.0 + 4.6 * len(phases), 6.8)
     panels = figure.subplots(2, len(phases), squeeze=False)
     for column, phase in enumerate(phases):
-        own = {
+        phase_logs = {
             name: [row for row in rows if row.get("phase") == phase] for name, rows in logs.items()
         }
         loss_axes, accuracy_axes = panels[:, column]
-        _panel(loss_axes, own, lambda name: name in _LOSSES, 1)
-        _panel(accuracy_axes, own, lambda name: name.endswith("accuracy"), 100)
+        _panel(loss_axes, phase_logs, lambda name: name in _LOSSES, 1)
+        _panel(accuracy_axes, phase_logs, lambda name: name.endswith("accuracy"), 100)
         if phase is not None:
             loss_axes.set_title(f"phase {phase}")
         _scale(loss_axes)
         accuracy_axes.set_ylim(-2, 102)
         accuracy_axes.set_xlabel("epoch" if phase is None else f"epoch of {phase}")
         for axes in (loss_axes, accuracy_axes):
-            _name_lines(axes, short=len(logs) == 1)
+            _label_lines(axes, short=len(logs) == 1)
     panels[0, 0].set_ylabel("loss")
     panels[1, 0].set_ylabel("accuracy in %")
     return figure
 
 
-def _panel(axes, logs, wanted, factor):
-    """One line per run and wanted column; its label is `run: column`."""
+def _panel(axes, logs, selects, factor):
+    """Draws one line per run and selected column, labelled `run: column`."""
     from matplotlib.ticker import MaxNLocator
 
     for number, (name, rows) in enumerate(logs.items()):
         extras = itertools.count()
-        for column in filter(wanted, dict.fromkeys(key for row in rows for key in row)):
+        for column in filter(selects, dict.fromkeys(key for row in rows for key in row)):
             epochs, values = [], []
             for epoch, row in enumerate(rows, 1):
                 if column in row:
@@ -92,31 +91,31 @@ def _panel(axes, logs, wanted, factor):
 
 
 def _scale(axes):
-    """Makes the loss axis logarithmic where a few values would flatten all others."""
+    """Makes the loss axis logarithmic if a few values would flatten all others."""
     values = [v for line in axes.lines for v in line.get_ydata() if math.isfinite(v)]
     if values and max(values) > _EXPLODES * statistics.median(values):
-        # A loss of 0 or below has no logarithm; near 0 the axis is linear then.
+        # A loss of 0 or below has no logarithm, so the axis is linear near 0.
         axes.set_yscale("log" if min(values) > 0 else "symlog")
 
 
-def _name_lines(axes, *, short):
-    """Writes each line's name beside its last point, moved apart where names would overlap."""
+def _label_lines(axes, *, short):
+    """Labels each line beside its last point, shifting labels that would overlap."""
     axes.get_ylim()  # matplotlib sets limits late; the heights below depend on them
     ends = []
     for line in axes.lines:
         points = zip(line.get_xdata(), line.get_ydata(), strict=True)
-        seen = [point for point in points if math.isfinite(point[1])]
-        if seen:
-            height = axes.transAxes.inverted().transform(axes.transData.transform(seen[-1]))[1]
-            ends.append((height, seen[-1], line))
+        finite = [point for point in points if math.isfinite(point[1])]
+        if finite:
+            height = axes.transAxes.inverted().transform(axes.transData.transform(finite[-1]))[1]
+            ends.append((height, finite[-1], line))
     ends.sort(key=lambda end: end[0])
-    places = _apart([height for height, _, _ in ends])
-    for place, (_, point, line) in zip(places, ends, strict=True):
+    heights = _spread([height for height, _, _ in ends])
+    for height, (_, point, line) in zip(heights, ends, strict=True):
         label = line.get_label()
         axes.annotate(
             label.rpartition(": ")[2] if short else label,
             xy=point,
-            xytext=(1.03, place),
+            xytext=(1.03, height),
             textcoords="axes fraction",
             arrowprops={"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5},
             color=line.get_color(),
@@ -125,14 +124,14 @@ def _name_lines(axes, *, short):
         )
 
 
-def _apart(heights):
-    """Ascending heights, moved as little upwards, then downwards, as a gap between them needs."""
+def _spread(heights):
+    """Ascending heights, shifted up and then down to have a minimum gap between them."""
     gap = min(_GAP, 1 / max(1, len(heights) - 1))
-    places = []
+    shifted = []
     for height in heights:
-        places.append(max(height, places[-1] + gap) if places else max(height, 0.0))
+        shifted.append(max(height, shifted[-1] + gap) if shifted else max(height, 0.0))
     ceiling = 1.0
-    for number in reversed(range(len(places))):
-        places[number] = min(places[number], ceiling)
-        ceiling = places[number] - gap
-    return places
+    for number in reversed(range(len(shifted))):
+        shifted[number] = min(shifted[number], ceiling)
+        ceiling = shifted[number] - gap
+    return shifted

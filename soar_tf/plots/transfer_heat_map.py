@@ -1,14 +1,14 @@
-"""The transfer matrix as a picture."""
+"""The transfer matrix as a heat map."""
 
 from soar_tf.plots import figures
 
 
 def transfer_heat_map(rows, columns, shares, *, title=""):
-    """Draws accuracies as a heat map with the figures written into it.
+    """Draws accuracies as a heat map annotated with their values.
 
     Args:
-        rows: Names of the targets, downwards.
-        columns: Names across: white-box, then the sources.
+        rows: Names of the targets, from top to bottom.
+        columns: Names of the columns: white-box, then the sources.
         shares: Accuracies `[rows][columns]`, shares.
         title: The title.
 

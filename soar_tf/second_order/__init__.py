@@ -1,1 +1,1 @@
-"""Second derivatives: which of TensorFlow's are wrong, and exact replacements for them."""
+"""Second derivatives: which ones TensorFlow gets wrong, and exact replacements for them."""

@@ -1,4 +1,4 @@
-"""`check_second_order`: can a curvature penalty's gradient be trusted for this network?"""
+"""`check_second_order`: whether the gradient of a curvature penalty is right for a network."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from soar_tf.second_order import known_layers as known
 from soar_tf.second_order import replacements
 from soar_tf.second_order.probe import Finding, instance_attribute, operations, probe
 
-_CALLS = 3  # of one layer with different shapes that are probed
+_MAX_CALLS = 3  # calls of one layer with different shapes that are probed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class LayerReport:
     Attributes:
         name: The layer's name.
         layer_class: Its class, with the activation if that is the reason.
-        verdict: `"exact"`; `"replaced"` (exact, since `second_order.exact` replaces a TensorFlow
-            function); `"inference"` (exact, since the penalty is taken in inference mode);
+        verdict: `"exact"`; `"replaced"` (exact, because `second_order.exact` replaces a TensorFlow
+            function); `"inference"` (exact, because the penalty is computed in inference mode);
             `"wrong"`; `"missing"` (TensorFlow has no second-order gradient, so training raises);
             or `"unchecked"`.
         relative_error: The measured relative error of the second-order gradient, or `None`.
-        note: What else there is to know.
+        note: Further explanation.
     """
 
     name: str
@@ -42,7 +42,7 @@ class LayerReport:
 
 @dataclasses.dataclass(frozen=True)
 class SecondOrderReport:
-    """What `check_second_order` found: one `LayerReport` a layer, in `layers`."""
+    """The result of `check_second_order`: one `LayerReport` per layer, in `layers`."""
 
     layers: tuple
 
@@ -52,14 +52,14 @@ class SecondOrderReport:
         return not any(row.verdict in ("wrong", "missing") for row in self.layers)
 
     def raise_if_wrong(self):
-        """Refuses the network if a layer's second-order gradient is wrong or missing.
+        """Rejects the network if a layer's second-order gradient is wrong or missing.
 
         Raises:
-            InputError: With the first such layer and what to use instead.
+            InputError: Names the first such layer and what to use instead.
         """
         for row in self.layers:
             if row.verdict in ("wrong", "missing"):
-                raise InputError(known.sentence(row))
+                raise InputError(known.error_message(row))
 
     def __str__(self):
         table = [("layer", "class", "second order", "error", "note")]
@@ -86,29 +86,28 @@ class SecondOrderReport:
 def check_second_order(network, *, sample=None, quick=False, xla=True):
     """Checks, layer by layer, the second-order gradients that a curvature penalty trains with.
 
-    Every innermost layer is called as the penalty calls it (inference mode, TensorFlow's wrong
-    functions replaced) at the shapes that it has in this network. The derivative of its input
-    gradient by inputs and weights, as nested gradient tapes give it, is compared in float64 with a
-    finite difference of first-order gradients. What a model or a layer of your own computes besides
-    its inner layers is a row of its own.
+    Every innermost layer is called as the penalty calls it (in inference mode, with the functions
+    that TensorFlow gets wrong replaced) at the shapes that it has in this network. The derivative
+    of its input gradient with respect to inputs and weights, computed by nested gradient tapes, is
+    compared in float64 with a finite difference of first-order gradients. Computation that a custom
+    model or layer does besides calling its inner layers gets a separate row.
 
-    A layer that stops gradients on purpose (a straight-through estimator) is reported as wrong:
-    its penalty's gradient is not the penalty's derivative.
+    A layer that stops gradients on purpose (a straight-through estimator) is reported as wrong: the
+    penalty's gradient is then not the derivative of the penalty.
 
     Args:
         network: Any `keras.Model`.
         sample: A batch of inputs; 2 examples are enough. Default: random pixels of the network's
             input shape, with 32 for each unknown side.
-        quick: Whether layers of Keras that are known by their class are not measured: what `fit`
-            does.
-        xla: Whether the check is for training with `jit_compile=True` as well, under which
-            TensorFlow's own max-pooling (called from your own code) is wrong.
+        quick: Whether to skip measuring Keras layers whose class is known, as `fit` does.
+        xla: Whether to check for training with `jit_compile=True` as well, under which
+            TensorFlow's max-pooling is wrong if your code calls it directly.
 
     Returns:
         A `SecondOrderReport`.
 
     Raises:
-        InputError: If `network` is no `keras.Model`, or if its input shape is not known and no
+        InputError: If `network` is not a `keras.Model`, or if its input shape is unknown and no
             `sample` is given.
 
     Example:
@@ -133,16 +132,16 @@ def check_second_order(network, *, sample=None, quick=False, xla=True):
     seen = {}
     for unit in units:
         if rows.get(id(unit)) is None:
-            rows[id(unit)] = _finding(unit, calls.get(id(unit), []), rows, seen, quick, xla)
+            rows[id(unit)] = _worst_finding(unit, calls.get(id(unit), []), rows, seen, quick, xla)
     return _report(network, units, rows, connected)
 
 
 def _report(network, units, rows, connected=True):
     layers = [
         LayerReport(
-            unit.name, known.describe(unit), found.verdict, found.relative_error, found.note
+            unit.name, known.describe(unit), finding.verdict, finding.relative_error, finding.note
         )
-        for unit, found in ((unit, rows[id(unit)]) for unit in units)
+        for unit, finding in ((unit, rows[id(unit)]) for unit in units)
     ]
     if not connected:
         row = (network.name, type(network).__name__, "missing", None, known.DISCONNECTED)
@@ -151,18 +150,18 @@ def _report(network, units, rows, connected=True):
 
 
 def _units(node, seen):
-    """What is judged on its own: innermost layers first, then the code around them."""
+    """What is checked separately: innermost layers first, then the code around them."""
     if id(node) in seen or isinstance(node, keras.layers.InputLayer):
         return []
     seen.add(id(node))
-    inner = _parts(node)
+    inner = _children(node)
     if not inner or known.is_atomic(node):
         return [node]
-    units = [unit for part in inner for unit in _units(part, seen)]
+    units = [unit for child in inner for unit in _units(child, seen)]
     return units if _is_container(node) else [*units, node]
 
 
-def _parts(node):
+def _children(node):
     """The layers and operations directly inside `node`."""
     if isinstance(node, Functional):
         return node.operations
@@ -172,7 +171,7 @@ def _parts(node):
 
 
 def _is_container(node):
-    """Whether a model only calls its layers."""
+    """Whether a model does nothing but call its layers."""
     return type(node).call in (Functional.call, keras.Sequential.call)
 
 
@@ -185,15 +184,15 @@ def _sample(network, sample):
         shape = None
     if not isinstance(shape, tuple) or not all(n is None or isinstance(n, int) for n in shape):
         raise InputError(
-            "`sample` must be a batch of inputs for this network, since it does not have one known "
-            f"input shape. Received: None, and the input shape {shape}."
+            "`sample` must be a batch of inputs for this network, since it does not have a single "
+            f"known input shape. Received: None, and the input shape {shape}."
         )
     sides = [32 if side is None else side for side in shape[1:]]
     return tf.constant(np.random.default_rng(0).random((2, *sides)), tf.float32)
 
 
 def _recorded_calls(network, units, sample, xla):
-    """The arguments that each unit is called with in inference mode, and whether x is connected."""
+    """The arguments of each unit's calls in inference mode, and whether gradients reach x."""
     calls = {}
 
     def recorder(unit):
@@ -202,7 +201,7 @@ def _recorded_calls(network, units, sample, xla):
         def call(*args, **kwargs):
             given = calls.setdefault(id(unit), [])
             shapes = [_shapes((args, kwargs)) for args, kwargs in given]
-            if len(given) < _CALLS and _shapes((args, kwargs)) not in shapes:
+            if len(given) < _MAX_CALLS and _shapes((args, kwargs)) not in shapes:
                 given.append((args, kwargs))
             return original(*args, **kwargs)
 
@@ -228,11 +227,11 @@ def _shapes(call):
     ]
 
 
-def _finding(unit, calls, rows, seen, quick, xla):
-    """The worst of the probes of a unit's calls."""
-    blamed = _blamed(unit, rows)
-    if blamed is not None:
-        return Finding("unchecked", note=f"contains {blamed!r}")
+def _worst_finding(unit, calls, rows, seen, quick, xla):
+    """The worst finding among the probes of a unit's calls."""
+    culprit = _wrong_inner_layer(unit, rows)
+    if culprit is not None:
+        return Finding("unchecked", note=f"contains {culprit!r}")
     if not calls:
         return Finding("unchecked", note="not called in inference mode")
     findings = []
@@ -242,47 +241,47 @@ def _finding(unit, calls, rows, seen, quick, xla):
             return Finding("unchecked", note="called inside a loop; see the layer around it")
         key = _key(unit, args, kwargs)
         if key not in seen:
-            seen[key] = known.explained(unit, _judged(unit, args, kwargs, quick, xla))
+            seen[key] = known.explain(unit, _check_call(unit, args, kwargs, quick, xla))
         findings.append(seen[key])
-    return min(findings, key=lambda found: known.SEVERITY.index(found.verdict))
+    return min(findings, key=lambda finding: known.SEVERITY.index(finding.verdict))
 
 
-def _blamed(unit, rows):
-    """The inner layer that is wrong, if there is one."""
+def _wrong_inner_layer(unit, rows):
+    """The name of an inner layer that is wrong or missing, or `None`."""
     inner = unit._flatten_layers(include_self=False) if hasattr(unit, "_flatten_layers") else []
     for layer in inner:
-        found = rows.get(id(layer))
-        if found is not None and found.verdict in ("wrong", "missing"):
+        finding = rows.get(id(layer))
+        if finding is not None and finding.verdict in ("wrong", "missing"):
             return layer.name
     return None
 
 
-def _judged(unit, args, kwargs, quick, xla):
-    own_code = not type(unit).__module__.startswith("keras.")
-    found = set()
-    if own_code or isinstance(unit, keras.layers.Lambda):
+def _check_call(unit, args, kwargs, quick, xla):
+    custom = not type(unit).__module__.startswith("keras.")
+    op_types = set()
+    if custom or isinstance(unit, keras.layers.Lambda):
         # A layer that cannot be traced is still probed.
         with contextlib.suppress(Exception):
-            found = operations(unit, args, kwargs, xla=xla)
-        if xla and found & known.MAX_POOLS:
-            return Finding("wrong", note=known.OWN_MAX_POOL)
-        if quick and found and _parts(unit) and not found & known.SUSPICIOUS:
+            op_types = operations(unit, args, kwargs, xla=xla)
+        if xla and op_types & known.MAX_POOLS:
+            return Finding("wrong", note=known.CUSTOM_MAX_POOL)
+        if quick and op_types and _children(unit) and not op_types & known.SUSPICIOUS:
             return Finding("exact", note="by its operations")
     finding = probe(unit, args, kwargs, xla=xla)
-    if finding.verdict == "wrong" and "StopGradient" in found:
+    if finding.verdict == "wrong" and "StopGradient" in op_types:
         return dataclasses.replace(finding, note=known.STOPS)
     return finding
 
 
 def _key(unit, args, kwargs):
-    """Equal for calls of which one probe is enough."""
+    """A key that is equal for calls that share one probe."""
     try:
         config = {**unit.get_config(), "name": None, "seed": None, "dtype": None}
-    except Exception:  # of a layer of the user's own
+    except Exception:  # raised by a custom layer
         config = {}
-    own = id(unit) if _parts(unit) or not config else None
+    identity = id(unit) if _children(unit) or not config else None
     return (
         type(unit),
-        own,
+        identity,
         json.dumps([config, _shapes((args, kwargs))], default=repr, sort_keys=True),
     )

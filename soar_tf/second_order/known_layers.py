@@ -1,7 +1,7 @@
-"""What is known about Keras's layers by their class, and the words for what was measured.
+"""What is known about Keras layers by their class, and how findings are explained.
 
-The table was measured by `soar_tf.second_order.probe` on every class in it, and is so again by
-this package's tests.
+Every class in the table was measured with `soar_tf.second_order.probe`; this package's tests
+measure it again.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from soar_tf.second_order.probe import Finding
 
 def _named(module, names):
     # Keras 3.12 has no adaptive pooling yet; any other name must exist.
-    there = (n for n in names.split() if hasattr(module, n) or not n.startswith("Adaptive"))
-    return frozenset(getattr(module, name) for name in there)
+    existing = (n for n in names.split() if hasattr(module, n) or not n.startswith("Adaptive"))
+    return frozenset(getattr(module, name) for name in existing)
 
 
 SEVERITY = ("missing", "wrong", "unchecked", "inference", "replaced", "exact")
@@ -48,7 +48,7 @@ INFERENCE = _named(
     "RandomSharpness RandomShear RandomTranslation RandomZoom SpatialDropout1D "
     "SpatialDropout2D SpatialDropout3D",
 )
-# Activations that only call operations with second-order gradients.
+# Activations that call only operations with second-order gradients.
 ACTIVATIONS = _named(
     activations,
     "celu elu exponential gelu hard_sigmoid hard_silu leaky_relu linear log_sigmoid "
@@ -56,7 +56,7 @@ ACTIVATIONS = _named(
 )
 
 MAX_POOLS = frozenset({"MaxPool", "MaxPoolV2", "MaxPool3D"})
-# Operations whose second-order gradient is wrong, missing or up to whoever wrote it.
+# Operations whose second-order gradient is wrong, missing, or defined by custom code.
 SUSPICIOUS = MAX_POOLS | {
     *("CropAndResize", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3", "CustomGradient", "Dilation2D"),
     *("EagerPyFunc", "FractionalAvgPool", "FractionalMaxPool", "ImageProjectiveTransformV2"),
@@ -65,8 +65,8 @@ SUSPICIOUS = MAX_POOLS | {
     *("Softsign", "StopGradient"),
 }
 
-OWN_MAX_POOL = "its own max-pooling is wrong under XLA (jit_compile=True)"
-STOPS = "it stops a gradient, so the penalty's gradient is not the penalty's derivative"
+CUSTOM_MAX_POOL = "max-pooling that it calls directly is wrong under XLA (jit_compile=True)"
+STOPS = "it stops a gradient, so the penalty's gradient is not the derivative of the penalty"
 CUDNN = "cuDNN has no second-order gradient"
 DISCONNECTED = "no gradient of the output reaches the input"
 
@@ -75,21 +75,21 @@ _INSTEAD = {
     "LRNGrad": "use keras.layers.LayerNormalization instead",
     "MaxPoolGradWithArgmax": "use keras.layers.MaxPooling2D instead",
     "FractionalMaxPoolGrad": "use keras.layers.MaxPooling2D instead",
-    "ResizeBicubicGrad": "use tf.image.resize by that name, or keras.layers.Resizing",
-    "ScaleAndTranslateGrad": "use tf.image.resize by that name, or keras.layers.Resizing",
+    "ResizeBicubicGrad": "call it as tf.image.resize, or use keras.layers.Resizing",
+    "ScaleAndTranslateGrad": "call it as tf.image.resize, or use keras.layers.Resizing",
     "ResizeNearestNeighborGrad": "use keras.layers.UpSampling2D instead",
     "CropAndResizeGradImage": "use keras.layers.Resizing instead",
-    OWN_MAX_POOL: "use keras.layers.MaxPooling2D, or compile with jit_compile=False",
+    CUSTOM_MAX_POOL: "use keras.layers.MaxPooling2D, or compile with jit_compile=False",
     CUDNN: "build it with use_cudnn=False",
 }
 
 
 def is_atomic(unit):
-    """Whether a layer with layers inside is judged as one: it and they are Keras's own."""
-    everything = unit._flatten_layers() if hasattr(unit, "_flatten_layers") else [unit]
+    """Whether a nested layer is checked as a whole: all of its layers are Keras layers."""
+    nested = unit._flatten_layers() if hasattr(unit, "_flatten_layers") else [unit]
     return all(
         type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.Model)
-        for layer in everything
+        for layer in nested
     )
 
 
@@ -105,7 +105,7 @@ def by_class(unit):
         return Finding("replaced")
     if type(unit) not in EXACT or not _known_activations(unit):
         return None
-    return explained(unit, Finding("exact"))
+    return explain(unit, Finding("exact"))
 
 
 def _known_activations(unit):
@@ -113,15 +113,15 @@ def _known_activations(unit):
     return all(getattr(unit, name, None) in (None, *ACTIVATIONS) for name in names)
 
 
-def explained(unit, finding):
-    """A finding with the verdict that says why the layer is exact, and with known pitfalls."""
+def explain(unit, finding):
+    """Refines the verdict of an exact layer to say why it is exact, and notes known pitfalls."""
     if finding.verdict != "exact":
         return finding
     verdict, note = "exact", finding.note
     if finding.replaced:
         verdict = "replaced"
         note = note or ", ".join(sorted(map(_public, finding.replaced)))
-    elif _random_or_batched(unit):
+    elif _depends_on_mode(unit):
         verdict = "inference"
     if _uses_cudnn(unit):
         note = note or "on a GPU, build it with use_cudnn=False"
@@ -132,8 +132,8 @@ def _public(name):
     return f"tf.image.{name}" if name == "resize" else f"tf.nn.{name}"
 
 
-def _random_or_batched(unit):
-    """Whether training mode would make a difference."""
+def _depends_on_mode(unit):
+    """Whether the layer differs between training and inference mode."""
     if isinstance(unit, layers.Lambda):
         return "training" in inspect.signature(unit.function).parameters
     if "training" not in inspect.signature(unit.call).parameters:
@@ -149,7 +149,7 @@ def _uses_cudnn(unit):
 
 
 def describe(unit):
-    """A layer's class, with its activation if that is not a known one."""
+    """A layer's class, with its activation unless that is a known one."""
     name = type(unit).__name__
     activation = getattr(unit, "activation", None)
     if activation is None or activation in ACTIVATIONS:
@@ -157,23 +157,23 @@ def describe(unit):
     return f"{name} {getattr(activation, '__name__', type(activation).__name__)}"
 
 
-def sentence(row):
-    """The error for a row that is wrong or missing, and what to use instead."""
+def error_message(row):
+    """The error message for a wrong or missing row, with what to use instead."""
     reason = row.note
     if reason == DISCONNECTED:
         return (
-            f"The output of {row.name!r} has no gradient by its input, for instance since a layer "
-            "turns it into integers; attacks and penalties need one."
+            f"The output of {row.name!r} has no gradient with respect to its input, for instance "
+            "because a layer converts it to integers; attacks and penalties need one."
         )
     if row.verdict == "missing":
-        what = "has no second-order gradient in TensorFlow"
+        problem = "has no second-order gradient in TensorFlow"
     elif row.relative_error is None:
-        what = "has a wrong second-order gradient"
+        problem = "has a wrong second-order gradient"
     else:
-        what = f"has a wrong second-order gradient (relative error {row.relative_error:.1g})"
-    instead = _INSTEAD.get(reason, "replace it")
+        problem = f"has a wrong second-order gradient (relative error {row.relative_error:.1g})"
+    advice = _INSTEAD.get(reason, "replace it")
     why = f" ({reason})" if reason else ""
     return (
-        f"Layer {row.name!r} ({row.layer_class}) {what}{why}; {instead}, or train with a method "
+        f"Layer {row.name!r} ({row.layer_class}) {problem}{why}; {advice}, or train with a method "
         "that has no curvature penalty, such as 'adversarial'."
     )

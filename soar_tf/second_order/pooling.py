@@ -1,4 +1,4 @@
-"""Max-pooling by selection (exact derivatives under XLA too), and with a fast second derivative."""
+"""Max-pooling by selection (exact under XLA as well), and with a fast second derivative."""
 
 import itertools
 import numbers
@@ -11,14 +11,14 @@ def select_largest(x, window, stride, padding, dilation, channels_first):
 
     Args:
         x: Tensor `[B, *spatial, C]`, or `[B, C, *spatial]` if `channels_first`.
-        window: The window's sides, one integer a spatial axis.
+        window: The window's side lengths, one integer per spatial axis.
         stride: The strides, likewise.
-        padding: `"VALID"`, `"SAME"` or a list of `(before, after)`, one pair a spatial axis.
-        dilation: The distances between a window's entries, likewise.
-        channels_first: The position of the channels.
+        padding: `"VALID"`, `"SAME"` or a list of `(before, after)`, one pair per spatial axis.
+        dilation: The distances between a window's entries, one integer per spatial axis.
+        channels_first: Whether the channels come before the spatial axes.
 
     Returns:
-        The pooled tensor; a tie's gradient goes to the first of the largest entries.
+        The pooled tensor; at a tie, the gradient goes to the first of the largest entries.
     """
     rank = len(window)
     if channels_first:
@@ -29,32 +29,32 @@ def select_largest(x, window, stride, padding, dilation, channels_first):
     x = _padded(x, widths, stride, padding)
     sizes = [(length(x, i + 1) - widths[i]) // stride[i] + 1 for i in range(rank)]
     shifted = []
-    taps = [range(0, width, step) for width, step in zip(widths, dilation, strict=True)]
-    for offset in itertools.product(*taps):
+    offsets = [range(0, width, step) for width, step in zip(widths, dilation, strict=True)]
+    for offset in itertools.product(*offsets):
         spatial = [
             slice(offset[i], offset[i] + (sizes[i] - 1) * stride[i] + 1, stride[i])
             for i in range(rank)
         ]
         shifted.append(x[(slice(None), *spatial)])
     entries = tf.stack(shifted, axis=-1)
-    first = tf.argmax(entries, axis=-1)
-    chosen = tf.one_hot(first, len(shifted), on_value=True, off_value=False, dtype=tf.bool)
-    # `where` and not a product: an infinite entry times 0 is NaN.
-    return tf.reduce_sum(tf.where(chosen, entries, tf.zeros([], entries.dtype)), axis=-1)
+    largest = tf.argmax(entries, axis=-1)
+    mask = tf.one_hot(largest, len(shifted), on_value=True, off_value=False, dtype=tf.bool)
+    # Not a product: an infinite entry times 0 is NaN.
+    return tf.reduce_sum(tf.where(mask, entries, tf.zeros([], entries.dtype)), axis=-1)
 
 
 def disjoint_max_pool(x, window, padding, original):
-    """Max-pooling in windows that do not overlap, with a faster second derivative outside XLA.
+    """Max-pooling with disjoint windows, and with a faster second derivative outside XLA.
 
-    A window passes its gradient to one entry, so the second derivative picks this entry: the mean
-    over the window, times its size, of a mask that the first derivative gives for ones. Both are
-    vectorised; TensorFlow's kernel for it (`MaxPoolGradGrad`) is not.
+    A window passes its gradient to one entry, and the second derivative picks that entry: the mean
+    over the window, times its size, of the product with a mask, which is the first derivative of
+    ones. Both are vectorised; TensorFlow's kernel for it (`MaxPoolGradGrad`) is not.
 
     Args:
         x: Tensor `[B, H, W, C]`.
-        window: `(height, width)` of the window, which is the stride, too.
+        window: `(height, width)` of the window, which is also the stride.
         padding: `"VALID"`.
-        original: TensorFlow's `tf.nn.max_pool`.
+        original: The original `tf.nn.max_pool`.
 
     Returns:
         The pooled tensor.
@@ -89,12 +89,12 @@ def disjoint_max_pool(x, window, padding, original):
 
 
 def length(x, axis):
-    """The length of an axis: a Python integer where it is known, else a tensor."""
+    """The length of an axis: a Python integer if static, else a tensor."""
     return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
 
 def full_sizes(value, rank, channels_first):
-    """A window or stride in the form with batch and channel entries."""
+    """A window or stride with entries for the batch and channel axes."""
     values = [int(value)] if isinstance(value, numbers.Integral) else [int(v) for v in value]
     if len(values) == rank + 2:
         return values

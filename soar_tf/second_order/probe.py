@@ -1,8 +1,8 @@
 """A numerical probe: is a layer's second-order gradient the derivative of its first-order one?
 
-The layer itself is called, not a copy, so that layers without a config can be probed: its
-variables' values are replaced by float64 tensors in a `keras.StatelessScope`, and its compute
-dtype is float64 for the length of the call.
+The layer itself is called, not a copy, so layers without a config can be probed. During the call
+its variables' values are replaced by float64 tensors in a `keras.StatelessScope`, and its compute
+dtype is float64.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ DRAWS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """How finely a dtype can measure: the steps of the finite differences and the tolerances."""
+    """The steps of the finite differences and the tolerances for a dtype."""
 
     dtype: str
     steps: tuple
@@ -30,8 +30,8 @@ class Precision:
     agreement: float
 
 
-# Two steps tell a wrong gradient (both differences agree with each other) from a kink that the
-# finite difference crosses, or from a call that rounds to a coarser dtype inside.
+# Two steps distinguish a wrong gradient (the two differences agree) from a kink that the finite
+# difference crosses and from a call that internally rounds to a coarser dtype.
 PRECISIONS = (
     Precision("float64", (1e-6, 1e-7), 1e-4, 1e-3),
     Precision("float32", (1e-2, 3e-3), 2e-2, 5e-2),
@@ -40,7 +40,7 @@ PRECISIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A probe's outcome: a verdict of `second_order_check`, and what led to it."""
+    """The outcome of a probe: a verdict of `check_second_order`, and the reasons for it."""
 
     verdict: str
     relative_error: float | None = None
@@ -51,16 +51,16 @@ class Finding:
 def probe(layer, args, kwargs, *, xla=True):
     """Compares a layer's second-order gradient with differences of its first-order gradient.
 
-    A smooth function L of the outputs, with curvature of its own, is differentiated by the layer's
-    float inputs; the inner product of that gradient with random numbers, by inputs and weights.
-    Both come as gradient tapes compute them, and are taken along a random direction of (inputs,
-    weights), in which the first-order gradient is differenced as well.
+    A smooth, curved function L of the outputs is differentiated with respect to the layer's float
+    inputs, and the inner product of that gradient with random numbers with respect to inputs and
+    weights, both by gradient tapes. The second derivative is taken along a random direction of
+    (inputs, weights) and compared with a difference of the first-order gradient along it.
 
     Args:
         layer: A built layer, model or operation.
-        args: The positional arguments of a call of it, eager tensors among them.
-        kwargs: The keyword arguments of that call.
-        xla: Whether max-pooling is replaced, see `second_order.exact`.
+        args: The positional arguments of a call, including eager tensors.
+        kwargs: The keyword arguments of the call.
+        xla: Whether max-pooling is replaced; see `second_order.exact`.
 
     Returns:
         A `Finding` with verdict `"exact"`, `"wrong"`, `"missing"` or `"unchecked"`.
@@ -80,8 +80,8 @@ def _measure(layer, call, precision):
         trial = _Trial(layer, call, precision.dtype, np.random.default_rng(draw))
         try:
             trial.prepare()
-        except LookupError as missing:
-            return Finding("missing", note=_entry(missing))
+        except LookupError as no_gradient:
+            return Finding("missing", note=_missing_operation(no_gradient))
         except Exception as failure:
             return Finding(
                 "unchecked", note=f"its call fails in {precision.dtype}: {_short(failure)}"
@@ -91,7 +91,7 @@ def _measure(layer, call, precision):
         try:
             automatic = trial.automatic()
         except Exception as failure:
-            return Finding("missing", note=_entry(failure))
+            return Finding("missing", note=_missing_operation(failure))
         differences = [trial.difference(step) for step in precision.steps]
         scale = max(abs(automatic), *map(abs, differences), trial.floor)
         errors = [abs(automatic - difference) / scale for difference in differences]
@@ -122,8 +122,8 @@ class _Trial:
         """Draws the point, the direction and L, and calls the layer once."""
         values = [self.flat[i] for i in self.inputs] + [w.value for w in self.weights]
         draw = self._normal
-        scales = [_spread(value) for value in values]
-        # Recorded activations have ties and exact zeros, where pooling and ReLU have kinks.
+        scales = [_root_mean_square(value) for value in values]
+        # Recorded activations contain ties and exact zeros, at which pooling and ReLU have kinks.
         self.point = [
             tf.cast(value, self.dtype) + 0.1 * scale * tf.abs(draw(value.shape))
             for value, scale in zip(values, scales, strict=True)
@@ -132,16 +132,18 @@ class _Trial:
             scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
         ]
         outputs = self._outputs(self.point)
-        self.heads = [(draw(y.shape), 3.0 * draw(y.shape), 1.0 / _spread(y)) for y in outputs]
+        self.heads = [
+            (draw(y.shape), 3.0 * draw(y.shape), 1.0 / _root_mean_square(y)) for y in outputs
+        ]
         self.projections = [
             scale * draw(value.shape) for value, scale in zip(values, scales, strict=True)
         ][: len(self.inputs)]
         first = self._first_order(self.point)
         self.connected = any(gradient is not None for gradient in first)
-        self.floor = 1e-6 * self._size(first) + 1e-30
+        self.floor = 1e-6 * self._typical_size(first) + 1e-30
 
     def automatic(self):
-        """The derivative along the direction, as nested gradient tapes give it."""
+        """The derivative along the direction, computed by nested gradient tapes."""
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self.point)
             projected = self._projected(self.point)
@@ -153,7 +155,7 @@ class _Trial:
         )
 
     def difference(self, step):
-        """The same derivative, as a central difference of first-order gradients."""
+        """The same derivative, computed as a central difference of first-order gradients."""
         ahead, behind = (
             self._projected(
                 [p + sign * step * d for p, d in zip(self.point, self.direction, strict=True)]
@@ -199,7 +201,7 @@ class _Trial:
         ]
         return tf.add_n(products or [tf.zeros([], self.dtype)])
 
-    def _size(self, gradients):
+    def _typical_size(self, gradients):
         """The typical size of the projected gradient."""
         squares = [
             float(tf.reduce_sum(tf.square(tf.convert_to_tensor(gradient) * projection)))
@@ -211,17 +213,17 @@ class _Trial:
 
 @contextlib.contextmanager
 def _computing_in(layer, dtype, mapping):
-    """Context in which `layer` computes in `dtype` with other values of its variables."""
+    """Context in which `layer` computes in `dtype` with different values of its variables."""
     layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else []
-    # A sequential model calls a functional one that is no layer of it. Both cast what they are
-    # given to the dtype of their `Input`, whatever their policy.
+    # A sequential model calls a functional one that is not among its layers. Both cast their
+    # arguments to the dtype of their `Input`, whatever their policy.
     functional = [getattr(inner, "_functional", None) or inner for inner in layers]
     patches = [(inner, "_convert_inputs_to_tensors", list) for inner in functional]
     patches = [patch for patch in patches if isinstance(patch[0], Functional)]
     models = [inner for inner in layers if isinstance(inner, keras.Sequential)]
     patches += [(inner, "_convert_input_args", False) for inner in models]
     scope = keras.StatelessScope()
-    # Not by the constructor, which casts to the variables' own dtype.
+    # Not through the constructor, which casts to the variables' dtype.
     scope.state_mapping.update({id(variable): value for variable, value in mapping})
     with contextlib.ExitStack() as stack:
         for inner, name, value in patches:
@@ -233,7 +235,7 @@ def _computing_in(layer, dtype, mapping):
 
 @contextlib.contextmanager
 def instance_attribute(instance, name, value):
-    """Context in which an attribute of one object differs, past Keras's attribute tracking."""
+    """Context with a replaced attribute of one object, bypassing Keras's attribute tracking."""
     attributes = instance.__dict__
     before = {name: attributes[name]} if name in attributes else {}
     try:
@@ -245,9 +247,9 @@ def instance_attribute(instance, name, value):
 
 
 def operations(layer, args, kwargs, *, xla=True):
-    """The types of the TensorFlow operations that a call of `layer` consists of, without running.
+    """The types of the TensorFlow operations in a call of `layer`, which is traced but not run.
 
-    Functions with a gradient of their own count as an operation `"CustomGradient"`.
+    A function with a custom gradient counts as an operation `"CustomGradient"`.
     """
 
     def call(*tensors):
@@ -262,10 +264,10 @@ def operations(layer, args, kwargs, *, xla=True):
     nodes = list(graph.as_graph_def().node)
     for function in graph.as_graph_def().library.function:
         nodes.extend(function.node_def)
-    found = {node.op for node in nodes}
+    types = {node.op for node in nodes}
     if any("_gradient_op_type" in node.attr for node in nodes):
-        found.add("CustomGradient")
-    return found
+        types.add("CustomGradient")
+    return types
 
 
 def _is_float(value):
@@ -275,16 +277,16 @@ def _is_float(value):
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(dtype))
 
 
-def _spread(value):
-    """The root mean square of a tensor, a positive float."""
+def _root_mean_square(value):
+    """The root mean square of a tensor, or 1 if that is extreme."""
     size = float(tf.sqrt(tf.reduce_mean(tf.square(tf.cast(value, tf.float64)))))
     return size if 1e-3 < size < 1e12 else 1.0
 
 
-def _entry(error):
-    """The operation that lacks a gradient, or the error's first line."""
-    found = re.search(r"no entry for: (\w+)", str(error))
-    return found.group(1) if found else _short(error)
+def _missing_operation(error):
+    """The operation that has no gradient, or the first line of the error."""
+    match = re.search(r"no entry for: (\w+)", str(error))
+    return match.group(1) if match else _short(error)
 
 
 def _short(error):

@@ -1,15 +1,16 @@
 """Where TensorFlow's second derivatives are silently wrong, and exact replacements.
 
-A curvature penalty is differentiated twice: once by the input, once by the weights. Three
-TensorFlow functions have a right first and a wrong second derivative, without any error:
+A curvature penalty is differentiated twice: with respect to the input, then with respect to the
+weights. Three TensorFlow functions have a correct first and a wrong second derivative, and raise
+no error:
 
 * `tf.nn.max_pool` under XLA picks the window's largest entry after rounding to bfloat16;
 * `tf.nn.moments` stops the gradient through the mean (LayerNormalization, GroupNormalization);
 * `tf.image.resize` drops the second-order term of bilinear resizing, and has none for bicubic.
 
-Keras layers call all three by these public names (adaptive max-pooling by `tf.nn.pool`), so
+Keras layers call all three by these public names (adaptive max-pooling calls `tf.nn.pool`), so
 `exact()` replaces them while a network is traced, in the calling thread only: no layer of the
-user's network is touched, and any other code sees TensorFlow's own functions.
+user's network is modified, and all other code sees the original functions.
 """
 
 import contextlib
@@ -33,12 +34,12 @@ def exact(*, xla=True):
     """Context in which networks are traced with functions whose second derivatives are exact.
 
     Args:
-        xla: Whether the trace may be compiled by XLA. `False` keeps TensorFlow's own max-pooling,
-            whose second derivative is right outside XLA, and which is faster there; windows that
-            do not overlap, and ReLU, get a faster second derivative.
+        xla: Whether the trace may be compiled by XLA. `False` keeps TensorFlow's max-pooling, whose
+            second derivative is correct outside XLA, and which is faster there; disjoint windows
+            and ReLU get a faster second derivative.
 
     Yields:
-        A set, to which `"max_pool"`, `"moments"` and `"resize"` are added as they are replaced.
+        A set, to which `"max_pool"`, `"moments"` and `"resize"` are added when they are replaced.
 
     Example:
 
@@ -67,7 +68,7 @@ def exact(*, xla=True):
 
 
 def _install():
-    """Puts a dispatcher before each function, once: a plain swap would leak between threads."""
+    """Puts a dispatcher in front of each function, once: a swap would leak between threads."""
     with _INSTALL:
         if _ORIGINAL:
             return
@@ -89,7 +90,7 @@ def _dispatcher(name):
 
 
 def _active():
-    """The replacements of the calling thread's context, and the set of those used."""
+    """The replacements in the calling thread's context, and the set of those used."""
     return getattr(_STATE, "active", None) or ({}, set())
 
 
@@ -102,12 +103,12 @@ def moments(x, axes, shift=None, keepdims=False, name=None):
     del shift, name
     _active()[1].add("moments")
     x = tf.convert_to_tensor(x)
-    # Sums over many half-precision entries overflow; TensorFlow's function does the same.
+    # Sums over many half-precision entries overflow; TensorFlow casts them as well.
     wide = tf.cast(x, tf.float32) if x.dtype.name in _HALF else x
     mean = tf.reduce_mean(wide, axes, keepdims=True)
     variance = tf.reduce_mean(tf.math.squared_difference(wide, mean), axes, keepdims=True)
     if not keepdims:
-        # The axes have one entry each by now. `tf.squeeze` would not take them as a tensor.
+        # The axes now have length 1. `tf.squeeze` would not accept them as a tensor.
         mean, variance = tf.reduce_sum(mean, axes), tf.reduce_sum(variance, axes)
     return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
@@ -115,9 +116,9 @@ def moments(x, axes, shift=None, keepdims=False, name=None):
 def resize(
     images, size, method="bilinear", preserve_aspect_ratio=False, antialias=False, name=None
 ):
-    """`tf.image.resize` as the two matrix products that it is (resizing is linear).
+    """`tf.image.resize` as two matrix products (resizing is linear).
 
-    Half-precision images give float32 as in TensorFlow; float64 images stay float64.
+    Half-precision images become float32, as in TensorFlow; float64 images stay float64.
     """
     images = tf.convert_to_tensor(images)
     one_axis = functools.partial(
@@ -139,14 +140,14 @@ def resize(
 
 
 def _interpolation(one_axis, side, target):
-    """The matrix `[side, target]` of resizing along one axis, from TensorFlow's own function."""
+    """The matrix `[side, target]` of resizing along one axis, built by the original function."""
 
     def build():
         basis = tf.eye(side, dtype=tf.float32)[:, :, None, None]
         return one_axis(basis, tf.stack([target, 1]))[:, :, 0, 0]
 
     if isinstance(side, int) and isinstance(target, int):
-        # A constant of the graph, since XLA cannot compile every kind of resizing.
+        # A constant in the graph, since XLA cannot compile every kind of resizing.
         with tf.init_scope():
             matrix = build()
             matrix = matrix.numpy() if tf.executing_eagerly() else matrix
@@ -155,7 +156,7 @@ def _interpolation(one_axis, side, target):
 
 
 def _targets(sides, size, preserve_aspect_ratio):
-    """The resized height and width, as Python integers where they are known."""
+    """The resized height and width, as Python integers if static."""
     known = tf.get_static_value(size) if tf.is_tensor(size) else size
     if known is None:
         targets = tf.unstack(tf.cast(size, tf.int32), num=2)
@@ -182,7 +183,7 @@ def max_pool(input, ksize, strides, padding, data_format=None, name=None):
     channels_first = bool(data_format) and data_format.startswith("NC")
     sizes = [pooling.full_sizes(value, rank, channels_first) for value in (ksize, strides)]
     if any(value[0] != 1 or value[1 if channels_first else -1] != 1 for value in sizes):
-        # Pooling over channels: TensorFlow has no gradient for it, and says so.
+        # Pooling over channels: TensorFlow has no gradient for it and raises.
         return _original(tf.nn, "max_pool")(x, ksize, strides, padding, data_format, name)
     spatial = slice(2, None) if channels_first else slice(1, -1)
     window, stride = (value[spatial] for value in sizes)
@@ -191,7 +192,7 @@ def max_pool(input, ksize, strides, padding, data_format=None, name=None):
 
 
 def fast_max_pool(input, ksize, strides, padding, data_format=None, name=None):
-    """`tf.nn.max_pool` outside XLA; 2D windows that do not overlap get `disjoint_max_pool`."""
+    """`tf.nn.max_pool` outside XLA; disjoint 2D windows use `disjoint_max_pool`."""
     original = _original(tf.nn, "max_pool")
     x = tf.convert_to_tensor(input)
     if len(x.shape) == 4 and data_format in (None, "NHWC") and padding == "VALID":
@@ -202,9 +203,9 @@ def fast_max_pool(input, ksize, strides, padding, data_format=None, name=None):
 
 
 def fast_relu(features, name=None):
-    """`tf.nn.relu`, whose second derivative is zero and says so.
+    """`tf.nn.relu` with a second derivative that is known to be zero (`None`).
 
-    TensorFlow's own is a tensor of zeros, written and added in every layer: 5 % of a SOAR step.
+    TensorFlow writes and adds a tensor of zeros in every layer: 5 % of a SOAR step.
     """
     original = _original(tf.nn, "relu")
 
@@ -233,9 +234,9 @@ def pool(
     dilations=None,
     name=None,
 ):
-    """`tf.nn.pool` with max-pooling by selection; other pooling types are TensorFlow's."""
+    """`tf.nn.pool` with max-pooling by selection; other pooling types are unchanged."""
     dilated = dilations is not None and np.any(np.greater(dilations, 1))
-    if pooling_type != "MAX" or (dilated and padding == "SAME"):  # which TensorFlow refuses
+    if pooling_type != "MAX" or (dilated and padding == "SAME"):  # which TensorFlow rejects
         arguments = (strides, padding, data_format, dilations, name)
         return _original(tf.nn, "pool")(input, window_shape, pooling_type, *arguments)
     x = tf.convert_to_tensor(input)

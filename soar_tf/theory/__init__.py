@@ -1,4 +1,4 @@
-"""What the paper derives in closed form, and the ladder of bounds behind its penalty."""
+"""The paper's closed-form results, and the ladder of bounds behind its penalty."""
 
 from soar_tf.theory.closed_forms import (
     expected_attacked_loss,

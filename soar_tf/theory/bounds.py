@@ -1,12 +1,12 @@
-r"""The ladder of bounds of SOAR's section 4, exactly, for inputs of few coordinates.
+r"""The ladder of bounds in section 4 of the SOAR paper, exact, for low-dimensional inputs.
 
-SOAR's penalty stands at the end of a chain of relaxations (Ma et al. 2020, arXiv:2004.01832). With
-the loss's gradient $g$ and Hessian $A$ at a point, $q(\delta) = g^\top\delta + \tfrac12
-\delta^\top A\,\delta$ is its growth by the Taylor expansion (eq. 4). Every rung estimates
+SOAR's penalty is the last step of a chain of relaxations (Ma et al. 2020, arXiv:2004.01832). For a
+loss with gradient $g$ and Hessian $A$ at a point, $q(\delta) = g^\top\delta + \tfrac12
+\delta^\top A\,\delta$ is its second-order Taylor growth (eq. 4). Every rung estimates
 
 $$\max_{\|\delta\|_\infty \le \epsilon} q(\delta),$$
 
-with $R = \sqrt d\,\epsilon$ the radius of the l2 ball around the box (eq. 5), and
+where $R = \sqrt d\,\epsilon$ is the radius of the l2 ball around the box (eq. 5), and
 $\epsilon'^2 = R^2 + 1$:
 
 | rung | value |
@@ -14,22 +14,22 @@ $\epsilon'^2 = R^2 + 1$:
 | `corners` | largest $q$ over the $2^d$ corners of the box |
 | `box` | $\max_{\|\delta\|_\infty \le \epsilon} q$, over all faces of the box |
 | `ball` | $\max_{\|\delta\|_2 \le R} q$, the trust-region problem (eq. 5) |
-| `separate` | $R\|g\|_2 + \tfrac12 R^2 \sigma_{\max}(A)$, each term's own maximum |
+| `separate` | $R\|g\|_2 + \tfrac12 R^2 \sigma_{\max}(A)$, each term maximised separately |
 | `eigenvalue` | $\tfrac12\epsilon'^2\lambda_{\max}(\mathbf H) - \tfrac12$ (eq. 6) |
 | `spectral` | $\tfrac12\epsilon'^2\|\mathbf H\|_2 - \tfrac12$ (eq. 7) |
 | `frobenius` | $\tfrac12\epsilon'^2\|\mathbf H\|_F - \tfrac12$ |
 | `mean_norm` | $\tfrac12\epsilon'^2 E\|\mathbf Hz\|_2 - \tfrac12$ (eq. 8, $z$ standard normal) |
-| `penalty` | the same without $\mathbf Hz$'s last component (eq. 11, $h \to 0$) |
+| `penalty` | the same without the last component of $\mathbf Hz$ (eq. 11, $h \to 0$) |
 | `scaled_mean_norm` | `mean_norm` with $\sqrt{\pi/2}\,E\|\mathbf Hz\|_2$ instead |
 
-`INEQUALITIES` says which rung is below which. Two steps of the paper are not what they are called.
-Eq. 8 writes $\|\mathbf H\|_F = E\|\mathbf Hz\|_2$; since the square root is concave it is only
+`INEQUALITIES` lists which rung is below which. Two steps of the paper do not hold as stated. Eq. 8
+has $\|\mathbf H\|_F = E\|\mathbf Hz\|_2$; since the square root is concave, only
 
-$$\sqrt{2/\pi}\,\|\mathbf H\|_F \le E\|\mathbf Hz\|_2 \le \|\mathbf H\|_F,$$
+$$\sqrt{2/\pi}\,\|\mathbf H\|_F \le E\|\mathbf Hz\|_2 \le \|\mathbf H\|_F$$
 
-so the last step goes down, and `mean_norm` and `penalty` are no bounds in general: for a Hessian of
-rank one they are below the spectral norm. `scaled_mean_norm` is a bound again. And `separate` is
-neither above nor below `eigenvalue`: the paper's unified form can be the looser one.
+is true. The last step therefore goes down, and `mean_norm` and `penalty` are not bounds in general:
+for a Hessian of rank one they are below the spectral norm. `scaled_mean_norm` is a bound again. And
+`separate` is neither above nor below `eigenvalue`: the paper's unified form can be the looser one.
 """
 
 import itertools
@@ -42,7 +42,7 @@ from soar_tf.errors import InputError
 from soar_tf.ops import gradients
 from soar_tf.ops.curvature import bound_factor
 
-# (lower rung, upper rung): true of every quadratic.
+# (lower rung, upper rung): true for every quadratic.
 INEQUALITIES = (
     ("corners", "box"),
     ("box", "ball"),
@@ -55,7 +55,7 @@ INEQUALITIES = (
     ("frobenius", "scaled_mean_norm"),
 )
 
-# Beyond, the 2^d corners are too many.
+# In more dimensions the 2^d corners are too many.
 MAX_ENUMERATED = 12
 
 
@@ -68,7 +68,7 @@ def ladder(gradient, hessian, epsilon):
         epsilon: l-infinity radius, in units of the pixel range.
 
     Returns:
-        Dictionary of float64 tensors `[B]`. `corners` and `box` are missing where d is larger than
+        Dictionary of float64 tensors `[B]`. `corners` and `box` are omitted if d is larger than
         `MAX_ENUMERATED`.
 
     Example:
@@ -80,7 +80,7 @@ def ladder(gradient, hessian, epsilon):
     >>> round(float(rungs["box"][0]), 3), round(float(rungs["ball"][0]), 3)
     (0.7, 0.707)
     """
-    gradient, hessian = _checked(gradient, hessian)
+    gradient, hessian = _check_quadratic(gradient, hessian)
     d = gradient.shape[1]
     radius = math.sqrt(d) * epsilon
     matrix = bordered_hessian(gradient, hessian)
@@ -104,7 +104,7 @@ def ladder(gradient, hessian, epsilon):
 
 
 def quadratic_model(values_fn, x):
-    """A loss's value, gradient and exact Hessian at each example: what `ladder` is asked about.
+    """A loss's value, gradient and exact Hessian at each example, for `ladder`.
 
     Args:
         values_fn: Per-example loss, callable `[B, ...] -> [B]`; float64 for exact results.
@@ -129,31 +129,31 @@ def bordered_hessian(gradient, hessian):
 def corner_maximum(gradient, hessian, epsilon):
     """The largest value of the quadratic over the corners of the box, `[B]`.
 
-    It is the box's maximum if no diagonal entry of the Hessian is negative, as for cross-entropy
-    of a piecewise linear network.
+    This is the maximum over the box if no diagonal entry of the Hessian is negative, as for the
+    cross-entropy of a piecewise linear network.
 
     Args:
         gradient: float64 tensor `[B, d]`.
         hessian: float64 tensor `[B, d, d]`.
-        epsilon: Half the box's side.
+        epsilon: Half the side length of the box.
 
     Raises:
         InputError: If d is larger than `MAX_ENUMERATED`.
     """
-    gradient, hessian = _checked(gradient, hessian)
-    corners = epsilon * _signs(_enumerable(gradient.shape[1]))
+    gradient, hessian = _check_quadratic(gradient, hessian)
+    corners = epsilon * _signs(_check_enumerable(gradient.shape[1]))
     return tf.reduce_max(_quadratic(gradient, hessian, corners[None]), axis=1)
 
 
 def box_maximum(gradient, hessian, epsilon):
     """The exact inner maximum: the largest value of the quadratic in the box, `[B]`.
 
-    The maximum lies at a corner, or inside a face in whose free coordinates the Hessian is negative
-    definite, at the face's stationary point. All faces are tried.
+    The maximum is at a corner, or at the stationary point of a face on whose free coordinates the
+    Hessian is negative definite. All faces are tried.
 
     Args, Raises: as `corner_maximum`.
     """
-    gradient, hessian = _checked(gradient, hessian)
+    gradient, hessian = _check_quadratic(gradient, hessian)
     d = gradient.shape[1]
     best = corner_maximum(gradient, hessian, epsilon)
     concave = np.flatnonzero((tf.linalg.diag_part(hessian).numpy() < 0).any(axis=0))
@@ -164,7 +164,7 @@ def box_maximum(gradient, hessian, epsilon):
 
 
 def _face_maximum(gradient, hessian, epsilon, free, d):
-    """The largest stationary value over all faces with these free coordinates; else -inf."""
+    """The largest stationary value over all faces with these free coordinates; -inf if none."""
     fixed = np.array([i for i in range(d) if i not in free], int)
     rows = tf.gather(hessian, free, axis=1)
     block = tf.gather(rows, free, axis=2)
@@ -178,15 +178,15 @@ def _face_maximum(gradient, hessian, epsilon, free, d):
     outer = tf.broadcast_to(corners[None], [tf.shape(inner)[0], *corners.shape])
     delta = tf.gather(tf.concat([inner, outer], axis=2), np.argsort([*free, *fixed]), axis=2)
     inside = definite[:, None] & (tf.reduce_max(tf.abs(inner), axis=2) <= epsilon)
-    nothing = tf.constant(-math.inf, gradient.dtype)
-    return tf.reduce_max(tf.where(inside, _quadratic(gradient, hessian, delta), nothing), axis=1)
+    none = tf.constant(-math.inf, gradient.dtype)
+    return tf.reduce_max(tf.where(inside, _quadratic(gradient, hessian, delta), none), axis=1)
 
 
 def ball_maximum(gradient, hessian, radius):
     r"""The largest value of the quadratic in an l2 ball: the trust-region problem of eq. 5, `[B]`.
 
-    Not convex, but without a duality gap: with $\lambda_i$ and $c_i$ the eigenvalues and the
-    gradient's components along the eigenvectors, the maximum is
+    The problem is not convex but has no duality gap: with the eigenvalues $\lambda_i$ and the
+    gradient's components $c_i$ along the eigenvectors, the maximum is
 
     $$\min_{\mu \ge \max(0, \lambda_{\max})} \tfrac12 \sum_i \frac{c_i^2}{\mu - \lambda_i}
     + \tfrac12 \mu R^2,$$
@@ -197,13 +197,13 @@ def ball_maximum(gradient, hessian, radius):
     Args:
         gradient: float64 tensor `[B, d]`.
         hessian: float64 tensor `[B, d, d]`.
-        radius: R.
+        radius: R, the radius of the ball.
     """
-    gradient, hessian = _checked(gradient, hessian)
+    gradient, hessian = _check_quadratic(gradient, hessian)
     values, vectors = tf.linalg.eigh(hessian)
     square = tf.linalg.matvec(vectors, gradient, transpose_a=True) ** 2
     start = tf.maximum(values[:, -1:], 0)
-    # mu = start + t: keeping t apart loses no digits where mu comes close to an eigenvalue.
+    # mu = start + t: a separate t loses no digits where mu comes close to an eigenvalue.
     gap = start - values
     low = tf.zeros_like(start)
     high = tf.math.divide_no_nan(tf.linalg.norm(gradient, axis=1, keepdims=True), radius * 1.0)
@@ -217,7 +217,7 @@ def ball_maximum(gradient, hessian, radius):
 
 
 def separate_maxima(gradient, hessian, radius):
-    r"""$R\|g\|_2 + \tfrac12 R^2\sigma_{\max}(A)$: the two terms maximised apart, `[B]`."""
+    r"""$R\|g\|_2 + \tfrac12 R^2\sigma_{\max}(A)$: the two terms maximised separately, `[B]`."""
     return radius * tf.linalg.norm(gradient, axis=1) + 0.5 * radius**2 * spectral_norm(hessian)
 
 
@@ -231,8 +231,8 @@ def expected_norm(matrix):
 
     With singular values $\sigma_i$, $\|Mz\|_2^2$ has the Laplace transform $\prod_i (1 + 2t
     \sigma_i^2)^{-1/2}$, and $E\sqrt Q = \frac{1}{\sqrt\pi}\int_0^\infty (1 - E e^{-s^2 Q}) s^{-2}
-    ds$. In $u = \log s$ the integrand falls off exponentially on both sides and is analytic in a
-    strip, so that the trapezoidal rule converges exponentially.
+    ds$. In $u = \log s$ the integrand decays exponentially on both sides and is analytic in a
+    strip, so the trapezoidal rule converges exponentially.
 
     Args:
         matrix: float64 tensor `[B, m, n]`.
@@ -255,7 +255,7 @@ def expected_norm(matrix):
 
 
 def _quadratic(gradient, hessian, delta):
-    """q at points `[B or 1, S, d]`, `[B, S]`."""
+    """The values of q, `[B, S]`, at points `[B or 1, S, d]`."""
     batch = tf.shape(gradient)[0]
     delta = tf.broadcast_to(delta, [batch, *delta.shape[1:]])
     image = gradient[:, None] + 0.5 * tf.matmul(delta, hessian)
@@ -268,7 +268,7 @@ def _signs(count):
     return tf.constant(signs.reshape(2**count, count), tf.float64)
 
 
-def _enumerable(d):
+def _check_enumerable(d):
     if d > MAX_ENUMERATED:
         raise InputError(
             f"`gradient` must have at most {MAX_ENUMERATED} coordinates, since all 2^d corners are "
@@ -277,7 +277,7 @@ def _enumerable(d):
     return d
 
 
-def _checked(gradient, hessian):
+def _check_quadratic(gradient, hessian):
     gradient, hessian = tf.cast(gradient, tf.float64), tf.cast(hessian, tf.float64)
     if gradient.shape.rank != 2 or hessian.shape != [*gradient.shape, gradient.shape[1]]:
         raise InputError(

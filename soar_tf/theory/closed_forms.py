@@ -1,13 +1,13 @@
-r"""Sections 2 and 4.1 of the SOAR paper in closed form, to be read and played with.
+r"""Sections 2 and 4.1 of the SOAR paper in closed form, to read and experiment with.
 
 Section 2 is a linear regression with more weights than the data can determine. With $x = (x_1, 0,
 \dots, 0)$ and the loss $l(x; w) = \tfrac12 \langle x, w - w^*\rangle^2$, gradient descent never
-moves $w_2, \dots, w_d$; an adversary moves the input along exactly these. Section 4.1 is the
-logistic classifier, where every quantity of section 4 can be written down.
+changes $w_2, \dots, w_d$; an adversary moves the input along exactly these coordinates. Section 4.1
+is the logistic classifier, for which every quantity of section 4 has a closed form.
 
-Everything is NumPy in float64. Two formulas of the paper are printed with a slip, and stand here
-corrected (`ridge_solution`, `robustified_loss`). Reference: Ma, Faghri and Farahmand 2020,
-arXiv:2004.01832. The derivation in words: docs/theory.md.
+Everything is NumPy in float64. Two formulas are misprinted in the paper and corrected here
+(`ridge_solution`, `robustified_loss`). Reference: Ma, Faghri and Farahmand 2020, arXiv:2004.01832.
+docs/theory.md gives the derivation.
 """
 
 import math
@@ -24,17 +24,17 @@ def gradient_descent(x, w_start, w_star, *, learning_rate=0.1, steps=200):
     $$w \leftarrow w - \beta \nabla L(w), \qquad
     \nabla L(w) = \frac1n \sum_i x_i \langle x_i, w - w^* \rangle$$
 
-    Every step adds a combination of the data; what is orthogonal to all data stays as it was.
+    Every step adds a combination of the data; the component orthogonal to all data never changes.
 
     Args:
         x: float `[n, d]`, the inputs.
-        w_start: float `[d]`, the first weights.
+        w_start: float `[d]`, the initial weights.
         w_star: float `[d]`, the true weights.
         learning_rate: $\beta$.
         steps: Number of steps.
 
     Returns:
-        float64 `[d]`, the last weights.
+        float64 `[d]`, the final weights.
 
     Example:
 
@@ -65,7 +65,7 @@ def irrelevant_attack(w, epsilon):
         epsilon: l-infinity radius.
 
     Returns:
-        float64 `[d]`, to be added to any input.
+        float64 `[d]`, the perturbation to add to any input.
     """
     change = epsilon * np.sign(np.asarray(w, np.float64))
     change[0] = 0.0
@@ -73,19 +73,19 @@ def irrelevant_attack(w, epsilon):
 
 
 def expected_attacked_loss(dimension, epsilon, sigma):
-    r"""Mean attacked loss of gradient descent's solution, exactly.
+    r"""The exact mean attacked loss of the solution that gradient descent finds.
 
     For $w(0) \sim \mathcal N(0, \sigma^2 I)$ and $m = d - 1$ irrelevant weights,
 
     $$\tfrac12\epsilon^2 E\Big[\Big(\sum_{j \ge 2} |w_j(0)|\Big)^2\Big] = \tfrac12\epsilon^2\sigma^2
     \Big(m + m(m-1)\tfrac2\pi\Big) = O(\epsilon^2 d^2 \sigma^2).$$
 
-    The paper counts all d weights, which is the same for large d.
+    The paper counts all d weights, which makes no difference for large d.
 
     Args:
         dimension: d, at least 1.
         epsilon: l-infinity radius.
-        sigma: Standard deviation of the first weights.
+        sigma: Standard deviation of the initial weights.
 
     Example:
 
@@ -105,11 +105,11 @@ def ridge_solution(x, w_star, ridge):
     $$\bar w_1 = \frac{\mu}{\mu + \lambda} w_1^*, \qquad \bar w_j = 0 \text{ for } j \ne 1.$$
 
     The paper prints $\mu_1 = E[X_1]$ here and in the gradient of $L$, but the derivative of
-    $\tfrac12 E[(w_1 - w_1^*)^2 X_1^2]$ holds the second moment. (With the mean, data centred at
-    zero could not be learned at all.)
+    $\tfrac12 E[(w_1 - w_1^*)^2 X_1^2]$ has the second moment. (With the mean, data centred at zero
+    could not be learned at all.)
 
     Args:
-        x: float `[n, d]`, inputs that are zero but for the first coordinate.
+        x: float `[n, d]`, inputs that are zero except in the first coordinate.
         w_star: float `[d]`, the true weights.
         ridge: $\lambda > 0$.
 
@@ -117,7 +117,7 @@ def ridge_solution(x, w_star, ridge):
         float64 `[d]`.
 
     Raises:
-        InputError: If the data leave the first axis, or $\lambda$ is not positive.
+        InputError: If the data are not on the first axis, or $\lambda$ is not positive.
 
     Example:
 
@@ -126,7 +126,7 @@ def ridge_solution(x, w_star, ridge):
     [0.5, 0.0]
     """
     ridge = check_number(ridge, "ridge", minimum=0.0, exclusive=True)
-    x = _on_the_first_axis(x)
+    x = _check_on_first_axis(x)
     moment = np.mean(x[:, 0] ** 2)
     solution = np.zeros(x.shape[1])
     solution[0] = moment / (moment + ridge) * np.asarray(w_star, np.float64)[0]
@@ -134,22 +134,22 @@ def ridge_solution(x, w_star, ridge):
 
 
 def robustified_loss(x, w, w_star, epsilon):
-    r"""Equation 2: the mean loss under the attack of section 2, without attacking.
+    r"""Equation 2: the mean loss under the attack of section 2, in closed form.
 
     $$L_{\text{robustified}}(w) = L(w) + \tfrac12\epsilon^2\|w_{2:d}\|_1^2
     + \epsilon E[r(X; w)] \|w_{2:d}\|_1$$
 
-    with the residual $r(x; w) = \langle x, w - w^*\rangle$. The paper prints the second term
-    without its factor of one half.
+    with the residual $r(x; w) = \langle x, w - w^*\rangle$. The paper's second term lacks the
+    factor of one half.
 
     Args:
-        x: float `[n, d]`, inputs that are zero but for the first coordinate.
+        x: float `[n, d]`, inputs that are zero except in the first coordinate.
         w: float `[d]`, the weights.
-        w_star: float `[d]`, the true weights: zero but for the first.
+        w_star: float `[d]`, the true weights: zero except for the first.
         epsilon: l-infinity radius.
 
     Raises:
-        InputError: If the data leave the first axis.
+        InputError: If the data are not on the first axis.
 
     Example:
 
@@ -157,7 +157,7 @@ def robustified_loss(x, w, w_star, epsilon):
     >>> theory.robustified_loss([[1.0, 0.0]], [2.0, 2.0], [1.0, 0.0], 0.5)  # (1 + 1)^2 / 2
     2.0
     """
-    x, w = _on_the_first_axis(x), np.asarray(w, np.float64)
+    x, w = _check_on_first_axis(x), np.asarray(w, np.float64)
     w_star = np.asarray(w_star, np.float64)
     size = np.abs(w[1:]).sum()
     residual = np.mean(x @ (w - w_star))
@@ -165,11 +165,11 @@ def robustified_loss(x, w, w_star, epsilon):
     return float(loss + 0.5 * epsilon**2 * size**2 + epsilon * residual * size)
 
 
-def _on_the_first_axis(x):
+def _check_on_first_axis(x):
     x = np.asarray(x, np.float64)
     if x.ndim != 2 or x[:, 1:].any():
         raise InputError(
-            "`x` must be [n, d] and zero but for its first coordinate. "
+            "`x` must be [n, d] and zero except in its first coordinate. "
             f"Received: an array of shape {x.shape}."
         )
     return x
@@ -188,7 +188,7 @@ def logistic_loss(x, y, w):
 
 
 def logistic_terms(x, y, w):
-    r"""Residual r and uncertainty u of section 4.1.
+    r"""The residual r and uncertainty u of section 4.1.
 
     $$r = f(x; w) - y, \qquad u = f(x; w)(1 - f(x; w)), \qquad \nabla\ell = r w, \qquad
     \nabla^2\ell = u\, w w^\top$$
@@ -196,7 +196,7 @@ def logistic_terms(x, y, w):
     Args: as `logistic_loss`.
 
     Returns:
-        `(r, u)`, float64 `[n]` each, to full relative precision also where f is close to y.
+        `(r, u)`, each float64 `[n]`, to full relative precision even where f is close to y.
 
     Example:
 
@@ -217,7 +217,8 @@ def logistic_bound(x, y, w, epsilon):
     $$\max_{\|\delta\|_2 \le \sqrt d \epsilon} q(\delta) = \epsilon\sqrt d\, |r| \|w\|_2
     + \frac{d\epsilon^2}{2} u \|w\|_2^2$$
 
-    Gradient and curvature lie on one line, so the separate maxima are the joint one.
+    The gradient and the curvature point along one line, so the separate maxima are attained
+    together.
 
     Args:
         x, y, w: As `logistic_loss`.
@@ -236,12 +237,13 @@ def logistic_bound(x, y, w, epsilon):
 def logistic_penalty(x, y, w, epsilon):
     r"""SOAR's penalty (eq. 11) of a logistic loss: its mean over z, for $h \to 0$.
 
-    $\nabla^2\ell\, z_d + z_1\nabla\ell = (u\, w^\top z_d + r z_1)\, w$ holds one normal variable:
+    $\nabla^2\ell\, z_d + z_1\nabla\ell = (u\, w^\top z_d + r z_1)\, w$ depends on a single normal
+    variable:
 
     $$E[R] = \frac{d\epsilon^2 + 1}{2} \sqrt{\tfrac2\pi}\; \|w\|_2 \sqrt{u^2\|w\|_2^2 + r^2}$$
 
-    Both r and u vanish as the classifier grows sure of the right label, and the penalty with them:
-    it stops regularizing (section 4.1), though $\|w\|$ has grown.
+    Both r and u vanish as the classifier becomes confident in the correct label, and the penalty
+    with them: it stops regularizing (section 4.1), even though $\|w\|$ has grown.
 
     Args:
         x, y, w: As `logistic_loss`.
@@ -253,8 +255,8 @@ def logistic_penalty(x, y, w, epsilon):
     Example:
 
     >>> from soar_tf import theory
-    >>> sure = [theory.logistic_penalty([[1.0]], [1], [scale], 0.1)[0] for scale in (1, 5, 25)]
-    >>> [round(float(value), 6) for value in sure]
+    >>> penalties = [theory.logistic_penalty([[1.0]], [1], [w], 0.1)[0] for w in (1, 5, 25)]
+    >>> [round(float(value), 6) for value in penalties]
     [0.134235, 0.068312, 0.0]
     """
     r, u = logistic_terms(x, y, w)

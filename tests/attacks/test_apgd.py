@@ -278,6 +278,6 @@ def test_sparse_steps_beat_dense_ones_in_l1():
 
 
 def test_rho_has_no_meaning_in_l1():
-    with pytest.raises(soar_tf.errors.InputError, match="`rho` has no meaning for l1"):
+    with pytest.raises(soar_tf.errors.InputError, match="`rho` must be 0.75 for l1"):
         apgd.APGD(norm="l1", rho=0.5)
     assert apgd.APGD(norm="l1").epsilon == 12.0

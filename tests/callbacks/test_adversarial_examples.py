@@ -66,7 +66,7 @@ def test_images_that_are_no_pictures_are_saved_without_one(tmp_path):
 def test_refuses_bad_arguments(threshold_data, tmp_path):
     x, y = threshold_data
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"`folder` .* cannot be made"):
+    with pytest.raises(InputError, match=r"`folder` .* cannot be created"):
         AdversarialExamples(x, y, "fgsm", tmp_path / "file" / "below")
     with pytest.raises(InputError, match="one label per image"):
         AdversarialExamples(x, y[:3], "fgsm", tmp_path)

@@ -80,7 +80,7 @@ def test_refuses_bad_sources(linear_model, threshold_data, tmp_path):
         (7, "`source` must be a path, a Keras model or a callable"),
         (softmax, "`source` must give logits, .* is a softmax"),
         (lambda x: tf.nn.softmax(tf.reshape(x, [-1, 4])), "outputs are probabilities"),
-        (larger, "`data` must hold images of shape"),
+        (larger, "`data` must have images of shape"),
     ]:
         with pytest.raises(InputError, match=sentence):
             TransferAccuracy(source, (x, y))

@@ -173,7 +173,9 @@ def test_the_largest_weight_may_follow_a_schedule():
 
 
 def test_a_sum_cannot_hold_it():
-    with pytest.raises(InputError, match="`methods` must not hold a method whose weight follows"):
+    with pytest.raises(
+        InputError, match="`methods` must not contain a method with an adaptive weight"
+    ):
         methods.Sum([elle(), "jacobian"])
 
 

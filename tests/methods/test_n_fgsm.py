@@ -57,8 +57,8 @@ def test_one_step_methods_are_watched():
     ("arguments", "message"),
     [
         ({"start": "nowhere"}, "`start`"),
-        ({"start": "noise", "steps": 2}, "one step in the linf norm"),
-        ({"start": "noise", "norm": "l2"}, "one step in the linf norm"),
+        ({"start": "noise", "steps": 2}, "a single step and the linf norm"),
+        ({"start": "noise", "norm": "l2"}, "a single step and the linf norm"),
     ],
 )
 def test_bad_starts(arguments, message):

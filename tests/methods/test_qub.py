@@ -121,7 +121,7 @@ def test_several_steps_are_not_watched_and_start_in_the_ball():
 
 
 def test_bad_arguments():
-    with pytest.raises(InputError, match="one step in the linf norm"):
+    with pytest.raises(InputError, match="a single step and the linf norm"):
         methods.QUB(steps=3, start="noise")
     with pytest.raises(InputError, match="`share`"):
         methods.QUB(share=1.5)

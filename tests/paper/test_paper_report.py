@@ -65,10 +65,13 @@ def test_orderings_within_the_papers_noise_do_not_count():
     rows = {"a": {"clean": [1.0], "fgsm": [3.0, 5.0]}, "b": {"clean": [0.0], "fgsm": [4.5, 3.0]}}
     grid = Grid("t", "", ("clean", "fgsm", "autoattack"), rows, paper=published)
     assert findings.orderings(grid) == (
-        "Of the 1 orderings of two rows in a column that the paper shows, 1 holds here."
+        "1 of the paper's 1 orderings of two rows in a column is reproduced."
     )
     rows["b"]["fgsm"] = [4.0, 4.0]  # a tie does not hold it
-    assert findings.orderings(grid).endswith("0 hold here. Not: a above b (fgsm).")
+    assert findings.orderings(grid) == (
+        "0 of the paper's 1 orderings of two rows in a column are reproduced. "
+        "Not: a above b (fgsm)."
+    )
     assert findings.orderings(Grid("t", "", ("fgsm",), {"a": {"fgsm": [1.0]}})) is None
 
 

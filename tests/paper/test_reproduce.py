@@ -58,7 +58,7 @@ def test_tables_train_what_they_need(name, output, run_cli):
         assert set(cells) == {*printed[row], "autoattack"}
         assert all(0 <= value <= 100 for values in cells.values() for value in values)
     assert "(86.33 ± 0.42)" in result.stdout or name != "table1"
-    assert "the figures mean nothing" in (output / f"{name}.md").read_text()
+    assert "the results are meaningless" in (output / f"{name}.md").read_text()
     used = {network["name"] for network in report["manifest"]["networks"]}
     assert used >= set(paper.load(name).NETWORKS)
 
@@ -185,7 +185,7 @@ def test_refusals_write_nothing(run_cli, tmp_path):
     check("'table9' is not one of", "table9")
     check("is not used by section2", "section2", "--dataset", "digits")
     check("must be a folder", "figure1", "--models", tmp_path / "none")
-    check("holds no network", "figure1", "--models", tmp_path)
+    check("contains no network", "figure1", "--models", tmp_path)
     check("could not", "figure1", "--dataset", "cifar10", "--data-dir", tmp_path)
     (tmp_path / "file").write_text("precious")
     check("must be a folder", "section2", place=tmp_path / "file")

@@ -180,7 +180,7 @@ LAMBDAS = [
             input=x, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding="SAME"
         ),
         "wrong",
-        known.OWN_MAX_POOL,
+        known.CUSTOM_MAX_POOL,
     ),
     (lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"), "replaced", "tf.nn.max_pool"),
     (lambda x: tf.cast(tf.cast(x, "float32") ** 3, x.dtype), "exact", ""),
@@ -292,7 +292,7 @@ def test_embedding_of_pixels_leaves_no_input_gradient():
     network = keras.Model(inputs, layers.Dense(2)(x), name="tokens")
     report = check_second_order(network)
     assert {row.name: row.note for row in report.layers}["embedding"] == "no gradient passes it"
-    with pytest.raises(InputError, match="'tokens' has no gradient by its input"):
+    with pytest.raises(InputError, match="'tokens' has no gradient with respect to its input"):
         report.raise_if_wrong()
 
 
