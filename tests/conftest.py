@@ -24,6 +24,15 @@ from soar_tf.cli.main import main  # noqa: E402
 TFDS_FOLDER = Path(__file__).parents[2] / "shared" / "tfds"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks what took long when it was last measured; see `tools/slow_tests.py`."""
+    listed = set((Path(__file__).parent / "slow_tests.txt").read_text().splitlines())
+    for item in items:
+        if {item.nodeid, item.nodeid.partition("::")[0]} & listed:
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _float32_policy():
     """A test that sets a precision must not set it for the next one."""
