@@ -181,8 +181,8 @@ def test_targeted_runs_need_no_more_than_the_other_classes(smooth):
     attack = soar_tf.attacks.get("apgd-t", steps=3, restarts=2)
     attack(recording(unbreakable, log), np.full((2, 6), 0.5), np.zeros(2, "int64"))
     # Clean pass, targets, then 4 classes x 2 restarts together, in 3 + 1 passes.
-    assert len(log) == 1 + 1 + (3 + 1)
-    assert [len(points) for points in log[2:]] == [2 * 4 * 2] * (3 + 1)
+    # The first points do not depend on the targets, so the passes may come in another order.
+    assert sorted(len(points) for points in log) == [2, 2] + [2 * 4 * 2] * (3 + 1)
 
 
 def test_registered_names_set_the_loss():
