@@ -180,9 +180,9 @@ def test_targeted_runs_need_no_more_than_the_other_classes(smooth):
 
     attack = soar_tf.attacks.get("apgd-t", steps=3, restarts=2)
     attack(recording(unbreakable, log), np.full((2, 6), 0.5), np.zeros(2, "int64"))
-    # Clean pass, targets, then 4 classes x 2 restarts together, in 3 + 1 passes.
-    assert len(log) == 1 + 1 + (3 + 1)
-    assert [len(points) for points in log[2:]] == [2 * 4 * 2] * (3 + 1)
+    # Clean pass, targets, and 4 classes x 2 restarts in parallel, in 3 + 1 passes. The first of
+    # these does not use the targets, so TensorFlow may run it before their pass.
+    assert sorted(map(len, log)) == [2, 2] + [2 * 4 * 2] * (3 + 1)
 
 
 def test_registered_names_set_the_loss():

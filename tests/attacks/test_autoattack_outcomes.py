@@ -57,7 +57,7 @@ def test_every_stage_returns_what_it_returned_before(recorded, monkeypatch, toge
     net = network(weights)
     same_rounding = not together and np.array_equal(net(x), recorded["logits"])
     if not together:
-        monkeypatch.setattr(working_set, "_TOGETHER", 1)
+        monkeypatch.setattr(working_set, "_PARALLEL_ROWS", 1)
     found = outcomes(weights, x, y, norm, length)
     assert tuple(found) == STAGES
     broken_by = []

@@ -78,7 +78,7 @@ def test_runs_together_give_what_runs_one_after_the_other_give(monkeypatch, toge
         unbroken = ~tf.gather_nd(breaks, tf.stack([source, number], axis=1))
         return tf.cast(tf.where(unbroken)[:, 0], tf.int32), found
 
-    monkeypatch.setattr(working_set, "_TOGETHER", together)
+    monkeypatch.setattr(working_set, "_PARALLEL_ROWS", together)
     found = working_set.over_runs(search, tf.zeros((4, 3)), 6)
     np.testing.assert_array_equal(found, np.repeat([[2.0], [10.0], [25.0], [35.0]], 3, axis=1))
     assert sizes == {1: [1] * 6, 4: [1, 1, 1, 2, 1], 64: [6]}[together]
@@ -98,7 +98,7 @@ def test_targets_together_find_what_targets_one_by_one_find(monkeypatch, name, n
     radius = {"linf": 0.05, "l2": 0.15, "l1": 0.3}[norm]
     found = []
     for together in (1, 64):
-        monkeypatch.setattr(working_set, "_TOGETHER", together)
+        monkeypatch.setattr(working_set, "_PARALLEL_ROWS", together)
         arguments = {"targets": 4, "steps": 12, "restarts": 2, "epsilon": radius, "norm": norm}
         found.append(soar_tf.attacks.get(name, **arguments)(logits, x, y, seed=1).numpy())
     # Sums round by the number of rows; a wrong run or noise would differ by the radius.
