@@ -8,6 +8,7 @@ command again; the other notices the loss and starts again by itself (`--restart
 
 import argparse
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,25 +19,11 @@ from pathlib import Path
 
 # A smooth network and few steps: SOAR's finite difference jumps at the kinks of ReLU networks,
 # which lets any difference of rounding grow, be it of replicas or of another machine.
-SETTINGS = (
-    "--method",
-    "soar",
-    "--dataset",
-    "digits",
-    "--network",
-    "smooth.keras",
-    "--limit",
-    "256",
-    "--pretrain-epochs",
-    "1",
-    "--epochs",
-    "4",
-    "--batch-size",
-    "64",
-    "--verbose",
-    "2",
-    "--evaluate",
-    "0",
+SETTINGS = tuple(
+    shlex.split(
+        "--method soar --dataset digits --network smooth.keras --limit 256 "
+        "--pretrain-epochs 1 --epochs 4 --batch-size 64 --verbose 2 --evaluate 0"
+    )
 )
 
 

@@ -1,6 +1,7 @@
 """What many tests share: small data, small networks, the command line, real CIFAR-10 if present."""
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -98,21 +99,11 @@ def run_cli():
 @pytest.fixture(scope="session")
 def tiny():
     """The arguments of a training run that takes seconds; the last two choose its attack."""
-    return (
-        "--dataset",
-        "digits",
-        "--network",
-        "mlp",
-        "--network-arg",
-        "width=0.25",
-        "--limit",
-        "128",
-        "--batch-size",
-        "32",
-        "--verbose",
-        "0",
-        "--evaluate",
-        "40",
+    return tuple(
+        shlex.split(
+            "--dataset digits --network mlp --network-arg width=0.25 --limit 128 "
+            "--batch-size 32 --verbose 0 --evaluate 40"
+        )
     )
 
 

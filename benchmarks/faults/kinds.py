@@ -6,6 +6,7 @@ import functools
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,27 +14,13 @@ import time
 
 from benchmarks.faults import data, within
 from benchmarks.faults.outcome import Trial
-from benchmarks.faults.runs import Run, has_ended, kill_at, wait, wait_until
+from benchmarks.faults.runs import ADVERSARIAL, SOAR, Run, has_ended, kill_at, wait, wait_until
 
 # What is killed: every kind of state that a checkpoint holds is in one of them.
 RUNS = (
     ("--method", "standard", "--epochs", "3"),
-    ("--method", "soar", "--pretrain-epochs", "1", "--epochs", "2", "--augment"),
-    (
-        "--method",
-        "adversarial",
-        "--method-arg",
-        "steps=2",
-        "--epochs",
-        "4",
-        "--optimizer",
-        "adam",
-        "--keep-best",
-        "--early-stopping",
-        "2",
-        "--validation-attack",
-        "fgsm",
-    ),
+    SOAR,
+    (*ADVERSARIAL, "--early-stopping", "2"),
 )
 
 
@@ -277,16 +264,7 @@ def not_finite(bench, tries):
     trials = []
     for _ in range(tries):
         run = bench.new(
-            (
-                "--method",
-                "soar",
-                "--pretrain-epochs",
-                "1",
-                "--epochs",
-                "2",
-                "--learning-rate",
-                "1e30",
-            )
+            tuple(shlex.split("--method soar --pretrain-epochs 1 --epochs 2 --learning-rate 1e30"))
         )
         trial = one_sentence(run, run.finish(), "The loss became")
         kept = (run.folder / "standard.keras").is_file()

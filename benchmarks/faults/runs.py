@@ -7,6 +7,7 @@ child for every run. The child is a process of its own: a signal hits it as it h
 import csv
 import itertools
 import os
+import shlex
 import signal
 import sys
 import time
@@ -15,22 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
-TINY = (
-    "--dataset",
-    "digits",
-    "--network",
-    "mlp",
-    "--network-arg",
-    "width=0.05",
-    "--limit",
-    "64",
-    "--batch-size",
-    "32",
-    "--verbose",
-    "0",
-    "--evaluate",
-    "0",
+TINY = tuple(
+    shlex.split(
+        "--dataset digits --network mlp --network-arg width=0.05 --limit 64 --batch-size 32 "
+        "--verbose 0 --evaluate 0"
+    )
 )
+
+# Training whose checkpoints hold every kind of state beside the weights.
+ADVERSARIAL = tuple(
+    shlex.split(
+        "--method adversarial --method-arg steps=2 --epochs 4 --optimizer adam --keep-best "
+        "--validation-attack fgsm"
+    )
+)
+SOAR = ("--method", "soar", "--pretrain-epochs", "1", "--epochs", "2", "--augment")
 
 
 class Run:

@@ -4,43 +4,15 @@ import functools
 import signal
 
 from benchmarks.faults.outcome import Trial
-from benchmarks.faults.runs import kill_within_epoch, wait
+from benchmarks.faults.runs import ADVERSARIAL, SOAR, kill_within_epoch, wait
 from benchmarks.scale_out import free_ports
 
 # With a checkpoint after every second step. Every kind of state that one holds is in one of them.
 _EVERY = ("--checkpoint-every", "2", "--batch-size", "16")
 RUNS = (
     ("--method", "standard", "--epochs", "3", "--limit", "96", "--ema", "0.9", *_EVERY),
-    (
-        "--method",
-        "soar",
-        "--pretrain-epochs",
-        "1",
-        "--epochs",
-        "2",
-        "--limit",
-        "48",
-        "--augment",
-        *_EVERY,
-    ),
-    (
-        "--method",
-        "adversarial",
-        "--method-arg",
-        "steps=2",
-        "--epochs",
-        "4",
-        "--optimizer",
-        "adam",
-        "--keep-best",
-        "--early-stopping",
-        "4",
-        "--validation-attack",
-        "fgsm",
-        "--limit",
-        "48",
-        *_EVERY,
-    ),
+    (*SOAR, "--limit", "48", *_EVERY),
+    (*ADVERSARIAL, "--early-stopping", "4", "--limit", "48", *_EVERY),
 )
 STEPS = (18, 9, 12)  # of each run, in all phases and epochs
 TOGETHER = (

@@ -184,15 +184,15 @@ class BumpProposals:
 
     def _size(self, delta, windows):
         """The size of the first window's move in each channel, `[n, 1, 1, C]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `_size`.")
 
     def _measure(self, move):
         """The size of a move in each channel, never 0, `[n, 1, 1, C]`."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `_measure`.")
 
     def _within(self, x, delta):
         """The point `x + delta`, projected onto the ball and the box."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not define `_within`.")
 
 
 class L2Proposals(BumpProposals):

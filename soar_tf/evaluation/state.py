@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-import soar_tf
 from soar_tf.errors import InputError
 from soar_tf.evaluation import kept, old_state, tables
 from soar_tf.evaluation.state_log import StateLog
@@ -23,6 +22,9 @@ MAX_BYTES = 8 * 2**30
 
 # At most this share of the time may go into writing the file; a kill then loses as little.
 _WRITING_SHARE = 0.05
+
+# Rises with a version in which an attack gives other outcomes: what it began cannot be mixed.
+_ATTACKS = 1
 
 
 class State:
@@ -75,7 +77,7 @@ class State:
         Raises:
             InputError: If a value differs from the stored one; the state is not changed.
         """
-        identity = json.loads(json.dumps({"soar_tf": soar_tf.__version__, **identity}))
+        identity = json.loads(json.dumps({"version_of_the_attacks": _ATTACKS, **identity}))
         for name, value in identity.items():
             stored = self._identity.get(name, value)
             if stored != value:
@@ -268,7 +270,9 @@ class State:
                 self._stored.setdefault(entry["key"], []).append(stored)
 
     def _adopt(self, old):
-        self._identity, self.seconds = old["identity"], old["seconds"]
+        # Version 0.1 named itself; its attacks were the first ones.
+        named = {name: value for name, value in old["identity"].items() if name != "soar_tf"}
+        self._identity, self.seconds = {"version_of_the_attacks": 1, **named}, old["seconds"]
         self.sections, self._outputs = old["sections"], old["outputs"]
         for key, table in old["tables"].items():
             self._stored[key] = [tables.with_rows(table, np.flatnonzero(table["done"]))]

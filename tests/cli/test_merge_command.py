@@ -2,32 +2,18 @@
 
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
 
 # In batches of one image, which batch an image is in cannot change its last bits.
-BASE = (
-    "--attack",
-    "fgsm",
-    "--attack",
-    "pgd3",
-    "--limit",
-    "20",
-    "--batch-size",
-    "1",
-    "--seed",
-    "3",
-    "--epsilon",
-    "0.2",
-    "--uint8",
-    "--curve",
-    "--curve-attack",
-    "fgsm",
-    "--curve-minimum",
-    "fmn:steps=5",
-    "--save-adversarial",
-    "--corruptions",
+BASE = tuple(
+    shlex.split(
+        "--attack fgsm --attack pgd3 --limit 20 --batch-size 1 --seed 3 --epsilon 0.2 "
+        "--uint8 --curve --curve-attack fgsm --curve-minimum fmn:steps=5 "
+        "--save-adversarial --corruptions"
+    )
 )
 
 

@@ -18,6 +18,7 @@ from soar_tf import files, reports
 from soar_tf.attacks import autoattack
 from soar_tf.errors import InputError
 from soar_tf.evaluation import State, kept, parts, progress
+from soar_tf.evaluation import state as evaluation_state
 from soar_tf.evaluation.state_log import MAGIC, StateLog
 from soar_tf.reports import output
 
@@ -151,6 +152,7 @@ def test_another_batch_size_may_go_on(network, data, tmp_path):
         ({"uint8": False}, "rounding to uint8 differs"),
         ({"keep": 0}, "images kept differs"),
         ({"tensorflow": "1.0"}, "tensorflow differs"),
+        ({"attacks of": 2}, r"version of the attacks differs \(1 there, 2 here\)"),
     ],
 )
 def test_a_foreign_state_is_refused(change, sentence, network, data, tmp_path, monkeypatch):
@@ -166,6 +168,8 @@ def test_a_foreign_state_is_refused(change, sentence, network, data, tmp_path, m
         head.set_weights([w * 1.001 for w in head.get_weights()])
     elif "tensorflow" in change:
         monkeypatch.setattr(tf, "__version__", "1.0")
+    elif "attacks of" in change:
+        monkeypatch.setattr(evaluation_state, "_ATTACKS", change["attacks of"])
     else:
         attacks = change.pop("attacks", attacks)
         options |= change
@@ -301,10 +305,10 @@ def test_a_file_of_version_0_1_is_taken_up(tmp_path, monkeypatch):
     assert state.sections == {"masking": {"belongs": 1, "report": [1, 2]}}
     assert list(state.kept) == [5] and state.kept[5].shape == (2, 2, 1)
     assert state.seconds[f"0 {attacks[0]}"] == pytest.approx(18.003064805)
-    for name, version in (("soar_tf", "0.1.0"), ("keras", "3.15.1"), ("numpy", "2.4.6")):
+    for name, version in (("keras", "3.15.1"), ("numpy", "2.4.6")):
         assert state._identity[name] == version
     # It was written with these versions; another one is refused, which is not the point here.
-    state._identity |= {module.__name__: module.__version__ for module in (soar_tf, tf, keras, np)}
+    state._identity |= {module.__name__: module.__version__ for module in (tf, keras, np)}
     batches = []
     found = evaluator(x, y, state=state, progress=batches.append)
     same(found, evaluator(x, y))

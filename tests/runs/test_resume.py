@@ -5,6 +5,7 @@ import errno
 import json
 import operator
 import os
+import shlex
 import shutil
 import tomllib
 
@@ -15,6 +16,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 import soar_tf
+from benchmarks.faults.runs import TINY
 from soar_tf import methods, registry
 from soar_tf.cli.main import main
 from soar_tf.errors import InputError, RunError
@@ -22,25 +24,7 @@ from soar_tf.runs import checkpoints, experiment, provenance
 from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.run_directory import RunDirectory
 
-STANDARD = (
-    "train",
-    "--method",
-    "standard",
-    "--dataset",
-    "digits",
-    "--network",
-    "mlp",
-    "--network-arg",
-    "width=0.05",
-    "--limit",
-    "64",
-    "--batch-size",
-    "32",
-    "--verbose",
-    "0",
-    "--evaluate",
-    "0",
-)
+STANDARD = ("train", "--method", "standard", *TINY)
 
 
 def weights(folder):
@@ -209,18 +193,11 @@ def test_every_methods_state_is_in_its_checkpoint(name, tmp_path):
             np.testing.assert_array_equal(a, b, err_msg=a.path)
 
 
-SELECTING = (
-    "--epochs",
-    "12",
-    "--early-stopping",
-    "1",
-    "--keep-best",
-    "--learning-rate",
-    "0.5",
-    "--lr-schedule",
-    "constant",
-    "--monitor",
-    "val_accuracy",
+SELECTING = tuple(
+    shlex.split(
+        "--epochs 12 --early-stopping 1 --keep-best --learning-rate 0.5 --lr-schedule constant "
+        "--monitor val_accuracy"
+    )
 )
 
 
@@ -267,15 +244,8 @@ def test_the_validation_attack_is_logged_and_chosen_by(tmp_path, run_cli):
     assert result.attacks[0].robust_accuracy == pytest.approx(max(figures))
 
 
-FALLING = (
-    "--epochs",
-    "8",
-    "--learning-rate",
-    "0.5",
-    "--lr-schedule",
-    "constant",
-    "--monitor",
-    "val_accuracy",
+FALLING = tuple(
+    shlex.split("--epochs 8 --learning-rate 0.5 --lr-schedule constant --monitor val_accuracy")
 )
 
 

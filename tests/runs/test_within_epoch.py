@@ -14,32 +14,16 @@ import numpy as np
 import pytest
 
 import soar_tf
-from benchmarks.faults.runs import log, weights
+from benchmarks.faults.runs import TINY, log, weights
 from soar_tf.errors import InputError
 from soar_tf.runs import checkpoints, intervals, selection, within_epoch, workers
 from soar_tf.runs.config import TrainConfig
 from soar_tf.training import strategies
 
 ROOT = Path(__file__).parents[2]
-TINY = (
-    "train",
-    "--dataset",
-    "digits",
-    "--network",
-    "mlp",
-    "--network-arg",
-    "width=0.05",
-    "--limit",
-    "64",
-    "--batch-size",
-    "16",
-    "--verbose",
-    "0",
-    "--evaluate",
-    "0",
-)
+TRAIN = ("train", *TINY, "--batch-size", "16")
 WATCHED = (
-    *TINY,
+    *TRAIN,
     "--epochs",
     "2",
     "--keep-best",
@@ -68,7 +52,7 @@ SOAR = (
     "--pretrain-epochs",
     "1",
 )
-STANDARD = (*TINY, "--method", "standard", "--epochs", "2", "--ema", "0.9", "--lr-warmup", "3")
+STANDARD = (*TRAIN, "--method", "standard", "--epochs", "2", "--ema", "0.9", "--lr-warmup", "3")
 
 
 def result(folder):
@@ -169,7 +153,7 @@ def test_a_signal_outside_of_steps_ends_the_run_at_once(tmp_path, run_cli, monke
 
     monkeypatch.setattr(soar_tf.callbacks.RobustAccuracy, "measure", measure)
     stopped = run_cli(
-        *TINY,
+        *TRAIN,
         "--method",
         "standard",
         "--epochs",
@@ -204,7 +188,7 @@ def test_the_second_signal_is_not_held():
 
 def test_a_network_that_is_not_finite_is_not_kept(tmp_path, run_cli):
     failed = run_cli(
-        *TINY,
+        *TRAIN,
         "--method",
         "standard",
         "--epochs",
@@ -397,7 +381,7 @@ def test_the_validation_draw_is_the_same_and_of_all_classes(digits):
 
 def test_validation_looks_at_the_draw_only(tmp_path, run_cli, digits):
     run_cli(
-        *TINY,
+        *TRAIN,
         "--method",
         "standard",
         "--epochs",
