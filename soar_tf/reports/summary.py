@@ -3,6 +3,7 @@
 from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
+from soar_tf.formatting import threat_text
 from soar_tf.runs import models, run_directory
 from soar_tf.threat_model import ThreatModel
 
@@ -92,19 +93,22 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
         folder: A finished run directory.
         dataset: The run's `soar_tf.datasets.Dataset`.
         limit: Number of images.
-        attacks: Names of the attacks.
+        attacks: Names of the attacks. The adaptive attack is added where the probe finds gradients
+            that mislead these.
         progress: See `soar_tf.evaluate`.
 
     Returns:
-        A JSON-serializable dictionary with `columns`, `rows`, `n`, `split`, `norm`, `epsilon`,
-        `threats` (the threat model of each attack as text), `dataset` and `note`.
+        A JSON-serializable dictionary with `columns`, `rows` (`None` for an attack that a network
+        was not given), `n`, `split`, `norm`, `epsilon`, `threats` (the threat model of each attack
+        as text), `dataset` and `note`.
     """
     model = models.load(folder)
     threat = models.threat_model([model], model.config["dataset"])
-    built = [get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks]
+    built = {name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks}
     split = judged_split(dataset)
     examples = dataset[split].take(limit)
-    rows = []
+    rows, notes = [], [note(attacks)]
+    threats = {name: str(attack.threat_model or "-") for name, attack in built.items()}
     candidates = {"standard": folder / run_directory.STANDARD}
     candidates[model.config["method"]] = folder / run_directory.NETWORK
     for phase, path in candidates.items():
@@ -115,19 +119,20 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
             network, examples.pixels(), examples.labels, built, progress=progress
         )
         row = {"phase": phase, "clean": result.clean_accuracy}
-        row |= {n: a.robust_accuracy for n, a in zip(attacks, result.attacks, strict=True)}
+        row |= {attack.name: attack.robust_accuracy for attack in result.attacks}
         rows.append(row)
+        added = [attack for attack in result.attacks if attack.name not in built]
+        threats |= {attack.name: threat_text(attack.norm, attack.epsilon) for attack in added}
+        notes += [f"{phase}: {finding.message}" for finding in result.findings]
+    columns = ["clean", *threats]
     return {
-        "columns": ["clean", *attacks],
-        "rows": rows,
+        "columns": columns,
+        "rows": [{"phase": row["phase"]} | {c: row.get(c) for c in columns} for row in rows],
         "n": len(examples),
         "split": split,
         "norm": threat.norm,
         "epsilon": threat.epsilon,
-        "threats": {
-            name: str(attack.threat_model or "-")
-            for name, attack in zip(attacks, built, strict=True)
-        },
+        "threats": threats,
         "dataset": dataset.name,
-        "note": note(attacks),
+        "note": "\n".join(notes),
     }
