@@ -17,6 +17,7 @@ ENTRIES = {
     "table6": "rotations and translations",
     "table7": "Gaussian noise",
     "readings": "which interpretation of SOAR's constants is the paper's",
+    "normalization": "standardised images, as in the authors' code, next to fixed scaling",
     "section2": "the over-parametrised linear regression and its attack",
     "section4": "the ladder of bounds, and the penalty of a logistic classifier",
     "figure1": "the loss along a line and its Taylor expansions, for one image",
@@ -26,7 +27,10 @@ ENTRIES = {
 }
 
 # The modules of entries that are objects; every other entry is a module.
-_MODULES = {**{f"table{n}": "tables" for n in range(1, 8)}, "figure1": "line", "figure4": "line"}
+_MODULES = {
+    **dict.fromkeys((*(f"table{n}" for n in range(1, 8)), "normalization"), "tables"),
+    **dict.fromkeys(("figure1", "figure4"), "line"),
+}
 
 
 def load(name):
@@ -37,7 +41,8 @@ def load(name):
 
     Returns:
         A module or an object with `DATASET` (the default data set, or `None` if it needs none),
-        `NETWORKS` (names of the networks that it needs) and `report(study)`.
+        perhaps `DATASETS` (where not all are possible), `NETWORKS` (names of the networks that it
+        needs) and `report(study)`.
 
     Raises:
         InputError: For an unknown name.

@@ -68,8 +68,8 @@ class Recipe:
     monitors: tuple = ()
 
 
-def _soar(label, init, monitors=()):
-    return Recipe(label, "soar", {"init": init}, starts_from="standard", monitors=monitors)
+def _soar(label, init, monitors=(), starts_from="standard"):
+    return Recipe(label, "soar", {"init": init}, starts_from=starts_from, monitors=monitors)
 
 
 def _weighted(lambda_):
@@ -124,6 +124,10 @@ RECIPES = {
     "reading-mean": _reading("Batch mean, PGD1 init", preset="batch_mean"),
     "reading-mean-zero": _reading("Batch mean, zero init", preset="batch_mean", init="zero"),
     "reading-sum": _reading("Batch sum, PGD1 init", epochs=1, norm_clip=1280.0),
+    "standard-fixed": Recipe(
+        "Standard, fixed scaling", "standard", network_args={"normalization": "fixed"}
+    ),
+    "soar-fixed": _soar("SOAR, fixed scaling", "pgd1", starts_from="standard-fixed"),
     "small-standard": _small("Standard (ReLU)", "standard", "relu"),
     "small-soar": _small("SOAR (ReLU)", "soar", "relu", starts_from="small-standard"),
     "small-smooth": _small("Standard (tanh)", "standard", "tanh"),
@@ -239,11 +243,11 @@ def _network(recipe, budget, dataset):
         return {}
     else:
         network = {"network": recipe.network or "cnn4", "network_args": recipe.network_args}
-    arguments = dict(network["network_args"])
+    arguments = {**network["network_args"], **recipe.network_args}
     if network["network"] == "resnet18":
         arguments["width"] = _RESNET_WIDTHS[budget]
     if network["network"] in ("cnn4", "resnet18") and dataset == "cifar10":
-        arguments |= _PER_IMAGE
+        arguments = _PER_IMAGE | arguments
     return {**network, "network_args": arguments}
 
 
@@ -268,8 +272,7 @@ def with_starts(names):
 # without an entry were not measured, and are reported as such.
 STEP_MILLISECONDS = {
     "2 CPU cores": {
-        "standard": 50,
-        "cnn-source": 50,
+        **dict.fromkeys(("standard", "standard-fixed", "cnn-source"), 50),
         "adv7": 340,
         "adv1-scratch": 84,
         "adv1-pretrain": 84,

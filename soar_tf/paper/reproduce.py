@@ -13,8 +13,6 @@ from soar_tf.runs import intervals
 from soar_tf.runs.provenance import environment
 from soar_tf.validation import PRECISIONS, check_choice, check_integer
 
-JPEG = "The paper's values are for the original CIFAR-10; compare with care."
-
 
 def reproduce(
     name,
@@ -64,7 +62,7 @@ def reproduce(
         raise InputError(f"`dataset` is not used by {name}, which generates its data.")
     dataset = dataset or entry.DATASET
     if dataset is not None:
-        check_choice(dataset, "dataset", recipes.DATASETS)
+        check_choice(dataset, "dataset", getattr(entry, "DATASETS", recipes.DATASETS))
     seeds = recipes.LIMITS[budget].seeds if seeds is None else seeds
     if checkpoint_every is not None:
         intervals.parse(checkpoint_every)
@@ -133,8 +131,7 @@ def _note(study):
     text = " ".join(parts)
     if request.dataset is None:
         return text
-    provenance = study.dataset().provenance
-    return f"{text}\n\nData: {provenance}{' ' + JPEG if 'JPEG' in provenance else ''}"
+    return f"{text}\n\nData: {study.dataset().provenance}"
 
 
 def _schedule(study):

@@ -114,6 +114,22 @@ def test_the_papers_schedules():
     assert recipes.config("resnet18", 0, budget="paper", dataset="cifar10").network == "resnet18"
 
 
+def test_the_normalisation_entry_changes_the_normalisation_alone():
+    for name in ("standard", "soar"):
+        start = None if name == "standard" else "run"
+        pair = [
+            recipes.config(n, 0, budget="short", dataset="cifar10", init_from=start).to_dict()
+            for n in (name, f"{name}-fixed")
+        ]
+        if name == "standard":
+            arguments = [config.pop("network_args") for config in pair]
+            assert arguments == [{"normalization": "per_image"}, {"normalization": "fixed"}]
+        assert pair[0] == pair[1]
+    assert recipes.with_starts(["soar-fixed"]) == ["standard-fixed", "soar-fixed"]
+    smoke = recipes.config("standard-fixed", 0, budget="smoke", dataset="cifar10")
+    assert smoke.network_args == {"width": 0.125, "normalization": "fixed"}
+
+
 def test_readings_change_the_constants_alone():
     """All start from one standard network; the last two of 15 epochs have a tenth of the rate."""
     read = {

@@ -47,6 +47,11 @@ def test_section2(output, run_cli):
     assert (output / "section2.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_digits_network_has_no_normalisation_to_change(output, run_cli):
+    result = run_cli("reproduce", "normalization", "--output", output, *SMALL, expect=2)
+    assert "Unknown `dataset` 'digits'. Allowed: cifar10." in result.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [f"table{n}" for n in range(1, 8)])
 def test_tables_train_what_they_need(name, output, run_cli):
