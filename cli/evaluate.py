@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from soar_tf import registry
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
@@ -20,7 +21,7 @@ from soar_tf.runs import cluster as clusters
 @click.option(
     "--attack",
     "attacks",
-    type=Registered("attacks"),
+    type=Registered(registry.ATTACKS),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "

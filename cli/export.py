@@ -4,6 +4,7 @@ import json
 
 import click
 
+from soar_tf import registry
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.startup import load_tensorflow
@@ -20,7 +21,7 @@ _SUSPICIOUS = 0.9
 @click.option(
     "--format",
     "format_name",
-    type=Registered("export_formats"),
+    type=Registered(registry.EXPORT_FORMATS),
     metavar="NAME",
     help="saved_model, keras, litert or onnx. [default: by the suffix of OUT, else saved_model]",
 )

@@ -7,7 +7,7 @@ import textwrap
 
 import click
 
-from soar_tf import files
+from soar_tf import files, registry
 from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError
 from soar_tf.runs import cluster as clusters
@@ -77,7 +77,7 @@ POSITIVE = click.IntRange(min=1)
 
 dataset_option = click.option(
     "--dataset",
-    type=Registered("datasets"),
+    type=Registered(registry.DATASETS),
     metavar="NAME",
     help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
     "npz:FILE or folder:DIR; see `soar-tf list datasets`. [default: a run's own; for train digits]",

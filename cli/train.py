@@ -5,6 +5,7 @@ import os
 
 import click
 
+from soar_tf import registry
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
@@ -27,7 +28,7 @@ from soar_tf.validation import PRECISIONS
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
 @click.option(
     "--method",
-    type=Registered("methods"),
+    type=Registered(registry.METHODS),
     metavar="NAME",
     help="Training method: soar, standard, adversarial; see `soar-tf list methods`. "
     "[default: soar]",
@@ -52,7 +53,7 @@ from soar_tf.validation import PRECISIONS
 @params.reading_options
 @click.option(
     "--network",
-    type=Registered("networks"),
+    type=Registered(registry.NETWORKS, files=True),
     metavar="NAME|FILE",
     help="Network: cnn4, cnn2, mlp, resnet18, preact_resnet18, wide_resnet, or a .keras file. "
     "[default: by data set]",
@@ -231,7 +232,7 @@ from soar_tf.validation import PRECISIONS
 @click.option(
     "--attack",
     "attacks",
-    type=Registered("attacks"),
+    type=Registered(registry.ATTACKS),
     multiple=True,
     metavar="NAME[:k=v,...]",
     help="Attack for --evaluate, see `soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
@@ -327,7 +328,7 @@ def summary_table(result):
         [row["phase"], *(percent(row[column]) for column in result["columns"])]
         for row in result["rows"]
     ]
-    threats = {}
+    threats: dict[str, list[str]] = {}
     # Results of version 0.1 are all of the one linf ball that they name.
     stored = result.get("threats") or {"all": threat_text("linf", result["epsilon"])}
     for attack, text in stored.items():

@@ -4,6 +4,7 @@ import json
 
 import click
 
+from soar_tf import registry
 from soar_tf.cli import params
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.progress import drawer
@@ -32,7 +33,7 @@ from soar_tf.formatting import percent, threat_text
 )
 @click.option(
     "--attack",
-    type=Registered("attacks"),
+    type=Registered(registry.ATTACKS),
     default="pgd20",
     show_default=True,
     metavar="NAME[:k=v,...]",
