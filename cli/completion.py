@@ -1,80 +1,42 @@
 """`soar-tf completion`, and the registered names that are completed."""
 
-import ast
-import functools
-from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-import soar_tf
 from soar_tf import files
 from soar_tf.errors import InputError
 from soar_tf.models import zoo
+from soar_tf.registry import Registry
 
 SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_SOAR_TF_COMPLETE"
-# Registries that are elsewhere than in the package of their name.
-_REGISTRIES = {
-    "networks": "models/networks.py",
-    "export_formats": "models/exports/__init__.py",
-}
-
-
-@functools.cache
-def registered(room: str) -> tuple[str, ...]:
-    """The registered names of a room: methods, attacks, datasets, networks or export_formats.
-
-    They are read from the registry's source, since importing it would load TensorFlow, and a shell
-    must not wait seconds for a Tab.
-
-    Args:
-        room: The room.
-
-    Returns:
-        The names, as they are registered.
-    """
-    if room == "datasets":
-        from soar_tf import datasets
-
-        return (*datasets.NAMES, *(name for name in datasets.describe() if ":" in name))
-    folder = Path(soar_tf.__file__).parent
-    path = _REGISTRIES.get(room, f"{room}/__init__.py")
-    source = (folder / path).read_text("utf-8")
-    names: list[str] = []
-    for node in ast.parse(source).body:
-        if not isinstance(node, ast.Assign):
-            continue
-        target = getattr(node.targets[0], "id", "")
-        if target == "ALL_OBJECTS" and isinstance(node.value, ast.Dict):
-            names += [ast.literal_eval(key) for key in node.value.keys if key is not None]
-        elif target == "EXAMPLES":
-            names += ast.literal_eval(node.value)
-    return tuple(names)
 
 
 class Registered(click.ParamType):
-    """A registered name: any text is taken (the room judges it), registered ones are completed.
+    """A registered name: any text is taken (its package judges it), registered ones are completed.
 
     Args:
-        room: methods, attacks, datasets or networks.
+        registry: The `soar_tf.registry.Registry`, whose names are known without loading anything.
+        files: Whether the name may also be that of a file.
     """
 
     name = "NAME"
 
-    def __init__(self, room: str):
-        self.room = room
+    def __init__(self, registry: Registry, files: bool = False):
+        self.registry, self.files = registry, files
 
     def shell_complete(self, ctx, param, incomplete):
         # `tfds:NAME` is offered as far as it goes: `tfds:`.
         names = (
-            name.partition(":")[0] + ":" if ":" in name else name for name in registered(self.room)
+            name.partition(":")[0] + ":" if ":" in name else name
+            for name in (*self.registry, *self.registry.examples)
         )
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        if self.room == "networks" and not found:
+        offered = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        if self.files and not offered:
             return [CompletionItem(incomplete, type="file")]
-        return found
+        return offered
 
 
 class Model(click.Path):

@@ -5,14 +5,15 @@ import textwrap
 
 import click
 
-from soar_tf.cli import params
+from soar_tf.cli import params, settings
 from soar_tf.cli.startup import load_tensorflow
+from soar_tf.runs.settings import ImageSettings
 
 _COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
 @click.command(short_help="Check this machine: versions, devices, data sets, a self-test.")
-@params.data_dir_option
+@settings.options(ImageSettings, ["data_dir"])
 @params.json_option
 @click.pass_context
 def doctor(context, data_dir, as_json):

@@ -5,114 +5,19 @@ from pathlib import Path
 
 import click
 
-from soar_tf.cli import params
-from soar_tf.cli.completion import Model, Registered
+from soar_tf.cli import params, settings
+from soar_tf.cli.completion import Model
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError, RunError
 from soar_tf.formatting import percent, radius_text, threat_text
 from soar_tf.runs import cluster as clusters
+from soar_tf.runs.evaluation_config import EvaluationConfig
 
 
 @click.command(short_help="Attack a trained model and print its robust accuracy.")
 @click.argument("model", type=Model(), metavar="MODEL")
-@params.attack_options
-@click.option(
-    "--attack",
-    "attacks",
-    type=Registered("attacks"),
-    multiple=True,
-    metavar="NAME[:k=v,...]",
-    help="Attack, such as fgsm, bim, pgd7, pgd20, l2pgd100 or pgd:steps=50,epsilon=4/255; see "
-    "`soar-tf list attacks`. Repeatable. [default: fgsm, pgd20]",
-)
-@click.option(
-    "--masking", is_flag=True, help="Also check for gradient masking: can the figures be trusted?"
-)
-@click.option(
-    "--masking-source",
-    type=Model(),
-    metavar="MODEL",
-    help="Model for the transfer check of --masking, best one trained without a defence. "
-    "[default: none, no such check]",
-)
-@click.option(
-    "--adaptive",
-    is_flag=True,
-    help="Also run the adaptive attack, which sees through hidden gradients: honest backward "
-    "passes, rescaled logits, averages over draws, Square. [default: a short one, where the probe "
-    "finds that gradients may be hidden]",
-)
-@click.option(
-    "--source",
-    type=Model(),
-    metavar="MODEL",
-    help="Model that --adaptive transfers from as well; for a .tflite or .onnx file the model that "
-    "it was exported from, whose gradients the attacks use. [default: none; for a file the run "
-    "directory that it is in or beside]",
-)
-@click.option(
-    "--curve",
-    is_flag=True,
-    help="Also measure accuracy against the radius of the perturbation, and each image's distance "
-    "to the nearest misclassified point.",
-)
-@click.option(
-    "--curve-attack",
-    metavar="NAME[:k=v,...]",
-    help="Attack that the curve runs at each radius; autoattack takes long. [default: pgd20]",
-)
-@click.option(
-    "--curve-minimum",
-    metavar="NAME[:k=v,...]",
-    help="Minimum-norm attack of the same norm, whose distances join the curve: fmn, or for l2 "
-    "ddn, cw, lbfgs, deepfool. [default: fmn]",
-)
-@click.option(
-    "--curve-epsilon",
-    "curve_epsilons",
-    type=params.Number(),
-    multiple=True,
-    help="Radius of the curve, in units of pixels in [0, 1]. Repeatable. [default: 1/4, 1/2, 1, "
-    "3/2, 2 and 4 times the attack's]",
-)
-@click.option(
-    "--corruptions",
-    is_flag=True,
-    help="Also measure accuracy under noise, blur, contrast, JPEG and other corruptions "
-    "at five severities, computed here by published recipes.",
-)
-@click.option(
-    "--uint8",
-    is_flag=True,
-    help="Also classify the adversarial images rounded to 8 bits: how many still fool?",
-)
-@click.option(
-    "--output",
-    type=params.PathName(),
-    metavar="DIR|FILE.json",
-    help="Folder for report.json, report.md, report.html, examples.npz and examples.csv; the same "
-    "command goes on where it was stopped. A name that ends in .json is that file alone. "
-    "[default: none]",
-)
-@click.option(
-    "--save-adversarial",
-    is_flag=True,
-    help="Also write every adversarial image into the folder, adversarial.npz.",
-)
-@click.option(
-    "--state",
-    type=params.PathName(),
-    metavar="FILE",
-    help="File that keeps what was found, after each batch: the same command goes on where it was "
-    "stopped. [default: evaluation.state in the folder of --output]",
-)
-@click.option(
-    "--shard",
-    metavar="K/N",
-    help="Attack the K-th of N shards of the images; soar-tf merge puts the reports of all N "
-    "processes or machines together. [default: all images]",
-)
+@settings.options(EvaluationConfig)
 @click.option(
     "--strategy",
     type=click.Choice(["mirrored"]),
@@ -128,7 +33,7 @@ from soar_tf.runs import cluster as clusters
 )
 @params.verbose_option
 @params.json_option
-def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
+def evaluate(model, strategy, form, verbose, as_json, **options):
     """Attack MODEL: a run directory, a .keras, .tflite or .onnx file, a SavedModel or zoo:NAME.
 
     Robust accuracy is the share of all images that are classified correctly and that the attack
@@ -137,53 +42,45 @@ def evaluate(model, attacks, strategy, form, verbose, as_json, **options):
 
     Example: soar-tf evaluate runs/digits --attack pgd20 --attack autoattack --output reports/digits
     """
-    attacks = attacks or ("fgsm", "pgd20")
-    _check_options(options)
+    given = settings.given(EvaluationConfig, options)
+    config = EvaluationConfig(**given)
+    _check_options(config, given)
     if form and as_json:
         raise InputError("--format and --json are two forms of one output; give one of them.")
     load_tensorflow()
-    from soar_tf.reports import evaluation as experiment
-    from soar_tf.reports import robustbench
+    from soar_tf.reports import evaluation, robustbench
     from soar_tf.training import strategies
 
     if form:
-        robustbench.check_attacks(attacks)
+        robustbench.check_attacks(config.attacks)
     try:
         with strategies.scope(strategies.make(clusters.Cluster(strategy))):
-            report = experiment.evaluate_model(
-                model,
-                attacks=attacks,
-                progress=drawer(verbose),
-                reading=params.reading(options),
-                **options,
-            )
+            report = evaluation.evaluate_model(model, config, progress=drawer(verbose))
     except KeyboardInterrupt:
-        if options["state"] is None and not is_folder(options["output"]):
+        if config.state is None and not is_folder(config.output):
             raise
         raise RunError("interrupted; the same command goes on after the last batch.") from None
-    if form and options["output"] is not None:
-        robustbench.write(report, Path(options["output"]))
+    if form and config.output is not None:
+        robustbench.write(report, Path(config.output))
     if form or as_json:
         click.echo(json.dumps(robustbench.entry(report) if form else report, indent=2))
         return
     click.echo("\n".join(report_lines(report)))
-    if is_folder(options["output"]):
+    if is_folder(config.output):
         click.echo(f"Report: {Path(options['output']) / 'report.html'}")
 
 
-def _check_options(options):
-    """Refuses options that would do nothing; the curve's attacks get their defaults."""
-    if options["masking_source"] is not None and not options["masking"]:
+def _check_options(config, given):
+    """Refuses options that would do nothing."""
+    if config.masking_source is not None and not config.masking:
         raise InputError("--masking-source needs --masking.")
     for name in ("curve_attack", "curve_minimum", "curve_epsilons"):
-        if options[name] and not options["curve"]:
+        if name in given and not config.curve:
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} needs --curve.")
-    if options["save_adversarial"] and not is_folder(options["output"]):
+    if config.save_adversarial and not is_folder(config.output):
         raise InputError("--save-adversarial needs --output DIR.")
-    if options["shard"] and not is_folder(options["output"]):
+    if config.shard and not is_folder(config.output):
         raise InputError("--shard needs --output DIR, which soar-tf merge reads.")
-    options["curve_attack"] = options["curve_attack"] or "pgd20"
-    options["curve_minimum"] = options["curve_minimum"] or "fmn"
 
 
 def is_folder(output):

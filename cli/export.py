@@ -4,11 +4,13 @@ import json
 
 import click
 
-from soar_tf.cli import params
+from soar_tf import registry
+from soar_tf.cli import params, settings
 from soar_tf.cli.completion import Model, Registered
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
 from soar_tf.formatting import percent
+from soar_tf.runs.settings import ImageSettings
 
 _CALIBRATION_IMAGES = 200
 _SUSPICIOUS = 0.9
@@ -20,7 +22,7 @@ _SUSPICIOUS = 0.9
 @click.option(
     "--format",
     "format_name",
-    type=Registered("export_formats"),
+    type=Registered(registry.EXPORT_FORMATS),
     metavar="NAME",
     help="saved_model, keras, litert or onnx. [default: by the suffix of OUT, else saved_model]",
 )
@@ -36,9 +38,7 @@ _SUSPICIOUS = 0.9
     help="Number of validation images that choose the ranges of int8. [default: "
     f"{_CALIBRATION_IMAGES}]",
 )
-@params.dataset_option
-@params.data_dir_option
-@params.image_size_option
+@settings.options(ImageSettings, ["dataset", "data_dir", "image_size"])
 @params.json_option
 def export(model, out, format_name, quantize, calibrate, as_json, **data):
     """Export MODEL, a run directory, a .keras file or zoo:NAME, to OUT.

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from soar_tf.cli import params
+from soar_tf.cli import params, settings
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
+from soar_tf.runs.settings import ImageSettings
 from soar_tf.validation import parse_number
 
 _NETWORKS = ("preact_resnet18", "wide_resnet")
@@ -52,7 +53,7 @@ class PerChannel(click.ParamType):
     type=PerChannel(),
     help="What they are then divided by. [default: the checkpoint's sigma or std, else 1]",
 )
-@params.image_size_option
+@settings.options(ImageSettings, ["image_size"])
 @params.json_option
 def import_weights(checkpoint, network, output, mean, std, image_size, as_json):
     """Write the network of a PyTorch CHECKPOINT as a .keras file.

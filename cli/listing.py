@@ -6,6 +6,7 @@ import json
 
 import click
 
+from soar_tf import registry
 from soar_tf.cli import params, reference
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError
@@ -68,14 +69,12 @@ def _datasets():
 
 
 def _presets():
-    from soar_tf.runs import presets
-
     return {
         name: {
             "summary": f"{preset.summary} Figures: {preset.evidence}",
             "arguments": {k: _setting(v) for k, v in preset.settings.items()},
         }
-        for name, preset in presets.PRESETS.items()
+        for name, preset in registry.PRESETS.items()
     }
 
 

@@ -8,10 +8,8 @@ import textwrap
 import click
 
 from soar_tf import files
-from soar_tf.cli.completion import Registered
 from soar_tf.errors import InputError
 from soar_tf.runs import cluster as clusters
-from soar_tf.threat_model import NORMS
 from soar_tf.validation import parse_number
 
 
@@ -75,76 +73,6 @@ class PathName(click.Path):
 
 POSITIVE = click.IntRange(min=1)
 
-dataset_option = click.option(
-    "--dataset",
-    type=Registered("datasets"),
-    metavar="NAME",
-    help="Data set: digits, cifar10, cifar100, mnist, fashion_mnist, svhn_cropped, tfds:NAME, "
-    "npz:FILE or folder:DIR; see `soar-tf list datasets`. [default: a run's own; for train digits]",
-)
-data_dir_option = click.option(
-    "--data-dir",
-    type=PathName(),
-    metavar="DIR",
-    help="Folder of tensorflow-datasets. [default: ~/tensorflow_datasets]",
-)
-image_size_option = click.option(
-    "--image-size", type=Size(), help="Resize images, in pixels. [default: as they are]"
-)
-checkpoint_every_option = click.option(
-    "--checkpoint-every",
-    metavar="STEPS|TIME",
-    help="Write checkpoints within epochs, too: every so many steps, or after 90s, 10m or 1h; and "
-    "at Ctrl-C or SIGTERM. The result is the same. [default: after each epoch only]",
-)
-_LIMIT = (
-    "Use a sample of N {}: the first ones where the order is random, as in the named data sets "
-    "and those of tensorflow-datasets, else the same share of every class; always the same ones. "
-    "[default: all]"
-)
-READING = ("resize_crop", "channels", "orientation")
-"""The options of `reading_options`."""
-
-
-def reading_options(command):
-    """The options that say how image files become images."""
-    options = (
-        click.option(
-            "--resize-crop",
-            type=POSITIVE,
-            metavar="PIXELS",
-            help="Square crops of this side: in training random ones of random size, mirrored half "
-            "of the time, else the central one. Instead of --image-size. [default: none; a run's "
-            "own]",
-        ),
-        click.option(
-            "--channels",
-            type=click.Choice(["1", "3"]),
-            callback=lambda context, option, value: value and int(value),
-            help="1: colour to grey; 3: grey to colour. [default: as they are; a run's own]",
-        ),
-        click.option(
-            "--orientation/--no-orientation",
-            default=None,
-            help="Turn a folder's images as their EXIF orientation says, as viewers do. [default: "
-            "turn them; a run's own]",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def limit_option(what):
-    """`--limit`, of images that are called `what`."""
-    return click.option("--limit", type=POSITIVE, help=_LIMIT.format(what))
-
-
-def reading(options):
-    """Takes the reading's options out of a command's; returns them as a dictionary."""
-    return {name: options.pop(name) for name in READING}
-
-
 verbose_option = click.option(
     "--verbose",
     type=click.IntRange(0, 1),
@@ -194,65 +122,6 @@ def cluster_options(command):
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
-
-
-def attack_options(command):
-    """The options of every command that attacks images: which images, and how."""
-    options = (
-        dataset_option,
-        data_dir_option,
-        image_size_option,
-        reading_options,
-        click.option(
-            "--split",
-            type=click.Choice(["train", "validation", "test"]),
-            default="test",
-            show_default=True,
-            help="Split to attack.",
-        ),
-        limit_option("images"),
-        click.option(
-            "--norm",
-            type=click.Choice(NORMS),
-            help="Norm of the attacks that set none. [default: that of the run's training, else "
-            "linf]",
-        ),
-        click.option(
-            "--epsilon",
-            type=Number(),
-            help="Radius of the attacks that set none, in units of pixels in [0, 1]. [default: "
-            "that of the run's training, else the data set's usual one, 8/255 for CIFAR-10]",
-        ),
-        click.option(
-            "--batch-size",
-            type=POSITIVE,
-            default=256,
-            show_default=True,
-            help="Images attacked together; the result does not depend on it.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Seed of the attacks.",
-        ),
-        click.option(
-            "--pixel-range",
-            type=Number(),
-            metavar="WHITE",
-            help="The value that white has for networks of .keras files and SavedModels that take "
-            "other pixels than [0, 1], such as 255. [default: 1]",
-        ),
-        click.option(
-            "--trust",
-            is_flag=True,
-            help="Load SavedModels whatever operations they hold: they can run any program.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def table(rows, header, width=None):

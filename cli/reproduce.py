@@ -5,10 +5,12 @@ import logging
 import click
 
 from soar_tf import paper
-from soar_tf.cli import params
+from soar_tf.cli import params, settings
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import RunError
+from soar_tf.runs.config import TrainConfig
+from soar_tf.runs.settings import ImageSettings
 from soar_tf.validation import PRECISIONS
 
 
@@ -27,7 +29,7 @@ from soar_tf.validation import PRECISIONS
     type=click.Choice(["cifar10", "digits"]),
     help="Data set. [default: the entry's own, cifar10 for tables]",
 )
-@params.data_dir_option
+@settings.options(ImageSettings, ["data_dir"])
 @click.option(
     "--seeds", type=params.POSITIVE, help="Number of seeds. [default: smoke 1, short 2, paper 3]"
 )
@@ -53,7 +55,7 @@ from soar_tf.validation import PRECISIONS
     help="Folder for NAME.json, NAME.csv, NAME.md and NAME.png; networks and measurements are kept "
     "there, so that the same command goes on where it was stopped.",
 )
-@params.checkpoint_every_option
+@settings.options(TrainConfig, ["checkpoint_every"])
 @click.option(
     "--verbose",
     type=click.IntRange(0, 2),

@@ -4,11 +4,12 @@ import json
 
 import click
 
-from soar_tf.cli import params
-from soar_tf.cli.completion import Model, Registered
+from soar_tf.cli import params, settings
+from soar_tf.cli.completion import Model
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.formatting import percent, threat_text
+from soar_tf.runs.evaluation_config import TransferConfig
 
 
 @click.command(short_help="Attack models through the adversarial examples of other models.")
@@ -30,22 +31,8 @@ from soar_tf.formatting import percent, threat_text
     metavar="MODEL",
     help="Model that has to classify them. Repeatable.",
 )
-@click.option(
-    "--attack",
-    type=Registered("attacks"),
-    default="pgd20",
-    show_default=True,
-    metavar="NAME[:k=v,...]",
-    help="Attack to craft with; see `soar-tf list attacks`.",
-)
-@params.attack_options
-@click.option(
-    "--output",
-    type=params.PathName(),
-    required=True,
-    metavar="DIR",
-    help="Folder for transfer.json, transfer.md and transfer.png.",
-)
+@settings.options(TransferConfig, ["attack"])
+@settings.options(TransferConfig, but=["attack"], required=["output"])
 @params.verbose_option
 @params.json_option
 def transfer(sources, targets, verbose, as_json, **options):
@@ -62,9 +49,8 @@ def transfer(sources, targets, verbose, as_json, **options):
     from soar_tf.reports import transfer as experiment
 
     progress = drawer(verbose, "crafting against ")
-    report = experiment.transfer_models(
-        sources, targets, progress=progress, reading=params.reading(options), **options
-    )
+    config = TransferConfig(**settings.given(TransferConfig, options))
+    report = experiment.transfer_models(sources, targets, config, progress=progress)
     if as_json:
         click.echo(json.dumps(report, indent=2))
         return

@@ -9,8 +9,8 @@ import keras
 import pytest
 
 import soar_tf
-from soar_tf import registry
 from soar_tf.errors import InputError
+from soar_tf.registry import registry
 
 GUIDE = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 

@@ -1,12 +1,10 @@
-"""Attacks: one class per file, one registry line each.
+"""Attacks: one class per file, and one line each in `soar_tf/registry/tables.py`.
 
 `get("apgd")` builds an attack from its registered name, `get("pgd:steps=50,epsilon=4/255")` with
 arguments. `pgd7`, `l2pgd40` and `l1pgd40` are PGD with that many steps.
 """
 
 import re
-
-import keras
 
 from soar_tf import registry
 from soar_tf.attacks.apgd import APGD, APGDT
@@ -26,28 +24,8 @@ from soar_tf.attacks.transforms import GaussianNoise, Spatial
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted import keras_configs
 
-# The registry: a new attack is one file and one line here.
-ALL_OBJECTS = {
-    "fgsm": FGSM,
-    "bim": BIM,
-    "pgd": PGD,
-    "mifgsm": MIFGSM,
-    "apgd": APGD,
-    "apgd-t": APGDT,
-    "fab": FAB,
-    "fab-t": FABT,
-    "square": Square,
-    "deepfool": DeepFool,
-    "ddn": DDN,
-    "fmn": FMN,
-    "cw": CarliniWagner,
-    "lbfgs": LBFGS,
-    "spatial": Spatial,
-    "gaussian-noise": GaussianNoise,
-    "autoattack": AutoAttack,
-}
-for _name, _cls in ALL_OBJECTS.items():
-    keras.saving.register_keras_serializable(package="soar_tf")(_cls)
+ALL_OBJECTS = registry.ATTACKS
+ALL_OBJECTS.register_with_keras()
 
 # Patterns of names, and the arguments that they imply.
 _PATTERNS = (
@@ -65,7 +43,7 @@ _PATTERNS = (
         lambda m: {"norm": "l1", "steps": int(m[1]), "epsilon": 12.0},
     ),
 )
-EXAMPLES = ("pgd7", "pgd20", "l2pgd100", "apgd-ce", "apgd-dlr")
+EXAMPLES = ALL_OBJECTS.examples
 
 
 def get(identifier, **defaults):
@@ -126,7 +104,7 @@ def _resolve(name):
     for pattern, base, arguments in _PATTERNS:
         if match := pattern.fullmatch(name):
             return ALL_OBJECTS[base], arguments(match)
-    return registry.find("attacks", name, ALL_OBJECTS, _is_attack, "attack", EXAMPLES), {}
+    return ALL_OBJECTS.find(name), {}
 
 
 def available():
@@ -142,11 +120,7 @@ def available():
     >>> "square" in soar_tf.attacks.available()[0]
     True
     """
-    return registry.available("attacks", ALL_OBJECTS, _is_attack)
-
-
-def _is_attack(value):
-    return isinstance(value, type) and issubclass(value, Attack)
+    return ALL_OBJECTS.available()
 
 
 def serialize(attack):
@@ -162,7 +136,7 @@ def serialize(attack):
     >>> config["class_name"], config["config"]["steps"]
     ('PGD', 7)
     """
-    return keras.saving.serialize_keras_object(attack)
+    return ALL_OBJECTS.serialize(attack)
 
 
 def deserialize(config):
@@ -182,8 +156,7 @@ def deserialize(config):
     >>> soar_tf.attacks.deserialize(config).steps
     7
     """
-    keras_configs.check({"config": config}, "`config`")
-    return keras.saving.deserialize_keras_object(config)
+    return ALL_OBJECTS.deserialize(config, keras_configs.check)
 
 
 __all__ = [

@@ -5,38 +5,20 @@ They follow the recipes and constants of Hendrycks and Dietterich for CIFAR imag
 weather, no motion blur, no glass blur. A corruption is a pure function of an image, a severity and
 a noise key.
 
-A new corruption is one function in the file of its family and one line in `ALL_OBJECTS`.
+A new corruption is one function in the file of its family and one line in
+`soar_tf/registry/tables.py`.
 """
 
 import tensorflow as tf
 
 from soar_tf import registry
-from soar_tf.corruptions.blur import defocus_blur, gaussian_blur
-from soar_tf.corruptions.colour import brightness, contrast, saturate
-from soar_tf.corruptions.digital import jpeg, pixelate
-from soar_tf.corruptions.elastic import elastic
-from soar_tf.corruptions.noise import gaussian_noise, impulse_noise, shot_noise, speckle_noise
 from soar_tf.errors import InputError
 from soar_tf.ops import random
 from soar_tf.validation import check_integer
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# The registry: a new corruption is one function and one line here.
-ALL_OBJECTS = {
-    "gaussian-noise": gaussian_noise,
-    "shot-noise": shot_noise,
-    "impulse-noise": impulse_noise,
-    "speckle-noise": speckle_noise,
-    "defocus-blur": defocus_blur,
-    "gaussian-blur": gaussian_blur,
-    "brightness": brightness,
-    "contrast": contrast,
-    "saturate": saturate,
-    "elastic": elastic,
-    "pixelate": pixelate,
-    "jpeg": jpeg,
-}
+ALL_OBJECTS = registry.CORRUPTIONS
 # Corruptions that do not change a grey image.
 COLOUR_ONLY = ("saturate",)
 
@@ -59,7 +41,7 @@ def get(name):
     >>> soar_tf.corruptions.get("contrast").__name__
     'contrast'
     """
-    return registry.find("corruptions", name, ALL_OBJECTS, callable, "corruption")
+    return ALL_OBJECTS.find(name)
 
 
 def available():
@@ -75,7 +57,7 @@ def available():
     >>> "jpeg" in soar_tf.corruptions.available()[0]
     True
     """
-    return registry.available("corruptions", ALL_OBJECTS, callable)
+    return ALL_OBJECTS.available()
 
 
 def names_for(shape):

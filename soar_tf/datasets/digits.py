@@ -5,6 +5,7 @@ import importlib.resources
 import numpy as np
 
 from soar_tf.datasets.dataset import SPLITS, Dataset
+from soar_tf.datasets.source import Source
 from soar_tf.datasets.split import Split
 
 
@@ -32,3 +33,9 @@ def load(wanted):
     )
     names = tuple(str(digit) for digit in range(10))
     return Dataset("digits", 10, (8, 8, 1), splits, names, False, provenance), SPLITS
+
+
+DIGITS = Source(
+    "8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0",
+    lambda request: load(request.splits),
+)

@@ -16,6 +16,7 @@ from soar_tf.datasets.decoding import EXTENSIONS
 from soar_tf.datasets.folder_images import FolderImages
 from soar_tf.datasets.reading import Reading
 from soar_tf.datasets.sampling import stratified
+from soar_tf.datasets.source import Source
 from soar_tf.datasets.split import Split
 from soar_tf.errors import InputError
 
@@ -231,3 +232,10 @@ def _lines(path, names, splits, headers, remarks):
 def _listed(values):
     shown = ", ".join(map(str, values[:_SHOWN]))
     return shown if len(values) <= _SHOWN else f"{shown}, ... ({len(values)})"
+
+
+FOLDER = Source(
+    "image files: DIR/train/CLASS/..., DIR/test/CLASS/..., or DIR/CLASS/...",
+    lambda request: load(request.place, request.splits, request.reading),
+    reads_as_wanted=True,
+)

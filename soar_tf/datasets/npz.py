@@ -22,6 +22,7 @@ import numpy as np
 from soar_tf import files
 from soar_tf.datasets.dataset import SPLITS, Dataset, needed
 from soar_tf.datasets.images import MEMORY_BYTES, Mapped
+from soar_tf.datasets.source import Source
 from soar_tf.datasets.split import Split
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted.archives import npy_header, open_zip, read_array
@@ -254,3 +255,10 @@ def _labels(path, split, labels):
         bad = labels.min() if labels.min() < 0 else labels.max()
         raise InputError(f"{argument} must lie in 0..{MAX_CLASSES - 1}. Received: {bad}.")
     return labels.reshape(-1).astype(np.int64)
+
+
+NPZ = Source(
+    "arrays x_train, y_train, x_test, y_test; uint8 0-255 or float 0-1; a file, or a folder of "
+    ".npy files",
+    lambda request: load(request.place, request.splits, request.memory_limit),
+)

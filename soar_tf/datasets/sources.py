@@ -2,32 +2,22 @@
 
 import dataclasses
 
-from soar_tf.datasets import digits, folder, npz, tfds_source
+from soar_tf import registry
 from soar_tf.datasets.dataset import SPLITS, finish
 from soar_tf.datasets.images import MEMORY_BYTES
 from soar_tf.datasets.reading import Reading
+from soar_tf.datasets.source import Request
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import check_integer, check_number
 
-NAMES = ("digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "svhn_cropped")
+NAMES = tuple(name for name in registry.DATASETS if ":" not in name)
 """The sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""
-
-_DESCRIPTIONS = {
-    "digits": "8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0",
-    "cifar10": "32x32x3, 10 classes, 60,000 photographs (TFDS); no licence stated",
-    "cifar100": "32x32x3, 100 classes, 60,000 photographs (TFDS); no licence stated",
-    "mnist": "28x28x1, 10 classes, 70,000 handwritten digits (TFDS); CC BY-SA 3.0",
-    "fashion_mnist": "28x28x1, 10 classes, 70,000 pieces of clothing (TFDS); MIT",
-    "svhn_cropped": "32x32x3, 10 classes, 99,289 house numbers (TFDS); non-commercial use",
-    "tfds:NAME": "any image-classification set of TensorFlow Datasets",
-    "npz:FILE": "arrays x_train, y_train, x_test, y_test; uint8 0-255 or float 0-1; a file, or a "
-    "folder of .npy files",
-    "folder:DIR": "image files: DIR/train/CLASS/..., DIR/test/CLASS/..., or DIR/CLASS/...",
-}
 
 
 def describe():
     """Returns one line per data set or scheme: `{name: image shape, classes, licence}`.
+
+    Plugins (entry point group `soar_tf.datasets`) are included.
 
     Example:
 
@@ -35,7 +25,8 @@ def describe():
     >>> datasets.describe()["digits"]
     '8x8x1, 10 classes, 1,797 handwritten digits; ships with soar-tf; CC BY 4.0'
     """
-    return dict(_DESCRIPTIONS)
+    sources, _ = registry.DATASETS.available()
+    return {name: source.summary for name, source in sources.items()}
 
 
 def load(
@@ -62,7 +53,7 @@ def load(
     of test. Wanted splits that the source cannot give are left out.
 
     Args:
-        name: One of `NAMES`, or `"tfds:NAME"`, `"npz:FILE"`, `"folder:DIR"`.
+        name: One of `NAMES`, or `"tfds:NAME"`, `"npz:FILE"`, `"folder:DIR"`; or a plugin's name.
         data_dir: Folder where TensorFlow Datasets keeps its sets; `None` for its default.
         splits: The splits to load, out of train, validation and test.
         validation_fraction: Share of train to carve, in [0, 1). Unused where the source has a
@@ -111,25 +102,20 @@ def load(
     reading = Reading(image_size, resize_crop, channels, orientation)
     limit = MEMORY_BYTES if memory_limit is None else memory_limit
     limit = check_integer(limit, "memory_limit", minimum=0)
-    dataset, available = _open(name, wanted, data_dir, reading, limit)
+    source, place = _find(str(name))
+    dataset, available = source.open(Request(str(name), place, wanted, data_dir, reading, limit))
     dataset = finish(dataset, available, wanted, fraction, seed, count)
-    # Folders and records know the settings: they are read in the wanted shape already.
-    return dataset if str(name).startswith("folder:") else _read_as(dataset, reading)
+    return dataset if source.reads_as_wanted else _read_as(dataset, reading)
 
 
-def _open(name, wanted, data_dir, reading, limit):
-    scheme, _, rest = str(name).partition(":")
-    if name == "digits":
-        return digits.load(wanted)
-    if name in NAMES:
-        return tfds_source.load(name, wanted, data_dir, reading, limit)
-    if rest and scheme == "tfds":
-        return tfds_source.load(rest, wanted, data_dir, reading, limit, display=name)
-    if rest and scheme == "npz":
-        return npz.load(rest, wanted, limit)
-    if rest and scheme == "folder":
-        return folder.load(rest, wanted, reading)
-    raise unknown("dataset", name, _DESCRIPTIONS)
+def _find(name):
+    """The source that a name or its beginning stands for, and what follows the colon."""
+    scheme, _, place = name.partition(":")
+    if place:
+        for key in registry.DATASETS:
+            if key.startswith(f"{scheme}:"):
+                return registry.DATASETS[key], place
+    return registry.DATASETS.find(name), place
 
 
 def _read_as(dataset, reading):

@@ -1,6 +1,4 @@
-"""Training methods: one class per file, one registry line each."""
-
-import keras
+"""Training methods: one class per file, and one line each in `soar_tf/registry/tables.py`."""
 
 from soar_tf import registry
 from soar_tf.errors import InputError
@@ -27,27 +25,8 @@ from soar_tf.methods.sum import Sum
 from soar_tf.methods.trades import TRADES
 from soar_tf.models.untrusted import keras_configs
 
-# The registry: a new method is one file and one line here.
-ALL_OBJECTS = {
-    "standard": Standard,
-    "soar": SOAR,
-    "adversarial": Adversarial,
-    "fast": Fast,
-    "n-fgsm": NFGSM,
-    "gradalign": GradAlign,
-    "elle": ELLE,
-    "qub": QUB,
-    "trades": TRADES,
-    "ikl": IKL,
-    "mart": MART,
-    "cure": CURE,
-    "llr": LLR,
-    "gradient-norm": GradientNorm,
-    "jacobian": Jacobian,
-    "sum": Sum,
-}
-for _cls in ALL_OBJECTS.values():
-    keras.saving.register_keras_serializable(package="soar_tf")(_cls)
+ALL_OBJECTS = registry.METHODS
+ALL_OBJECTS.register_with_keras()
 
 
 def get(identifier, **arguments):
@@ -75,7 +54,7 @@ def get(identifier, **arguments):
         return identifier
     if not isinstance(identifier, str):
         raise InputError(f"`method` must be a name or a Method. Received: {identifier!r}.")
-    return registry.construct("method", find(identifier), identifier, arguments)
+    return ALL_OBJECTS.build(identifier, arguments)
 
 
 def find(name):
@@ -93,7 +72,7 @@ def find(name):
     >>> soar_tf.methods.find("soar").__name__
     'SOAR'
     """
-    return registry.find("methods", name, ALL_OBJECTS, _is_method, "method")
+    return ALL_OBJECTS.find(name)
 
 
 def available():
@@ -108,11 +87,7 @@ def available():
     >>> "soar" in soar_tf.methods.available()[0]
     True
     """
-    return registry.available("methods", ALL_OBJECTS, _is_method)
-
-
-def _is_method(value):
-    return isinstance(value, type) and issubclass(value, Method)
+    return ALL_OBJECTS.available()
 
 
 def serialize(method):
@@ -128,7 +103,7 @@ def serialize(method):
     >>> config["class_name"]
     'SOAR'
     """
-    return keras.saving.serialize_keras_object(method)
+    return ALL_OBJECTS.serialize(method)
 
 
 def deserialize(config):
@@ -148,8 +123,7 @@ def deserialize(config):
     >>> soar_tf.methods.deserialize(config).beta
     1.0
     """
-    keras_configs.check({"config": config}, "`config`")
-    return keras.saving.deserialize_keras_object(config)
+    return ALL_OBJECTS.deserialize(config, keras_configs.check)
 
 
 __all__ = [

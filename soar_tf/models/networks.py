@@ -124,14 +124,7 @@ def mlp(input_shape=(8, 8, 1), num_classes=10, width=1.0, activation="relu"):
     return with_logits(inputs, x, num_classes, "mlp")
 
 
-ALL_OBJECTS = {
-    "cnn2": cnn2,
-    "cnn4": cnn4,
-    "mlp": mlp,
-    "resnet18": resnet18,
-    "preact_resnet18": preact_resnet18,
-    "wide_resnet": wide_resnet,
-}
+ALL_OBJECTS = registry.NETWORKS
 
 
 def get(name, *, input_shape, num_classes, **arguments):
@@ -159,7 +152,7 @@ def get(name, *, input_shape, num_classes, **arguments):
     >>> network.output_shape
     (None, 5)
     """
-    builder = registry.find("networks", name, ALL_OBJECTS, _is_builder, "network")
+    builder = ALL_OBJECTS.find(name)
     allowed = [p for p in inspect.signature(builder).parameters if p not in _SHAPE_ARGUMENTS]
     for argument in arguments:
         if argument not in allowed:
@@ -174,7 +167,7 @@ def available():
     """All networks' builders by name, plugins (entry point group `soar_tf.networks`) included.
 
     Returns:
-        `(builders, problems)`: names to functions, and for plugins that cannot be used a sentence.
+        `(builders, problems)`: names to functions, and for plugins that cannot be used a message.
 
     Example:
 
@@ -182,8 +175,4 @@ def available():
     >>> "cnn4" in soar_tf.networks.available()[0]
     True
     """
-    return registry.available("networks", ALL_OBJECTS, _is_builder)
-
-
-def _is_builder(found):
-    return callable(found) and set(_SHAPE_ARGUMENTS) <= set(inspect.signature(found).parameters)
+    return ALL_OBJECTS.available()

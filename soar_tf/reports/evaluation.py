@@ -1,8 +1,10 @@
 """`soar-tf evaluate`: attacks on a stored model, and the report."""
 
 import dataclasses
+import functools
 import itertools
 import sys
+import typing
 
 from soar_tf import evaluation
 from soar_tf.attacks import get as get_attack
@@ -17,81 +19,52 @@ from soar_tf.reports.output import GALLERY, ReportPlace
 from soar_tf.reports.summary import check_attacks, verdict
 from soar_tf.runs import models
 from soar_tf.runs.provenance import environment
+from soar_tf.threat_model import ThreatModel
 
 
-def evaluate_model(
-    path,
-    *,
-    dataset,
-    attacks,
-    data_dir=None,
-    image_size=None,
-    split="test",
-    limit=None,
-    norm=None,
-    epsilon=None,
-    batch_size=256,
-    seed=0,
-    output=None,
-    state=None,
-    uint8=False,
-    save_adversarial=False,
-    curve=False,
-    curve_attack="pgd20",
-    curve_minimum="fmn",
-    curve_epsilons=(),
-    corruptions=False,
-    masking=False,
-    masking_source=None,
-    adaptive=False,
-    source=None,
-    pixel_range=None,
-    trust=False,
-    shard=None,
-    progress=None,
-    reading=None,
-):
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What an evaluation works with, loaded and checked before the first attack.
+
+    Attributes:
+        model: The `LoadedModel` to attack.
+        parent: For a file without gradients the `LoadedModel` that lends it its own, else `None`.
+        dataset: The data set's name.
+        data: The `Dataset`.
+        examples: The split's images to attack, in memory or read when they are needed.
+        threat: The `ThreatModel` of the attacks that set none.
+        asked: The attacks that were asked for, by name.
+        attacks: The attacks that are run, by name.
+        masking_source: The `LoadedModel` for the masking checks' transfer, or `None`.
+        source: The `LoadedModel` for the adaptive attack's transfer, or `None`.
+    """
+
+    model: typing.Any
+    parent: typing.Any
+    dataset: str
+    data: typing.Any
+    examples: typing.Any
+    threat: ThreatModel
+    asked: dict
+    attacks: dict
+    masking_source: typing.Any
+    source: typing.Any
+
+    @property
+    def subject(self):
+        """`(network, x, y)`."""
+        network = self.model.network or self.model.logits_fn
+        return network, self.examples.pixels(), self.examples.labels
+
+
+def evaluate_model(path, config, *, progress=None):
     """Attacks a model and, if asked to, writes the report.
 
     Args:
         path: A run directory, a `.keras`, `.tflite` or `.onnx` file, a SavedModel folder or
             `zoo:NAME`.
-        dataset: Data set's name; `None` takes that of a run or a zoo network.
-        attacks: Attacks as strings.
-        data_dir: Folder of tensorflow-datasets; `None` takes a run directory's own.
-        image_size: `[height, width]`, or `None`.
-        split: Split to attack.
-        limit: Number of images, or `None` for all.
-        norm: Norm of the attacks that set none; `None` takes that of the model's training, else
-            `"linf"`.
-        epsilon: Radius of the attacks that set none, where they have this norm; `None` takes that
-            of the model's training, else the data set's usual one.
-        batch_size: Images attacked together.
-        seed: Seed of the attacks' noise.
-        output: Folder for the report, or the path of a JSON report (`.json`); or `None`.
-        state: File that keeps what was found, to go on after a kill; `None` keeps it in the
-            report's folder, if there is one.
-        uint8: Whether adversarial examples are also classified after rounding to 8 bits.
-        save_adversarial: Whether all adversarial images are written into the report's folder.
-        curve: Whether to measure accuracy against the radius, too.
-        curve_attack: The attack that is run at each of the curve's radii.
-        curve_minimum: The minimum-norm attack whose distances join in.
-        curve_epsilons: The radii; none takes multiples of `epsilon`.
-        corruptions: Whether to measure accuracy on corrupted images, too.
-        masking: Whether to run the checks for gradient masking, too.
-        masking_source: A model for their transfer check, or `None`.
-        adaptive: Whether the full adaptive attack follows; otherwise a short one follows where the
-            probe finds that the network may hide its gradients.
-        source: A model for the adaptive attack to transfer from; for a `.tflite` or `.onnx` file
-            the model that it was exported from, whose gradients the attacks use, where `None` takes
-            the run directory that it is in or that is beside it.
-        pixel_range: The pixel value that stands for white where a file's network takes others than
-            [0, 1], such as 255.
-        trust: Whether SavedModels may hold any operation.
-        shard: Which shard of the images to attack, such as `"3/8"`; `None` for all. Its report is
-            for `soar_tf.reports.shards.merge`.
+        config: A `soar_tf.runs.evaluation_config.EvaluationConfig`.
         progress: See `soar_tf.evaluate`.
-        reading: How images are read, see `soar_tf.runs.models.dataset_for`.
 
     Returns:
         The report, a JSON-serializable dictionary.
@@ -99,99 +72,139 @@ def evaluate_model(
     Raises:
         InputError: If the model, the data, an attack, `output` or `state` cannot be used.
     """
-    attacks = tuple(dict.fromkeys(attacks))
-    given = check_attacks(attacks, norm, epsilon)
-    curves = (curve_attack, curve_minimum, curve_epsilons)
-    if curve:
-        curve_section.attacks(*curves, **given)
-    place = ReportPlace(output, state)
-    if save_adversarial and place.folder is None:
+    given = check_attacks(config.attacks, config.norm, config.epsilon)
+    if config.curve:
+        curve_section.attacks(*_curve_arguments(config), **given)
+    place = ReportPlace(config.output, config.state)
+    if config.save_adversarial and place.folder is None:
         raise InputError("`save_adversarial` needs an `output` folder to write to.")
+    shard = None if config.shard is None else _checked_shard(config.shard, place, config.masking)
+    inputs = _inputs(path, config, progress)
+    with place.made():
+        kept = evaluation.State(place.state)
+        common = {"seed": config.seed, "batch_size": config.batch_size, "progress": progress}
+        common |= {"state": kept, "shard": shard}
+        result = _attacked(inputs, config, common)
+    report = {"model": str(path), "dataset": inputs.dataset, "split": config.split}
+    report |= result.to_dict()
+    report |= _about(result, inputs, config.batch_size)
+    curve = _add_sections(report, result, inputs, config, place, common)
+    if kept.resumed and not kept.advanced:
+        print(f"{kept.path}: this evaluation is complete already.", file=sys.stderr)
+    names = inputs.data.class_names
     if shard is not None:
-        shard = _checked_shard(shard, place, masking)
-    model = models.load(path, trust=trust, pixel_range=pixel_range)
-    parent = None
-    if model.artefact is not None:
-        _check_file_options(path, masking=masking, curve=curve, adaptive=adaptive, shard=shard)
-        parent = shipped.load_source(path, model, source, trust=trust)
-        model = dataclasses.replace(model, config=parent.config)
-    elif source is not None and not adaptive:
-        raise InputError("`source` needs `adaptive`, or a .tflite or .onnx file to evaluate.")
-    dataset = dataset or model.config.get("dataset")
+        shards_section.add(report, result.shard, names, config.save_adversarial)
+
+    def images(positions):
+        return inputs.examples.select(positions).float_images()
+
+    place.write(report, result, images, names, everything=config.save_adversarial, curve=curve)
+    return report
+
+
+def _curve_arguments(config):
+    return config.curve_attack, config.curve_minimum, config.curve_epsilons
+
+
+def _inputs(path, config, progress):
+    """Loads models and data, and refuses what does not fit together."""
+    model, parent = _models(path, config)
+    dataset = config.dataset or model.config.get("dataset")
     if dataset is None:
         raise InputError("`dataset` is needed: only runs and zoo networks know their own.")
-    threat = models.threat_model([model], dataset, norm, epsilon)
-    asked = {name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks}
-    built = asked if parent is None else shipped.attacks(asked, parent, threat)
+    threat = models.threat_model([model], dataset, config.norm, config.epsilon)
+    asked = {
+        name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon)
+        for name in dict.fromkeys(config.attacks)
+    }
+    attacks = asked if parent is None else shipped.attacks(asked, parent, threat)
     data = models.dataset_for(
         {path: model},
         dataset,
-        data_dir=data_dir,
-        image_size=image_size,
-        split=split,
-        reading=reading,
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+        split=config.split,
+        reading=config.reading,
     )
     if progress is not None:
         models.say_what_was_read(data)
-    examples = (data[split] if limit is None else data[split].take(limit)).in_memory()
-    if corruptions:
+    examples = data[config.split]
+    examples = (examples if config.limit is None else examples.take(config.limit)).in_memory()
+    if config.corruptions:
         corruptions_section.names(model.input_shape)
-    masking_source = masking_section.load_source(masking_source, model, trust=trust)
-    if parent is None:
-        source = masking_section.load_source(source, model, "source", trust=trust)
-    with place.made():
-        found = evaluation.State(place.state)
-        common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
-        common["shard"] = shard
-        subject = (model.network or model.logits_fn, examples.pixels(), examples.labels)
-        result = evaluation.evaluate(
-            *subject,
-            built,
-            uint8=uint8,
-            keep=len(examples) if save_adversarial else GALLERY,
-            adaptive=True if adaptive else "auto",
-            source=source.logits_fn if adaptive and source else None,
-            **common,
-        )
-    report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
-    report |= _about(model, result, built, data, examples, batch_size)
-    measured = None
-    if curve:
-        measured = curve_section.measure(subject, *curves, threat, **common)
-        report["curve"] = curve_section.section(*measured)
-    if corruptions:
-        corrupted = evaluation.corruption_accuracies(*subject, **common)
+    load = functools.partial(masking_section.load_source, model=model, trust=config.trust)
+    masking_source = load(config.masking_source)
+    # The source of a file without gradients is its parent, which is loaded already.
+    source = load(config.source, argument="source") if parent is None else None
+    return _Inputs(
+        model, parent, dataset, data, examples, threat, asked, attacks, masking_source, source
+    )
+
+
+def _models(path, config):
+    """The model to attack, and the one that lends its gradients to a file without them."""
+    model = models.load(path, trust=config.trust, pixel_range=config.pixel_range)
+    if model.artefact is None:
+        if config.source is not None and not config.adaptive:
+            raise InputError("`source` needs `adaptive`, or a .tflite or .onnx file to evaluate.")
+        return model, None
+    names = ("masking", "curve", "adaptive", "shard")
+    _check_file_options(path, **{name: getattr(config, name) for name in names})
+    parent = shipped.load_source(path, model, config.source, trust=config.trust)
+    return dataclasses.replace(model, config=parent.config), parent
+
+
+def _attacked(inputs, config, common):
+    """The `soar_tf.evaluation.Evaluation` of all attacks."""
+    adaptive = config.adaptive and inputs.source
+    return evaluation.evaluate(
+        *inputs.subject,
+        inputs.attacks,
+        uint8=config.uint8,
+        keep=len(inputs.examples) if config.save_adversarial else GALLERY,
+        adaptive=True if config.adaptive else "auto",
+        source=inputs.source.logits_fn if adaptive else None,
+        **common,
+    )
+
+
+def _add_sections(report, result, inputs, config, place, common):
+    """Measures what was asked for besides the attacks, and adds it; returns the curve's parts."""
+    curve = None
+    if config.curve:
+        arguments = _curve_arguments(config)
+        curve = curve_section.measure(inputs.subject, *arguments, inputs.threat, **common)
+        report["curve"] = curve_section.section(*curve)
+    if config.corruptions:
+        corrupted = evaluation.corruption_accuracies(*inputs.subject, **common)
         report["corruptions"] = corruptions_section.section(corrupted)
-    if masking:
+    if config.masking:
         masking_section.add(
-            report, result, model, masking_source, examples, threat, batch_size, progress, found
+            report,
+            result,
+            inputs.model,
+            inputs.masking_source,
+            inputs.examples,
+            inputs.threat,
+            config.batch_size,
+            common["progress"],
+            common["state"],
         )
-    if parent is not None:
+    if inputs.parent is not None:
         shipped.add(
             report,
-            model,
-            parent,
-            built | asked,
+            inputs.model,
+            inputs.parent,
+            inputs.attacks | inputs.asked,
             result,
-            examples,
-            threat,
+            inputs.examples,
+            inputs.threat,
             place.state,
-            seed=seed,
-            batch_size=batch_size,
-            progress=progress,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            progress=common["progress"],
         )
-    if found.resumed and not found.advanced:
-        print(f"{found.path}: this evaluation is complete already.", file=sys.stderr)
-    if shard is not None:
-        shards_section.add(report, result.shard, data.class_names, save_adversarial)
-
-    def images(positions):
-        return examples.select(positions).float_images()
-
-    place.write(
-        report, result, images, data.class_names, everything=save_adversarial, curve=measured
-    )
-    return report
+    return curve
 
 
 def _check_file_options(path, **options):
@@ -215,10 +228,11 @@ def _checked_shard(shard, place, masking):
     return shard
 
 
-def _about(model, result, attacks, data, examples, batch_size):
+def _about(result, inputs, batch_size):
     """What the report says beside the figures."""
+    model, examples = inputs.model, inputs.examples
     # What comes after the attacks that were asked for is the adaptive one.
-    configs = [attack.get_config() for attack in attacks.values()]
+    configs = [attack.get_config() for attack in inputs.attacks.values()]
     entries = itertools.zip_longest(result.attacks, configs, fillvalue={})
     about = {"attacks": [entry.to_dict() | {"config": config} for entry, config in entries]}
     if result.uint8_worst_case_accuracy is not None:
@@ -232,7 +246,7 @@ def _about(model, result, attacks, data, examples, batch_size):
     about["data"] = {
         "fingerprint": fingerprint(examples.source, examples.labels),
         "sample": examples.selection or "all",
-        "provenance": data.provenance,
+        "provenance": inputs.data.provenance,
     }
     about["environment"] = environment()
     return about

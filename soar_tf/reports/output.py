@@ -103,9 +103,9 @@ class ReportPlace:
         if result.shard is not None:
             reports.write_npz(self.folder / SHARD, _for_merging(result, images, curve))
         pictures = []
-        for _, figure in reports.figures(report):
-            plots.save(figure, self.folder / PICTURE)
-            pictures.append(PICTURE)
+        for name, (_, figure) in reports.figures(report).items():
+            pictures.append(f"{name}.png")
+            plots.save(figure, self.folder / pictures[-1])
         gallery = _gallery(result, images, class_names)
         files.write_text(self.folder / MARKDOWN, reports.markdown(report, pictures))
         files.write_text(self.folder / HTML, reports.html(report, gallery))

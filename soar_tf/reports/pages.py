@@ -9,17 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf import plots
-from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import duration_text, percent, radius_text, threat_text
 from soar_tf.plots.adversarial_examples import magnified
 from soar_tf.reports.opening import opening
+from soar_tf.reports.report_plots import curve_attacks, figures
 
 _SMALLEST_SIDE = 96  # pixels of a picture in the page
-
-
-def curve_attacks(curve):
-    """The names of a curve's attacks; earlier reports have one."""
-    return " and ".join(entry["attack"] for entry in curve.get("attacks", [curve]))
 
 
 _ENVIRONMENT = jinja2.Environment(
@@ -100,34 +95,12 @@ def html(report, gallery=()):
         report=report,
         opening=opening(report),
         threats=threats(report),
-        plots=[(title, data_uri(plots.to_png(figure))) for title, figure in figures(report)],
+        plots=[
+            (title, data_uri(plots.to_png(figure))) for title, figure in figures(report).values()
+        ],
         plots_missing=not plots.available(),
         gallery=[_shown(entry) for entry in gallery if entry["image"].shape[-1] in (1, 3)],
     )
-
-
-def figures(report):
-    """The report's plots, `(title, Figure)`; none without matplotlib."""
-    if "curve" not in report or not plots.available():
-        return []
-    curve = report["curve"]
-    name = f"{report['dataset']} ({report['split']}, n = {report['n']})"
-    same = [a["epsilon"] for a in report["attacks"] if a["norm"] == curve["norm"]]
-    points = {}
-    if len(set(same)) == 1 and len(same) == len(report["attacks"]):
-        points["worst case over all attacks"] = (same[0], report["worst_case_accuracy"])
-    figure = plots.accuracy_epsilon({name: drawn_curve(report)}, points=points)
-    return [("Accuracy against the radius", figure)]
-
-
-def drawn_curve(report):
-    """A report's curve as it is drawn: as finely as it is known, with its 95 % band."""
-    curve, n = report["curve"], report["n"]
-    curve = curve | curve.get("fine", {})
-    curve["attack"] = curve_attacks(curve)
-    ends = [wilson(round(share * n), n) for share in curve["accuracy"]]
-    low, high = zip(*ends, strict=True)
-    return curve | {"low": low, "high": high}
 
 
 def data_uri(png):

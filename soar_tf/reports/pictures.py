@@ -13,7 +13,7 @@ from soar_tf.models.untrusted.archives import open_zip, read_array
 from soar_tf.plots.figures import new_figure
 from soar_tf.reports import transfer as transfer_experiment
 from soar_tf.reports.output import ADVERSARIAL, JSON, check_folder
-from soar_tf.reports.pages import drawn_curve
+from soar_tf.reports.report_plots import drawn_curve
 from soar_tf.runs import run_directory
 
 _GRID = 8  # images in a grid

@@ -24,42 +24,16 @@ MASKED = (
 JSON, MARKDOWN, PICTURE = "transfer.json", "transfer.md", "transfer.png"
 
 
-def transfer_models(
-    sources,
-    targets,
-    *,
-    dataset,
-    attack="pgd20",
-    data_dir=None,
-    image_size=None,
-    split="test",
-    limit=None,
-    norm=None,
-    epsilon=None,
-    batch_size=256,
-    seed=0,
-    output=None,
-    pixel_range=None,
-    trust=False,
-    progress=None,
-    reading=None,
-):
+def transfer_models(sources, targets, config, *, progress=None):
     """Attacks target models through source models and, if asked to, writes the report.
 
     Args:
         sources: Run directories, `.keras` files, SavedModel folders or `zoo:NAME` to craft against.
         targets: The same, to attack; `.tflite` and `.onnx` files, too, which have no white-box
             accuracy.
-        dataset: Data set's name; `None` takes that of the runs and zoo networks, if it is one.
-        attack: The attack as a string.
-        data_dir, image_size, split, limit, norm, epsilon, batch_size, seed: As for
-            `soar_tf.reports.evaluation.evaluate_model`; norm and radius are the targets'.
-        output: Folder for transfer.json, transfer.md and transfer.png, or `None`.
-        pixel_range: The pixel value that stands for white where a file's network takes others than
-            [0, 1], such as 255; it holds for all files, and not for runs and zoo networks.
-        trust: Whether SavedModels may hold any operation.
+        config: A `soar_tf.runs.evaluation_config.TransferConfig`; norm and radius are the targets'
+            where it has none, and its `pixel_range` is that of files, not of runs.
         progress: See `soar_tf.evaluation.transfer_matrix`.
-        reading: How images are read, see `soar_tf.runs.models.dataset_for`.
 
     Returns:
         The report, a JSON-serializable dictionary.
@@ -67,42 +41,46 @@ def transfer_models(
     Raises:
         InputError: If a model, the data, the attack or `output` cannot be used.
     """
-    check_attacks((attack,), norm, epsilon)
-    if output is not None:
-        check_folder(output, "output", (JSON, MARKDOWN, PICTURE))
+    check_attacks((config.attack,), config.norm, config.epsilon)
+    if config.output is not None:
+        check_folder(config.output, "output", (JSON, MARKDOWN, PICTURE))
     loaded = {str(path): None for path in (*sources, *targets)}
-    loaded = {name: models.load(name, trust=trust, pixel_range=pixel_range) for name in loaded}
-    dataset = dataset or _common_dataset(loaded.values())
+    loaded = {
+        name: models.load(name, trust=config.trust, pixel_range=config.pixel_range)
+        for name in loaded
+    }
+    dataset = config.dataset or _common_dataset(loaded.values())
     judged = [loaded[str(path)] for path in targets]
-    threat = models.threat_model(judged, dataset, norm, epsilon)
+    threat = models.threat_model(judged, dataset, config.norm, config.epsilon)
     examples = models.examples_for(
         loaded,
         dataset,
-        data_dir=data_dir,
-        image_size=image_size,
-        split=split,
-        limit=limit,
-        reading=reading,
+        data_dir=config.data_dir,
+        image_size=config.image_size,
+        split=config.split,
+        limit=config.limit,
+        reading=config.reading,
         say=progress is not None,
     )
     networks = {name: model.network or model.logits_fn for name, model in loaded.items()}
-    built = get_attack(attack, norm=threat.norm, epsilon=threat.epsilon)
+    built = get_attack(config.attack, norm=threat.norm, epsilon=threat.epsilon)
     matrix = evaluation.transfer_matrix(
         {str(path): networks[str(path)] for path in sources},
         {str(path): networks[str(path)] for path in targets},
         examples.pixels(),
         examples.labels,
         built,
-        seed=seed,
-        batch_size=batch_size,
+        seed=config.seed,
+        batch_size=config.batch_size,
         progress=progress,
     )
-    report = {"dataset": dataset, "split": split, **matrix.to_dict(), "attack": attack}
+    report = {"dataset": dataset, "split": config.split, **matrix.to_dict()}
+    report["attack"] = config.attack
     report["config"] = built.get_config()
     report["note"] = " ".join([NOTE, *(MASKED.format(*pair) for pair in matrix.masked())])
     report["environment"] = environment()
-    if output is not None:
-        _write(Path(output), report)
+    if config.output is not None:
+        _write(Path(config.output), report)
     return report
 
 

@@ -10,8 +10,8 @@ from soar_tf import attacks
 from soar_tf.callbacks import RobustAccuracy
 from soar_tf.datasets import defaults
 from soar_tf.ops import random
-from soar_tf.runs.config import ROBUST_MONITOR
 from soar_tf.runs.models import trained_for
+from soar_tf.runs.train_settings import ROBUST_MONITOR
 
 ATTACKED_IMAGES = 1000  # of the validation attack, unless told otherwise
 

@@ -6,16 +6,20 @@ import sys
 
 import pytest
 
-from soar_tf import attacks, datasets, methods
-from soar_tf.cli.completion import registered
-from soar_tf.models import networks
+from soar_tf import registry
+from soar_tf.cli.completion import Registered
+
+TABLES = {
+    table.group: table for table in vars(registry).values() if isinstance(table, registry.Registry)
+}
 
 
-def test_the_names_are_those_of_the_registries():
-    assert registered("methods") == tuple(methods.ALL_OBJECTS)
-    assert registered("attacks") == (*attacks.ALL_OBJECTS, *attacks.EXAMPLES)
-    assert registered("networks") == tuple(networks.ALL_OBJECTS)
-    assert set(registered("datasets")) == set(datasets.describe())
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_name_is_offered_with_a_pattern_cut_at_its_colon(kind):
+    table = TABLES[kind]
+    offered = [item.value for item in Registered(table).shell_complete(None, None, "")]
+    expected = [*table, *table.examples]
+    assert offered == [name[: name.find(":") + 1] or name for name in expected]
 
 
 @pytest.mark.parametrize(

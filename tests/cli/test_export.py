@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from soar_tf.cli.completion import registered
+from soar_tf import registry
 from soar_tf.models import exports, loading
 
 litert = pytest.mark.skipif(
@@ -54,5 +54,5 @@ def test_options_that_would_do_nothing(tiny_run, tmp_path, run_cli):
 
 
 def test_formats_are_completed_and_listed(run_cli):
-    assert registered("export_formats") == tuple(exports.ALL_OBJECTS)
+    assert list(registry.EXPORT_FORMATS) == list(exports.ALL_OBJECTS)
     assert "litert" in run_cli("list", "formats").stdout

@@ -26,8 +26,9 @@ SPEC.loader.exec_module(tool)
 def report(tiny_run, tmp_path_factory):
     """A true report of the run, with AutoAttack's and the masking checks' parts made up."""
     from soar_tf.reports.evaluation import evaluate_model
+    from soar_tf.runs.evaluation_config import EvaluationConfig
 
-    found = evaluate_model(tiny_run, dataset=None, attacks=("fgsm", "pgd20"), limit=40)
+    found = evaluate_model(tiny_run, EvaluationConfig(limit=40))
     found["attacks"].append({**found["attacks"][1], "name": "autoattack"})
     check = {"name": "black_box", "verdict": "fail", "figure": 0.1, "sentence": "A | broke it."}
     found |= {"masking": {"verdict": "fail", "checks": [check]}, "reliability": "unreliable"}

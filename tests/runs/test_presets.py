@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from soar_tf import methods
+from soar_tf import methods, registry
 from soar_tf.errors import InputError
 from soar_tf.runs import config, presets
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", presets.PRESETS)
+@pytest.mark.parametrize("name", registry.PRESETS)
 def test_a_preset_is_a_configuration_with_figures(name):
-    preset = presets.PRESETS[name]
+    preset = registry.PRESETS[name]
     method = methods.get(preset.settings["method"], **preset.settings.get("method_args", {}))
     config.TrainConfig(**preset.settings).resolved(fine_tunes=method.starts_from_standard)
     assert (ROOT / preset.evidence).is_file()
@@ -53,5 +53,5 @@ def test_unknown_presets_and_other_methods(tmp_path, run_cli):
 
 
 def test_presets_are_listed(run_cli):
-    assert set(run_cli("list", "presets", "--json").json) == set(presets.PRESETS)
+    assert set(run_cli("list", "presets", "--json").json) == set(registry.PRESETS)
     assert "    method=fast, epochs=30\n" in run_cli("list", "presets").stdout

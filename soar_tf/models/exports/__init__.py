@@ -1,4 +1,4 @@
-"""Export formats: one file per format, one registry line each, and the export itself."""
+"""Export formats: one file per format, one line in `soar_tf/registry/tables.py`; and the export."""
 
 import contextlib
 import dataclasses
@@ -22,15 +22,22 @@ from soar_tf.models.inference import as_logits_fn
 from soar_tf.ops import random
 from soar_tf.validation import check_pixels
 
-__all__ = ["ALL_OBJECTS", "Export", "Format", "available", "check", "export", "get", "guess"]
+__all__ = [
+    "ALL_OBJECTS",
+    "Export",
+    "Format",
+    "KerasFormat",
+    "LiteRTFormat",
+    "ONNXFormat",
+    "SavedModelFormat",
+    "available",
+    "check",
+    "export",
+    "get",
+    "guess",
+]
 
-# The registry: a new format is one file and one line here.
-ALL_OBJECTS = {
-    "saved_model": SavedModelFormat,
-    "keras": KerasFormat,
-    "litert": LiteRTFormat,
-    "onnx": ONNXFormat,
-}
+ALL_OBJECTS = registry.EXPORT_FORMATS
 
 # Float32 formats differ from the network by rounding, relative to the largest logit.
 _SAME = 1e-3
@@ -170,7 +177,7 @@ def get(name):
     >>> exports.get("litert").quantizations
     ('float16', 'int8')
     """
-    return registry.find("export_formats", name, ALL_OBJECTS, _is_format, "export format")()
+    return ALL_OBJECTS.build(name, {})
 
 
 def available():
@@ -185,7 +192,7 @@ def available():
     >>> sorted(exports.available()[0])[:2]
     ['keras', 'litert']
     """
-    return registry.available("export_formats", ALL_OBJECTS, _is_format)
+    return ALL_OBJECTS.available()
 
 
 def guess(path):
@@ -202,10 +209,6 @@ def guess(path):
         (name for name, cls in available()[0].items() if cls.suffix and cls.suffix == suffix),
         "saved_model",
     )
-
-
-def _is_format(found):
-    return isinstance(found, type) and issubclass(found, Format)
 
 
 def _check_free(path, writer):
