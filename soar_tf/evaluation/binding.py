@@ -25,3 +25,5 @@ def bind(state, network, x, y, logits, seed, shard=None):
         shard="none" if shard is None else str(shard),
     )
     state.match_outputs(logits, _SAME_OUTPUTS)
+    positions = None if shard is None else shard.positions()
+    state.check_possible(y, logits.shape[1], x.shape[1:], positions)

@@ -100,6 +100,10 @@ def evaluate(
     return evaluator(x, y, progress=progress, state=state, shard=shard)
 
 
+# What the keys of `_parts` begin with.
+_OWN_PARTS = r"\d+ |adaptive"
+
+
 class Evaluator:
     """`evaluate` as an object that keeps its compiled graphs.
 
@@ -297,6 +301,7 @@ class Evaluator:
         bind(state, self._network, x, y, answers.first, self.seed, shard)
         adaptive = [] if self._budget is None else [f"adaptive: {self._budget}"]
         state.match(
+            of=_OWN_PARTS,
             attacks=[f"{name}: {attack!r}" for name, attack in self.attacks] + adaptive,
             rounding_to_uint8=self.uint8,
             images_kept=self.keep,

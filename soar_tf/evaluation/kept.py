@@ -75,7 +75,7 @@ class Kept(Mapping):
         positions = [int(position) for position in entry["positions"]]
         size = dtype.itemsize * math.prod(shape)
         if (
-            dtype.kind != "f"
+            dtype != np.float32
             or min(shape, default=1) < 0
             or size * len(positions) != entry["bytes"]
         ):
@@ -86,6 +86,26 @@ class Kept(Mapping):
         written = set(positions)
         self._waiting = [position for position in self._waiting if position not in written]
         self.waiting_bytes = size * len(self._waiting)
+
+    def check(self, shape, positions):
+        """Refuses images of another form, which are no adversarial images of these positions.
+
+        Args:
+            shape: The images' shape.
+            positions: Set of the positions that an attack broke.
+
+        Raises:
+            ValueError: With what they are.
+        """
+        if not self._places.keys() <= positions:
+            raise ValueError("adversarial images of examples that no attack broke")
+        for place in self._places.values():
+            found = place.shape if isinstance(place, np.ndarray) else place[-1]
+            if tuple(found) != tuple(shape):
+                raise ValueError(f"images of shape {tuple(found)} instead of {tuple(shape)}")
+        for image in self.values():
+            if not (image.min(initial=0.0) >= 0.0 and image.max(initial=0.0) <= 1.0):
+                raise ValueError("images with pixels outside [0, 1]")
 
     def in_memory(self):
         """A dictionary if the images take at most 64 MiB, else this object."""

@@ -8,23 +8,24 @@ bytes of NumPy arrays, never pickled objects.
 
 import hashlib
 import json
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 
 from soar_tf.errors import InputError
-from soar_tf.evaluation import kept, old_state, tables
+from soar_tf.evaluation import kept, state_reading, tables
 from soar_tf.evaluation.state_log import StateLog
-
-MAX_BYTES = 8 * 2**30
-"""Largest size of the tables in a state file, in bytes; images stay in the file."""
 
 # At most this share of the time may go into writing the file; a kill then loses as little.
 _WRITING_SHARE = 0.05
 
 # Rises with a version in which an attack gives other outcomes: what it began cannot be mixed.
 _ATTACKS = 1
+
+# What files of version 0.1 do not say.
+_NEWER = ("shard", "version_of_the_attacks")
 
 
 class State:
@@ -68,17 +69,25 @@ class State:
         if self.path is not None:
             self._open()
 
-    def match(self, **identity):
+    def match(self, *, of="", **identity):
         """Binds the state to what it belongs to, or refuses it if it belongs to something else.
 
         Args:
+            of: Regular expression that the keys of the parts begin with which depend on `identity`.
             **identity: JSON-serializable values under the names that the refusal shall use.
 
         Raises:
-            InputError: If a value differs from the stored one; the state is not changed.
+            InputError: If a value differs from the stored one, or is missing though there are
+                outcomes of such parts; the state is not changed.
         """
         identity = json.loads(json.dumps({"version_of_the_attacks": _ATTACKS, **identity}))
+        depends = any(re.match(of, key) for key in self._stored)
         for name, value in identity.items():
+            if depends and name not in self._identity and name not in _NEWER:
+                raise InputError(
+                    f"`state` {self.path} is damaged: it does not say of which "
+                    f"{name.replace('_', ' ')} its outcomes are; remove it to start anew."
+                )
             stored = self._identity.get(name, value)
             if stored != value:
                 raise InputError(
@@ -108,19 +117,19 @@ class State:
                 "use another file (a network with random outputs cannot be resumed)."
             )
 
+    def check_possible(self, labels, classes, shape, positions=None):
+        """Refuses what no evaluation can have found, see `state_reading.check_possible`."""
+        content = state_reading.Content(rows=self._stored, kept=self.kept)
+        state_reading.check_possible(self.path, content, labels, classes, shape, positions)
+
     def table(self, key, count):
         """The structured array `[count]` of one part: `done`, `broken`, `prediction` and so on.
 
         It is to be read; `fill` changes it.
-
-        Raises:
-            InputError: If the file holds rows beyond it.
         """
         if key not in self._tables:
             table = tables.empty(count)
             for stored in self._stored.pop(key, ()):
-                if stored["row"].max(initial=-1) >= count:
-                    raise self._foreign()
                 for name in set(stored.dtype.names) - {"row"}:
                     table[name][stored["row"]] = stored[name]
             self._tables[key] = table
@@ -225,64 +234,13 @@ class State:
             if not self.path.absolute().parent.is_dir():
                 raise InputError(f"`state` {self.path}: its folder does not exist.")
             return
-        try:
-            log = StateLog.open(self.path)
-            if log is None:
-                self._adopt(old_state.read(self.path))
-            else:
-                self._read(log)
-        except OSError as error:
-            raise InputError(f"`state` {self.path} cannot be read: {error.strerror}.") from None
-        except InputError:
-            raise
-        except Exception:  # zipfile, zlib, NumPy and json raise a dozen types on a foreign file
-            raise self._foreign() from None
+        content = state_reading.read(self.path)
+        self.seconds, self.sections, self.kept = content.seconds, content.sections, content.kept
+        self._identity, self._outputs = content.identity, content.outputs
+        self._stored = content.rows
         # Links are not written through: the file takes the link's place.
-        self._log = None if self.path.is_symlink() else log
+        self._log = None if self.path.is_symlink() else content.log
         self.resumed = True
-
-    def _read(self, log):
-        total = 0
-        for entry, place in log.entries():
-            if entry["kind"] == "images":
-                self.kept.written(log, entry, place)
-                continue
-            total += entry["bytes"]
-            if total > MAX_BYTES:
-                raise InputError(
-                    f"`state` {self.path} must hold at most {MAX_BYTES} bytes beside its images "
-                    "(soar_tf.evaluation.state.MAX_BYTES)."
-                )
-            if entry["kind"] == "identity":
-                self._identity |= entry["values"]
-            elif entry["kind"] == "section":
-                self.sections[str(entry["name"])] = entry["value"]
-            elif entry["kind"] == "outputs":
-                dtype, shape = np.dtype(entry["dtype"]), tuple(map(int, entry["shape"]))
-                self._outputs = tables.read_array(log, entry, place, dtype, shape)
-            else:
-                self.seconds[entry["key"]] = float(entry["seconds"])
-                dtype = tables.columns(entry["columns"])
-                shape = (entry["bytes"] // dtype.itemsize,)
-                stored = tables.read_array(log, entry, place, dtype, shape)
-                if stored["row"].min(initial=0) < 0:
-                    raise ValueError("rows before the first one")
-                self._stored.setdefault(entry["key"], []).append(stored)
-
-    def _adopt(self, old):
-        # Version 0.1 named itself; its attacks were the first ones.
-        named = {name: value for name, value in old["identity"].items() if name != "soar_tf"}
-        self._identity, self.seconds = {"version_of_the_attacks": 1, **named}, old["seconds"]
-        self.sections, self._outputs = old["sections"], old["outputs"]
-        for key, table in old["tables"].items():
-            self._stored[key] = [tables.with_rows(table, np.flatnonzero(table["done"]))]
-        for position, image in old["kept"].items():
-            if image.dtype.kind != "f":
-                raise ValueError("images of another form")
-            self.kept.add(position, image)
-
-    def _foreign(self):
-        return InputError(f"`state` {self.path} is no state file of an evaluation.")
 
 
 def fingerprint(*arrays):

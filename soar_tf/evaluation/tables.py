@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from soar_tf.ops import norms
+
 ROW = np.dtype(
     [
         ("done", "?"),
@@ -44,6 +46,52 @@ def columns(pairs):
     if "row" not in dtype.names or any(STORED[name] != dtype[name] for name in dtype.names):
         raise ValueError("columns of another form")
     return dtype
+
+
+def check_form(rows):
+    """Refuses stored rows without an outcome, or of another form than `with_rows` gives.
+
+    Raises:
+        ValueError, KeyError: If they are.
+    """
+    for name in rows.dtype.names:
+        if rows.dtype[name] == bool and rows[name].view(np.uint8).max(initial=0) > 1:
+            raise ValueError("truth values that are neither true nor false")
+    if rows["row"].min(initial=0) < 0 or not rows["done"].all():
+        raise ValueError("rows without an outcome")
+    if not {"broken", "prediction", *norms.NAMES} <= set(rows.dtype.names):
+        raise ValueError("rows without columns that all versions have")
+
+
+def check(rows, labels, classes, size):
+    """Refuses stored rows that cannot be outcomes for these images.
+
+    Args:
+        rows: Rows that pass `check_form`.
+        labels: int `[N]`.
+        classes: Number of classes.
+        size: Number of values in an image.
+
+    Raises:
+        ValueError: With what the rows hold.
+    """
+    if rows["row"].max(initial=-1) >= len(labels):
+        raise ValueError(f"outcomes of other images than these {len(labels)}")
+    if rows["prediction"].min(initial=0) < 0 or rows["prediction"].max(initial=0) >= classes:
+        raise ValueError(f"predictions of other classes than these {classes}")
+    if (~rows["broken"] & (rows["prediction"] != labels[rows["row"]])).any():
+        raise ValueError("images that withstood an attack, but are misclassified")
+    linf, l2, l1 = (rows[name].astype(np.float64) for name in ("linf", "l2", "l1"))
+    # Of changes of pixels in [0, 1], up to rounding; NaN fails every comparison.
+    order = (linf >= 0) & (linf <= _more(1.0)) & (linf <= _more(l2)) & (l2 <= _more(l1))
+    if not (order & (l1 <= _more(size * linf))).all():
+        raise ValueError("distances that no image can have")
+    if "loss" in rows.dtype.names and rows["loss"].min(initial=0.0) < -1e-3:
+        raise ValueError("losses below 0")
+
+
+def _more(distance):
+    return distance * (1 + 1e-4) + 1e-6
 
 
 def empty(count):
