@@ -21,7 +21,7 @@ from soar_tf.runs.config import (
     TrainConfig,
 )
 from soar_tf.runs.config_file import read_toml
-from soar_tf.validation import PRECISIONS
+from soar_tf.validation import PRECISIONS, each_key_once
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -272,7 +272,8 @@ def train(
     values = read_toml(config_file) if config_file else {}
     for name, value in flags.items():
         if name.endswith("_args"):
-            values[name] = {**values.get(name, {}), **dict(value)}
+            given = each_key_once(value, " ".join("=".join(pair) for pair in value))
+            values[name] = {**values.get(name, {}), **given}
         elif value not in (None, ()):
             values[name] = list(value) if isinstance(value, tuple) else value
     config = TrainConfig(**presets.merged(preset, values))

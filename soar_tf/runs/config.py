@@ -220,10 +220,11 @@ class TrainConfig:
     def _check_ranges(self):
         for name in ("epochs", "batch_size"):
             setattr(self, name, check_integer(getattr(self, name), name, minimum=1))
-        for name in ("pretrain_epochs", "seed", "validation_images"):
+        for name in ("pretrain_epochs", "validation_images"):
             if getattr(self, name) is not None:
                 setattr(self, name, check_integer(getattr(self, name), name, minimum=0))
-        check_number(self.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
+        # What Keras's generators take.
+        self.seed = check_integer(self.seed, "seed", minimum=0, maximum=2**32 - 1)
         for name in (
             *("limit", "micro_batch", "cutout", "lr_warmup", "validation_limit"),
             *("resize_crop", "channels"),
