@@ -10,7 +10,7 @@ from soar_tf.cli.completion import Model
 from soar_tf.cli.progress import drawer
 from soar_tf.cli.startup import load_tensorflow
 from soar_tf.errors import InputError, RunError
-from soar_tf.formatting import percent, radius_text, threat_text
+from soar_tf.formatting import percent, radius_text, rate_text, threat_text
 from soar_tf.runs import cluster as clusters
 from soar_tf.runs.evaluation_config import EvaluationConfig
 
@@ -99,7 +99,7 @@ def report_lines(report):
                 percent(attack["robust_accuracy"]),
                 percent(attack["uint8_accuracy"]) if rounded else "",
                 f"{attack['seconds']:.1f}",
-                f"{attack['images_per_second']:.0f}",
+                rate_text(attack["images_per_second"]),
             ]
         )
     unreliable = " (unreliable)" if report["reliability"] == "unreliable" else ""

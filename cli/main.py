@@ -44,7 +44,8 @@ class _Group(click.Group):
             context.exit(1)
         except OSError as error:
             bad_input = error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
-            click.echo(f"{'Error' if bad_input else 'Failed'}: {error}", err=True)
+            text = f"{error.filename}: {error.strerror}." if error.filename else str(error)
+            click.echo(f"{'Error' if bad_input else 'Failed'}: {text}", err=True)
             context.exit(2 if bad_input else 1)
         except Exception as error:
             # TensorFlow's class is told by its name: most commands never import it.

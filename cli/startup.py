@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -71,13 +72,24 @@ def second_signal_ends_at_once():
 
 
 def _end_at_second_signal(reader):
-    received = 0
+    received, told = 0, False
     with open(reader, "rb", buffering=0) as stream:
-        while numbers := stream.read(64):
+        while True:
+            wait = _PATIENCE if received and not told else None
+            if not select.select([stream], [], [], wait)[0]:
+                told = True
+                os.write(2, b"Interrupted, at the next step; a second Ctrl-C ends at once.\n")
+                continue
+            if not (numbers := stream.read(64)):
+                return
             received += sum(number in (signal.SIGINT, signal.SIGTERM) for number in numbers)
             if received > 1:
                 os.write(2, b"Ended at once.\n")
                 os._exit(1)
+
+
+# Seconds for the first signal to end a command before a word on the second one.
+_PATIENCE = 1.0
 
 
 def _interrupt(*_):

@@ -16,6 +16,7 @@ from soar_tf.runs import cluster as clusters
 from soar_tf.runs import presets
 from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.config_file import read_toml
+from soar_tf.validation import each_key_once
 
 
 @click.command(short_help="Train a network robustly; resumes where it was stopped.")
@@ -98,7 +99,8 @@ def train(
     values = read_toml(config_file) if config_file else {}
     for name, value in settings.given(TrainConfig, flags).items():
         if name.endswith("_args"):
-            values[name] = {**values.get(name, {}), **dict(value)}
+            once = each_key_once(value, " ".join("=".join(pair) for pair in value))
+            values[name] = {**values.get(name, {}), **once}
         else:
             values[name] = list(value) if isinstance(value, tuple) else value
     config = TrainConfig(**presets.merged(preset, values))

@@ -52,7 +52,7 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
     names = sorted(choices)
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return InputError(f"Unknown {kind} {value!r}.{hint} Allowed: {', '.join(names)}.")
+    return InputError(f"Unknown {kind} {value!r}.{hint} Allowed: {', '.join(names) or 'none'}.")
 
 
 def __getattr__(name):

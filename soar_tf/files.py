@@ -179,6 +179,11 @@ def replacing(path):
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    except OSError as error:
+        # A full disk is reported without a name, and nobody knows the temporary one.
+        if error.errno and error.filename in (None, str(temporary), temporary):
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

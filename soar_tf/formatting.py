@@ -27,6 +27,20 @@ def threat_text(norm, epsilon):
     return f"{norm.capitalize()} {radius_text(epsilon)}" if norm else "-"
 
 
+def rate_text(per_second):
+    """A number per second as people say it: `120`, `3.4`, `0.02`; `-` for one that is not known.
+
+    Example:
+
+    >>> from soar_tf.formatting import rate_text
+    >>> rate_text(1234.5), rate_text(3.42), rate_text(0.0213), rate_text(0.0)
+    ('1234', '3.4', '0.021', '-')
+    """
+    if not per_second:
+        return "-"
+    return f"{per_second:.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def duration_text(seconds):
     """A duration as people say it: `45 s`, `12 min`, `3 h 5 min`.
 

@@ -111,21 +111,49 @@ def check_number(
     return number
 
 
+LARGEST_COUNT = 2**31 - 1
+"""What counts may be at most: TensorFlow's loops count in 32 bits, and beyond would do nothing."""
+
 LARGEST_INTEGER = 2**63 - 1
-"""What counts and seeds may be at most: TensorFlow's integers have 64 bits."""
+"""What seeds and sizes in bytes may be at most: TensorFlow's integers have 64 bits."""
 
 
-def check_integer(value: object, argument: str, *, minimum: int | None = None) -> int:
-    """Reads an integer (strings such as `"20"` are accepted) and checks its smallest value."""
+def check_integer(
+    value: object, argument: str, *, minimum: int | None = None, maximum: int = LARGEST_COUNT
+) -> int:
+    """Reads an integer (strings such as `"20"` are accepted) and checks its range."""
     if _is_tensor(value):
         raise InputError(f"`{argument}` must be an integer, which no schedule can change.")
     number = parse_number(value, argument)
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
     check_number(value, argument, minimum=minimum)
-    if abs(number) > LARGEST_INTEGER:
-        raise InputError(f"`{argument}` must be at most {LARGEST_INTEGER}. Received: {value!r}.")
-    return int(number)
+    if abs(number) > maximum:
+        raise InputError(f"`{argument}` must be at most {maximum}. Received: {value!r}.")
+    return value if type(value) is int else int(number)
+
+
+def check_seed(value: object, argument: str = "seed") -> int:
+    """Reads the seed of noise, an integer from 0 to `LARGEST_INTEGER`."""
+    return check_integer(value, argument, minimum=0, maximum=LARGEST_INTEGER)
+
+
+def each_key_once(pairs: Iterable[tuple[str, str]], received: object) -> dict[str, str]:
+    """A dictionary of pairs of key and value; a key that comes twice is refused.
+
+    Args:
+        pairs: The pairs.
+        received: What they were read from, for the error.
+
+    Raises:
+        InputError: If a key comes twice.
+    """
+    values: dict[str, str] = {}
+    for key, value in pairs:
+        if key in values:
+            raise InputError(f"`{key}` must be given once. Received: {received!r}.")
+        values[key] = value
+    return values
 
 
 def check_choice(value: object, argument: str, choices: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from soar_tf.attacks.transferred import Transferred
 from soar_tf.attacks.transforms import GaussianNoise, Spatial
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted import keras_configs
+from soar_tf.validation import each_key_once
 
 ALL_OBJECTS = registry.ATTACKS
 ALL_OBJECTS.register_with_keras()
@@ -74,17 +75,15 @@ def get(identifier, **defaults):
     if not isinstance(identifier, str):
         raise InputError(f"`attack` must be a name or an Attack. Received: {identifier!r}.")
     name, _, rest = identifier.partition(":")
-    (cls, arguments), given = _resolve(name), {}
+    (cls, arguments), pairs = _resolve(name), []
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if not equals or not value:
             raise InputError(
                 f"Attack arguments are written name:key=value,key=value. Received: {identifier!r}."
             )
-        if key.strip() in given:
-            raise InputError(f"`{key.strip()}` must be given once. Received: {identifier!r}.")
-        given[key.strip()] = value.strip()
-    arguments |= given
+        pairs.append((key.strip(), value.strip()))
+    arguments |= each_key_once(pairs, identifier)
     allowed = registry.argument_names(cls)
     common = defaults.get("norm", "linf")
     if common not in cls.norms:  # such as an l2 attack in a linf evaluation

@@ -7,7 +7,13 @@ from soar_tf.models.inference import NetworkCache, as_logits_fn
 from soar_tf.ops import losses, norms, projections, random
 from soar_tf.registry import Configurable
 from soar_tf.threat_model import ThreatModel
-from soar_tf.validation import check_bounds, check_choice, check_epsilon, check_integer
+from soar_tf.validation import (
+    LARGEST_INTEGER,
+    check_bounds,
+    check_choice,
+    check_epsilon,
+    check_integer,
+)
 
 # 12 is the usual radius of l1 results on CIFAR-10.
 DEFAULT_EPSILON = {"l1": 12.0}
@@ -120,7 +126,8 @@ class Attack(Configurable):
         y = tf.cast(y, tf.int64)
         _check_inside(x, self.bounds)
         indices = tf.range(tf.shape(x)[0]) if indices is None else tf.convert_to_tensor(indices)
-        keys = random.example_keys(check_integer(seed, "seed"), indices, purpose="attack")
+        seed = check_integer(seed, "seed", maximum=LARGEST_INTEGER)
+        keys = random.example_keys(seed, indices, purpose="attack")
         return self._compiled(as_logits_fn(network), x.shape[1:])(x, y, keys)
 
     def _compiled(self, logits_fn, shape):

@@ -10,7 +10,7 @@ from soar_tf.evaluation import Evaluator
 from soar_tf.evaluation.data import arrays
 from soar_tf.models import networks
 from soar_tf.training import RobustModel
-from soar_tf.validation import check_integer
+from soar_tf.validation import check_integer, check_seed
 
 
 class EpochCallback(keras.callbacks.Callback):
@@ -44,7 +44,7 @@ class EpochCallback(keras.callbacks.Callback):
         super().__init__()
         self.x, self.y = arrays(data, limit)
         self.every = check_integer(every, "every", minimum=1)
-        self.seed = check_integer(seed, "seed", minimum=0)
+        self.seed = check_seed(seed)
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.network = None
         self._attacks = list(attacks)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from soar_tf import registry
 from soar_tf.errors import InputError
 from soar_tf.ops import random
-from soar_tf.validation import check_integer
+from soar_tf.validation import check_integer, check_seed
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -118,9 +118,7 @@ def corrupt(name, x, severity, *, seed=0, positions=None):
     x = tf.cast(x, tf.float32)
     names_for(tuple(x.shape[1:]))
     positions = tf.range(tf.shape(x)[0]) if positions is None else tf.convert_to_tensor(positions)
-    keys = random.example_keys(
-        check_integer(seed, "seed", minimum=0), positions, step=severity, purpose=name
-    )
+    keys = random.example_keys(check_seed(seed), positions, step=severity, purpose=name)
     corrupted = tf.clip_by_value(corruption(x, severity, keys), 0.0, 1.0)
     # Means of 8-bit pixels can be exactly between two levels, where the last bit, which may depend
     # on the batch, would decide: an extra thousandth of a level rounds them all up.

@@ -137,7 +137,7 @@ def finish(dataset, available, wanted, fraction, seed, count=None):
     Raises:
         InputError: If none of them exists, or if `count` cannot be carved out.
     """
-    splits, provenance = dict(dataset.splits), dataset.provenance
+    splits, provenance, reading = dict(dataset.splits), dataset.provenance, dataset.reading
     if count and "validation" in available:
         raise InputError(
             f"`validation_images` must be 0 or None for data set {dataset.name!r}, which has a "
@@ -154,17 +154,18 @@ def finish(dataset, available, wanted, fraction, seed, count=None):
         splits["train"] = train.select(np.flatnonzero(~chosen))
         if chosen.any():
             splits["validation"] = train.select(np.flatnonzero(chosen))
-        provenance += (
-            f" Validation: {chosen.sum()} of {len(train)} training images, stratified by class, "
+        carved = (
+            f"Validation: {chosen.sum()} of {len(train)} training images, stratified by class, "
             f"split seed {seed}."
         )
+        provenance, reading = f"{provenance} {carved}", (*reading, carved)
     kept = {name: splits[name] for name in SPLITS if name in splits and name in wanted}
     if not kept:
         raise InputError(
             f"`splits` must name splits that data set {dataset.name!r} has: "
             f"{', '.join(available)}. Received: {', '.join(wanted)}."
         )
-    return dataclasses.replace(dataset, splits=kept, provenance=provenance)
+    return dataclasses.replace(dataset, splits=kept, provenance=provenance, reading=reading)
 
 
 def _carves(fraction, count):

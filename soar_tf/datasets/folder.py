@@ -55,7 +55,7 @@ def load(path, wanted, reading=None):
     chosen = {split: files[split] for split in needed(wanted, available)}
     splits, headers = _splits(path, root, everything, status, chosen, reading)
     remarks = _remarks(everything, names, headers, reading)
-    lines = _lines(path, names, splits, headers, remarks)
+    lines = (provenance, *_lines(path, names, splits, headers, remarks))
     shape = next(iter(splits.values())).image_shape if splits else (0, 0, 0)
     dataset = Dataset(
         name=f"folder:{path}",
@@ -126,7 +126,8 @@ def _layout(path, root, everything):
         available = tuple(split for split in SPLITS if split in inside)
         names = _class_names(root / available[0])
         files = {split: _files(root, (split,), names, everything) for split in available}
-        return files, names, available, f"Folder {path}."
+        provenance = f"Folder {path}, whose subfolders are the splits: {', '.join(available)}."
+        return files, names, available, provenance
     names = _class_names(root)
     rows, labels = _files(root, (), names, everything)
     test = stratified(labels, TEST_FRACTION, TEST_SEED)

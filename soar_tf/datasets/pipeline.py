@@ -9,7 +9,7 @@ import itertools
 from soar_tf.datasets import augmentation, mixing, reading
 from soar_tf.datasets.images import InMemory, host_tensor
 from soar_tf.errors import InputError
-from soar_tf.validation import check_integer
+from soar_tf.validation import check_integer, check_seed
 
 
 def training_pipeline(
@@ -77,7 +77,7 @@ def training_pipeline(
     import tensorflow as tf
 
     _check_split(split)
-    seed = check_integer(seed, "seed", minimum=0)
+    seed = check_seed(seed)
     initial_epoch = check_integer(initial_epoch, "initial_epoch", minimum=0)
     epochs = check_integer(epochs, "epochs", minimum=initial_epoch + bool(initial_step))
     batch_size = min(check_integer(batch_size, "batch_size", minimum=1), len(split))

@@ -8,7 +8,7 @@ from soar_tf.datasets.images import MEMORY_BYTES
 from soar_tf.datasets.reading import Reading
 from soar_tf.datasets.source import Request
 from soar_tf.errors import InputError, unknown
-from soar_tf.validation import check_integer, check_number
+from soar_tf.validation import LARGEST_INTEGER, check_integer, check_number, check_seed
 
 NAMES = tuple(name for name in registry.DATASETS if ":" not in name)
 """The sets with a name of their own; the schemes tfds:NAME, npz:FILE, folder:DIR come on top."""
@@ -98,10 +98,10 @@ def load(
                 "it (`validation_images` is 0)."
             )
         wanted = tuple(split for split in wanted if count or split != "validation")
-    seed = check_integer(seed, "seed", minimum=0)
+    seed = check_seed(seed)
     reading = Reading(image_size, resize_crop, channels, orientation)
     limit = MEMORY_BYTES if memory_limit is None else memory_limit
-    limit = check_integer(limit, "memory_limit", minimum=0)
+    limit = check_integer(limit, "memory_limit", minimum=0, maximum=LARGEST_INTEGER)
     source, place = _find(str(name))
     dataset, available = source.open(Request(str(name), place, wanted, data_dir, reading, limit))
     dataset = finish(dataset, available, wanted, fraction, seed, count)

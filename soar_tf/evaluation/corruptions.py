@@ -116,16 +116,32 @@ def corruption_accuracies(
         network, x, y, seed=seed, batch_size=batch_size, progress=None, state=state, shard=shard
     )
     session = measured.session
-    stored = session.state.sections.get("corruptions", {})
+    stored = session.state.sections.get("corruptions")
+    stored = stored if isinstance(stored, dict) else {}
     found = {}
     for number, name in enumerate(names, 1):
         label = f"corruptions {number}/{len(names)} {name}"
         if name not in stored:
             stored = stored | {name: _accuracies(session, name, label, progress)}
             session.state.set_section("corruptions", stored)
+        elif not _possible(stored[name], len(session.y)):
+            raise InputError(
+                f"`state` {session.state.path} is damaged: its accuracies on {name} are none of "
+                f"{len(session.y)} images; remove it to start anew."
+            )
         found[name] = tuple(stored[name])
     return CorruptionAccuracies(
         len(session.y), session.seed, float(measured.correct.mean()), found, measured.shard
+    )
+
+
+def _possible(shares, n):
+    """Whether stored accuracies are shares of `n` images, one per severity."""
+    return (
+        isinstance(shares, list)
+        and len(shares) == len(corruptions.SEVERITIES)
+        and all(type(share) in (int, float) and 0 <= share <= 1 for share in shares)
+        and all(abs(share * n - round(share * n)) < 1e-6 * max(n, 1) for share in shares)
     )
 
 

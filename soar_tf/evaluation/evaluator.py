@@ -19,7 +19,7 @@ from soar_tf.evaluation.state import State
 from soar_tf.evaluation.straight_through import Averaged
 from soar_tf.models import artefacts, loading
 from soar_tf.threat_model import ThreatModel
-from soar_tf.validation import check_choice, check_integer, check_pixels
+from soar_tf.validation import check_choice, check_integer, check_pixels, check_seed
 
 
 def evaluate(
@@ -155,7 +155,7 @@ class Evaluator:
         adaptive="auto",
         source=None,
     ):
-        self.seed = check_integer(seed, "seed", minimum=0)
+        self.seed = check_seed(seed)
         if isinstance(attacks, str | Attack):
             attacks = [attacks]
         if isinstance(attacks, Mapping):

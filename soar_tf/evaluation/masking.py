@@ -12,7 +12,7 @@ from soar_tf.errors import InputError
 from soar_tf.evaluation import indicators, masking_checks, parts, robustness
 from soar_tf.evaluation.indicators import AttackIndicators
 from soar_tf.ops import random
-from soar_tf.validation import check_choice, check_epsilon, check_integer
+from soar_tf.validation import check_choice, check_epsilon, check_integer, check_seed
 
 _ORDER = ("pass", "warn", "fail")
 
@@ -124,7 +124,7 @@ def masking_report(
     """
     options = {"norm": check_choice(norm, "norm", ("linf", "l2")), "bounds": bounds}
     options["epsilon"] = check_epsilon(epsilon, norm=norm)
-    seed = check_integer(seed, "seed", minimum=0)
+    seed = check_seed(seed)
     steps = check_integer(steps, "steps", minimum=1)
     queries = check_integer(queries, "queries", minimum=1)
     subject = Subject(network, x, y, bounds, seed, batch_size, progress)

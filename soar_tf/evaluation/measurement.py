@@ -14,7 +14,7 @@ from soar_tf.evaluation.parts import Part, Session, search_graph, traced_once
 from soar_tf.evaluation.progress import Counted, Meter
 from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
-from soar_tf.validation import check_integer, check_pixels
+from soar_tf.validation import check_integer, check_pixels, check_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Measurement:
         Raises:
             InputError: For data, outputs or a state that do not fit.
         """
-        seed = check_integer(seed, "seed", minimum=0)
+        seed = check_seed(seed)
         batch_size = check_integer(batch_size, "batch_size", minimum=1)
         x, y = floats(x), np.asarray(y)
         check_pixels(x, "x")

@@ -29,7 +29,7 @@ def result(session, name, threat, parts, clean):
         threat.epsilon,
         float(robust.mean()),
         round(seconds, 3),
-        round(len(clean) / seconds, 2) if seconds else 0.0,
+        float(f"{len(clean) / seconds:.4g}") if seconds else 0.0,
         robust,
         tuple(stages) if len(stages) > 1 else (),
         rounded,

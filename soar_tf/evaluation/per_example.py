@@ -8,7 +8,7 @@ import tensorflow as tf
 from soar_tf.datasets.images import floats
 from soar_tf.evaluation import robustness
 from soar_tf.ops import random
-from soar_tf.validation import check_integer
+from soar_tf.validation import check_integer, check_seed
 
 
 class PerExample:
@@ -35,7 +35,7 @@ class PerExample:
 
     def __init__(self, function, *, seed=0, purpose="", batch_size=256):
         self.function = function
-        self.seed = check_integer(seed, "seed", minimum=0)
+        self.seed = check_seed(seed)
         self.purpose = purpose
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self._graphs = {}

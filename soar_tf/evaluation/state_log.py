@@ -140,8 +140,10 @@ class StateLog:
                 for buffer in buffers:
                     file.write(buffer)
             os.fsync(self._write)
-        except BaseException:
+        except BaseException as error:
             os.ftruncate(self._write, self._end)
+            if isinstance(error, OSError) and error.errno and error.filename is None:
+                raise OSError(error.errno, os.strerror(error.errno), str(self.path)) from None
             raise
 
     def _check_place(self):
@@ -184,9 +186,8 @@ class StateLog:
         if about_size > files.MAX_JSON_BYTES:
             raise ValueError("entries that are too long")
         about = json.loads(os.pread(self._read, about_size, begin))
-        if sum(int(entry["bytes"]) for entry in about) != data_size or any(
-            int(entry["bytes"]) < 0 for entry in about
-        ):
+        sizes = [int(entry["bytes"]) for entry in about]
+        if not isinstance(about, list) or sum(sizes) != data_size or min(sizes, default=0) < 0:
             raise ValueError("entries that do not fit their record")
         self._end, self._digest = end, digest
         return begin + about_size, about

@@ -112,12 +112,14 @@ def _of_log(log, path):
         elif entry["kind"] == "outputs":
             dtype, shape = np.dtype(entry["dtype"]), tuple(map(int, entry["shape"]))
             content.outputs = tables.read_array(log, entry, place, dtype, shape)
-        else:
+        elif entry["kind"] == "rows":
             content.seconds[entry["key"]] = entry["seconds"]
             dtype = tables.columns(entry["columns"])
             shape = (entry["bytes"] // dtype.itemsize,)
             rows = tables.read_array(log, entry, place, dtype, shape)
             content.rows.setdefault(entry["key"], []).append(rows)
+        else:
+            raise ValueError("an entry that no version writes")
     return content
 
 

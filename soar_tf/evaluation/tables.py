@@ -55,7 +55,7 @@ def check_form(rows):
         ValueError, KeyError: If they are.
     """
     for name in rows.dtype.names:
-        if rows.dtype[name] == bool and rows[name].view(np.uint8).max(initial=0) > 1:
+        if rows.dtype[name].kind == "b" and rows[name].view(np.uint8).max(initial=0) > 1:
             raise ValueError("truth values that are neither true nor false")
     if rows["row"].min(initial=0) < 0 or not rows["done"].all():
         raise ValueError("rows without an outcome")

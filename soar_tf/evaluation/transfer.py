@@ -15,7 +15,7 @@ from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Progress
 from soar_tf.models import artefacts
 from soar_tf.ops import norms, random
-from soar_tf.validation import check_integer, check_pixels
+from soar_tf.validation import check_integer, check_pixels, check_seed
 
 # AutoAttack's rule: if a black-box attack lowers the white-box figure by more than 0.2 points,
 # the white-box attacks did not do their work.
@@ -146,7 +146,7 @@ def transfer_matrix(
     """
     x, y = floats(x), np.asarray(y)
     check_pixels(x, "x")
-    seed = check_integer(seed, "seed", minimum=0)
+    seed = check_seed(seed)
     batch_size = check_integer(batch_size, "batch_size", minimum=1)
     name, attack = robustness.attack_name(attack), get_attack(attack)
     robustness.check_pixel_range(name, attack)

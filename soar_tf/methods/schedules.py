@@ -11,6 +11,9 @@ import tensorflow as tf
 from soar_tf.errors import InputError, unknown
 from soar_tf.validation import check_number, tensors_as_numbers
 
+# Epochs or steps; their product with the steps of an epoch is a 64-bit integer then.
+_LONGEST = 1e9
+
 _TEXT = re.compile(r"\s*([a-z]+)\s*\(.*\)\s*", re.S)
 
 
@@ -34,8 +37,8 @@ class Schedule:
             raise InputError(f"`{self.name}` needs one of `epochs` and `steps`.")
         self.unit = "epochs" if steps is None else "steps"
         length = epochs if steps is None else steps
-        self.length = check_number(length, self.unit, minimum=0.0, exclusive=True)
-        self.after = check_number(after, "after", minimum=0.0)
+        self.length = check_number(length, self.unit, minimum=0.0, maximum=_LONGEST, exclusive=True)
+        self.after = check_number(after, "after", minimum=0.0, maximum=_LONGEST)
 
     @property
     def values(self):

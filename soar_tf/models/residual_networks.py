@@ -9,6 +9,7 @@ from soar_tf.validation import check_choice, check_integer
 STAGES = (64, 128, 256, 512)
 WIDE_STEM, WIDE_STAGES = 16, (16, 32, 64)
 PADDINGS = ("same", "symmetric")
+_DEEPEST = 1000
 
 
 def resnet18(input_shape=(32, 32, 3), num_classes=10, width=1.0, normalization="fixed"):
@@ -113,7 +114,8 @@ def wide_resnet(
     >>> soar_tf.networks.wide_resnet(depth=10, width=1).output_shape
     (None, 10)
     """
-    blocks, rest = divmod(check_integer(depth, "depth", minimum=10) - 4, 6)
+    depth = check_integer(depth, "depth", minimum=10, maximum=_DEEPEST)
+    blocks, rest = divmod(depth - 4, 6)
     if rest:
         raise InputError(f"`depth` must be 6n + 4, such as 16 or 28. Received: {depth}.")
     inputs, x = normalized(input_shape, 8, normalization)

@@ -1,5 +1,7 @@
 """The masking section of `soar-tf evaluate --masking`'s report."""
 
+import math
+
 from soar_tf import evaluation
 from soar_tf.errors import InputError
 from soar_tf.evaluation.intervals import wilson
@@ -54,11 +56,16 @@ def add(report, result, model, source, examples, threat, batch_size, progress, s
     belongs = {"epsilon": threat.epsilon, "source": source and [source.name, _weights(source)]}
     if threat.norm != "linf":  # state files of version 0.1 knew no other
         belongs["norm"] = threat.norm
-    stored = state.sections.get("masking", {})
-    if stored.get("belongs") != belongs:
+    stored = state.sections.get("masking")
+    if not isinstance(stored, dict) or stored.get("belongs") != belongs:
         found = _checks(report, model, source, examples, threat, batch_size, progress)
         stored = {"belongs": belongs, "report": found.to_dict()}
         state.set_section("masking", stored)
+    elif not _possible(stored.get("report"), report["n"]):
+        raise InputError(
+            f"`state` {state.path} is damaged: its masking checks are none of {report['n']} "
+            "images; remove it to start anew."
+        )
     report["masking"] = stored["report"]
     _count_broken(report, result, stored["report"].get("broken", ()))
     if report["reliability"] == "not checked":
@@ -68,6 +75,32 @@ def add(report, result, model, source, examples, threat, batch_size, progress, s
     if failed:
         report["reliability"] = "unreliable"
         report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
+
+
+_VERDICTS = ("pass", "warn", "fail")  # from the best to the worst
+
+
+def _possible(found, n):
+    """Whether a stored report is one that `MaskingReport.to_dict` can give for `n` images."""
+    try:
+        checks = found["checks"]
+        verdicts = [_VERDICTS.index(check["verdict"]) for check in checks]
+        texts = [check[name] for check in checks for name in ("name", "sentence")]
+        shares = [check["figure"] for check in checks]
+        positions = list(found.get("broken", ()))
+        if "indicators" in found:
+            entries = found["indicators"]["indicators"]
+            texts += [entry[name] for entry in entries for name in ("name", "sentence")]
+            positions += [position for entry in entries for position in entry["images"]]
+        return (
+            found["n"] == n
+            and found["verdict"] == _VERDICTS[max(verdicts)]
+            and all(isinstance(text, str) for text in texts)
+            and all(type(share) in (int, float) and not math.isinf(share) for share in shares)
+            and all(type(position) is int and 0 <= position < n for position in positions)
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _count_broken(report, result, broken):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf import plots
-from soar_tf.formatting import duration_text, percent, radius_text, threat_text
+from soar_tf.formatting import duration_text, percent, radius_text, rate_text, threat_text
 from soar_tf.plots.adversarial_examples import magnified
 from soar_tf.reports.opening import opening
 from soar_tf.reports.report_plots import curve_attacks, figures
@@ -17,16 +17,35 @@ from soar_tf.reports.report_plots import curve_attacks, figures
 _SMALLEST_SIDE = 96  # pixels of a picture in the page
 
 
-_ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("soar_tf.reports"),
-    autoescape=jinja2.select_autoescape(["html.j2"]),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= {
+def plain(value):
+    """A text in Markdown, as text: names of models and classes may hold tags, links and pictures.
+
+    Example:
+
+    >>> from soar_tf.reports.pages import plain
+    >>> plain("<b>a</b> < 3"), plain("![x](http://example.org)")
+    ('&lt;b>a&lt;/b> < 3', '![x]\\(http://example.org)')
+    """
+    if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
+        return value
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", value).replace("](", "]\\(")
+
+
+_OPTIONS = {
+    "loader": jinja2.PackageLoader("soar_tf.reports"),
+    "undefined": jinja2.StrictUndefined,
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+}
+_MARKDOWN = jinja2.Environment(finalize=plain, **_OPTIONS)  # nosec B701: it is no HTML
+_HTML = jinja2.Environment(autoescape=True, **_OPTIONS)
+_FILTERS = {
     "percent": percent,
     "radius": radius_text,
+    "rate": rate_text,
+    "code": lambda text: markupsafe.Markup(  # nosec B704: nothing in a code span is a tag
+        str(text).replace("`", "'")
+    ),
     "duration": duration_text,
     "versions": lambda found: ", ".join(f"{name} {version}" for name, version in found.items()),
     "number": lambda value: value if isinstance(value, str) else f"{value:.4g}",
@@ -48,16 +67,19 @@ def machines(shards):
     return list(dict.fromkeys(texts))
 
 
-_ENVIRONMENT.globals |= {
-    "threat": threat_text,
-    "curve_attacks": curve_attacks,
-    "machines": machines,
-}
+for _environment in (_MARKDOWN, _HTML):
+    _environment.filters |= _FILTERS
+    _environment.globals |= {
+        "threat": threat_text,
+        "curve_attacks": curve_attacks,
+        "machines": machines,
+    }
 
 
 def render(template, **values):
     """A template of this room, filled."""
-    return _ENVIRONMENT.get_template(template).render(**values)
+    environment = _HTML if template.endswith(".html.j2") else _MARKDOWN
+    return environment.get_template(template).render(**values)
 
 
 def markdown(report, pictures=()):

@@ -8,6 +8,7 @@ from soar_tf import evaluation, files, plots
 from soar_tf.attacks import get as get_attack
 from soar_tf.errors import InputError
 from soar_tf.formatting import percent, threat_text
+from soar_tf.reports import pages
 from soar_tf.reports.output import check_folder
 from soar_tf.reports.summary import check_attacks
 from soar_tf.runs import models
@@ -137,25 +138,29 @@ def heat_map(report):
     return plots.transfer_heat_map([row[0] for row in rows], header[2:], shares, title=title)
 
 
+def _cell(text):
+    return pages.plain(text).replace("|", "\\|")
+
+
 def _markdown(report):
     header, rows = table(report)
     lines = [
-        f"# Transfer of {report['attack']}",
+        f"# Transfer of {pages.plain(report['attack'])}",
         "",
-        "| " + " | ".join(header) + " |",
+        "| " + " | ".join(map(_cell, header)) + " |",
         "|" + " --- |" + " ---: |" * (len(header) - 1),
     ]
     for name, *shares in rows:
-        lines.append("| " + " | ".join([name, *map(percent, shares)]) + " |")
+        lines.append("| " + " | ".join([_cell(name), *map(percent, shares)]) + " |")
     radius = (
         "" if report["epsilon"] is None else f", {threat_text(report['norm'], report['epsilon'])}"
     )
     lines += [
         "",
-        f"{report['n']} images of {report['dataset']} ({report['split']}){radius}, "
+        f"{report['n']} images of {pages.plain(report['dataset'])} ({report['split']}){radius}, "
         f"seed {report['seed']}.",
         "",
-        report["note"],
+        pages.plain(report["note"]),
         "",
     ]
     return "\n".join(lines)

@@ -46,7 +46,7 @@ class Cluster:
             name, port = _split(host)
             try:
                 socket.getaddrinfo(name, port)
-            except OSError:
+            except (OSError, UnicodeError):  # a name such as a..b cannot be encoded
                 raise InputError(f"`hosts`: {name} has no address. Received: {host!r}.") from None
         if self.hosts:
             name, port = _split(self.hosts[self.rank])
@@ -164,6 +164,7 @@ def _checked(hosts, rank, argument):
     return Cluster("multi-worker", hosts, rank)
 
 
+_SECONDS_TO_GREET = 5
 _LINE, _GO, _REFUSED = 100_000, "soar-tf: go\n", "soar-tf: refused: "
 
 
@@ -175,14 +176,13 @@ def _await_all(cluster, end, timeout):
         server = stack.enter_context(socket.create_server(("", port), family=family))
         while len(here) < len(cluster.hosts) - 1:
             server.settimeout(max(0.01, end - time.monotonic()))
-            try:
-                connection = stack.enter_context(server.accept()[0])
-                rank = _greeted(connection, cluster, here)
-            except OSError:
-                rank = None
-            if rank is not None:
-                here[rank] = connection
-            elif time.monotonic() > end:
+            rank = None
+            with contextlib.suppress(OSError), contextlib.ExitStack() as one:
+                connection = one.enter_context(server.accept()[0])
+                if (rank := _greeted(connection, cluster, here)) is not None:
+                    here[rank] = connection
+                    stack.push(one.pop_all())  # strangers' connections are closed at once
+            if rank is None and time.monotonic() > end:
                 missing = [
                     f"{host} (rank {rank})"
                     for rank, host in enumerate(cluster.hosts)
@@ -195,13 +195,23 @@ def _await_all(cluster, end, timeout):
             connection.recv(1)  # the other side closes first, so that the port is free at once
 
 
+def _line(connection):
+    """The first line that somebody sends, who has a few seconds for all of it."""
+    end, line = time.monotonic() + _SECONDS_TO_GREET, b""
+    while b"\n" not in line and len(line) < _LINE:
+        connection.settimeout(max(0.01, end - time.monotonic()))
+        if not (more := connection.recv(4096)):
+            break
+        line += more
+    return line.partition(b"\n")[0]
+
+
 def _greeted(connection, cluster, here):
     """The rank of who has come; `None` for strangers."""
-    connection.settimeout(5)
     try:
-        greeting = json.loads(connection.makefile(encoding="utf-8").readline(_LINE))
+        greeting = json.loads(_line(connection))
         hosts, rank = tuple(greeting["hosts"]), greeting["rank"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     problem = None
     if hosts != cluster.hosts:

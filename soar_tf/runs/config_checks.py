@@ -28,10 +28,11 @@ def check_choices(config):
 def check_ranges(config):
     for name in ("epochs", "batch_size"):
         setattr(config, name, check_integer(getattr(config, name), name, minimum=1))
-    for name in ("pretrain_epochs", "seed", "validation_images"):
+    for name in ("pretrain_epochs", "validation_images"):
         if getattr(config, name) is not None:
             setattr(config, name, check_integer(getattr(config, name), name, minimum=0))
-    check_number(config.seed, "seed", maximum=2**32 - 1)  # what Keras's generators take
+    # What Keras's generators take.
+    config.seed = check_integer(config.seed, "seed", minimum=0, maximum=2**32 - 1)
     for name in (
         *("limit", "micro_batch", "cutout", "lr_warmup", "validation_limit"),
         *("resize_crop", "channels"),

@@ -30,6 +30,10 @@ from soar_tf.training.weight_perturbation import WeightPerturbation
 _DROPS = {"standard": (100 / 200, 150 / 200), "method": (90 / 150, 100 / 150)}
 
 
+# Larger than the seconds and resumptions of any run.
+_MOST = 1e12
+
+
 class Experiment:
     """A checked training run.
 
@@ -254,7 +258,7 @@ class Experiment:
             },
             distribution=strategies.describe(self.strategy),
             environments=progress["environments"],
-            resumes=int(_number(previous.get("resumes", -1))) + 1,
+            resumes=round(_number(previous.get("resumes", -1))) + 1,
         )
 
     def _train(self, folder, path, progress, verbose):
@@ -305,7 +309,8 @@ class Experiment:
 
 
 def _number(value):
-    return value if isinstance(value, (int, float)) else 0
+    """A number from a manifest, which anybody may have written; 0 for what is none."""
+    return value if type(value) in (int, float) and abs(value) < _MOST else 0
 
 
 def _save_network(network, path):

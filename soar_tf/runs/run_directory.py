@@ -68,9 +68,15 @@ class RunDirectory:
             raise InputError(f"`workdir` {path} cannot be written: {error.strerror}.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._lock.close()
             raise InputError(f"`workdir` {path} is in use by another process.") from None
+        except OSError as error:
+            self._lock.close()
+            raise InputError(
+                f"`workdir` {path} is on a file system that cannot lock files: {error.strerror}; "
+                "use a folder on another one."
+            ) from None
         try:
             for folder in (self.path, self.path / CHECKPOINTS):
                 for left in folder.glob(f"{files.UNFINISHED}*"):
@@ -106,7 +112,8 @@ class RunDirectory:
         arguments = stored.get("method_args", {})
         stored["method_args"] = _all_arguments(stored.get("method", config.method), arguments)
         if changed := config.differences(stored):
-            name = changed[0]
+            # What the others' defaults follow from.
+            name = min(changed, key=lambda one: one not in ("dataset", "method", "network"))
             raise InputError(
                 f"`workdir` {self.path} holds a run of another configuration: {name} is "
                 f"{stored.get(name)!r} there and {config.to_dict().get(name)!r} here; use another "

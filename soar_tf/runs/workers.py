@@ -44,9 +44,10 @@ def check_settings(strategy, config, examples):
 def say_what_changed(strategy, manifest):
     """Says on stderr that a run goes on with other replicas than it began with."""
     before, now = manifest.get("distribution"), strategies.describe(strategy)
-    if before is not None and before["replicas"] != now["replicas"]:
+    before = before.get("replicas") if isinstance(before, dict) else None
+    if type(before) is int and before != now["replicas"]:
         print(
-            f"This run began with {before['replicas']} replicas and goes on with "
+            f"This run began with {before} replicas and goes on with "
             f"{now['replicas']}: the result is equal within rounding, not bit by bit.",
             file=sys.stderr,
         )

@@ -48,5 +48,5 @@ def lag(layers, steps):
         f"After {steps} steps, the moving statistics of {len(slow)} BatchNorm layers (momentum "
         f"{momentum:g}) are still {100 * momentum**steps:.0f} % those of a new network, so the "
         "network that is evaluated and saved is not the one that was trained. Train for more "
-        "steps, or build the layers with a smaller momentum, such as 0.9."
+        "steps, or give the layers a smaller momentum, such as layer.momentum = 0.9."
     )

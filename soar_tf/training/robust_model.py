@@ -28,7 +28,7 @@ from soar_tf.training import (
 )
 from soar_tf.training.adaptive_weight import AdaptiveWeight
 from soar_tf.training.weight_perturbation import WeightPerturbation
-from soar_tf.validation import check_integer, check_pixels
+from soar_tf.validation import check_integer, check_pixels, check_seed
 
 
 @keras.saving.register_keras_serializable(package="soar_tf")
@@ -92,7 +92,7 @@ class RobustModel(within_epoch.ResumableModel):
         super().__init__(**kwargs)
         self.network = network
         self.method = methods.get(method)
-        self.seed = check_integer(seed, "seed", minimum=0)
+        self.seed = check_seed(seed)
         if micro_batch is not None:
             micro_batch = check_integer(micro_batch, "micro_batch", minimum=1)
         self.method.check_batches(micro_batch, replicas.count())

@@ -117,8 +117,8 @@ def export(network, path, format="saved_model", *, quantize=None, images=None):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # TensorFlow's own error for a folder that cannot be written names another file.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.UNFINISHED):
-            pass
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.UNFINISHED) as room:
+            _reserve(Path(room, "room"), network, quantize)
         _write(writer, network, temporary, quantize, images)
         result = _compared(network, writer, temporary, images)
         if quantize is None and len(images):
@@ -230,6 +230,13 @@ def _comparison_images(network, images):
     sides = [side or 32 for side in network.input_shape[1:]]
     keys = random.example_keys(0, tf.range(_NOISE_IMAGES), purpose="export")
     return random.uniform(keys, sides).numpy(), "noise"
+
+
+def _reserve(path, network, quantize):
+    """Fails unless the weights fit on the disk, under which HDF5 would end the process."""
+    size = network.count_params() * (4 if quantize is None else 1)
+    with open(path, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size + 4096)
 
 
 def _write(writer, network, path, quantize, images):

@@ -78,7 +78,9 @@ def load(path, name):
     except InputError:
         raise
     except Exception as error:  # Keras, h5py and zipfile raise anything on a foreign file
-        sentence = re.split(r"(?<=\.)\s|\n", str(error).strip())[0][:300] or "no reason given"
+        # Keras counts the objects that it could not load, and then gives the reason for the first.
+        text = re.sub(r"\AA total of .*?:\n+", "", str(error).strip(), flags=re.DOTALL)
+        sentence = re.split(r"(?<=\.)\s|\n", text)[0][:300] or "no reason given"
         raise InputError(
             f"{name} cannot be read as a Keras model: {type(error).__name__}: {sentence}"
         ) from None
