@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -82,17 +83,25 @@ def speed(folder, side, repeats):
     }
     try:
         seen = {name: [] for name in names}
+        for reader in readers.values():
+            reader.process.send_signal(signal.SIGSTOP)
         for _ in range(repeats + 1):
             for name, reader in readers.items():
+                # Whoever waits stands still, or it would fill its buffers on the others' time.
+                reader.process.send_signal(signal.SIGCONT)
                 seen[name].append(reader("epoch"))
+                reader.process.send_signal(signal.SIGSTOP)
     finally:
         for reader in readers.values():
+            reader.process.send_signal(signal.SIGCONT)
             reader.close()
     return {
         name: {
             "images_per_second": statistics.median(
                 epoch["images"] / epoch["seconds"] for epoch in epochs[1:]
             ),
+            "cpu_microseconds": 1e6
+            * statistics.median(epoch["cpu"] / epoch["images"] for epoch in epochs[1:]),
             **{key: epochs[-1][key] for key in ("start_seconds", "peak_above_import_mib")},
         }
         for name, epochs in seen.items()

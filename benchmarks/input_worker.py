@@ -15,7 +15,7 @@ from benchmarks import common
 
 BATCH = 64
 PEERS = ("keras", "tf.data", "grain")
-DRAINED = 16  # batches before the clock starts: what was read ahead while others had their turn
+LEAST_BATCHES = 40  # of a turn: many more than are read ahead
 LEAST_STEPS, SECONDS = 5, 20.0  # of the steps that are timed, of either kind
 
 
@@ -58,21 +58,21 @@ class Reader:
 
     def epoch(self):
         """Reads an epoch: seconds and images, and what there is about the process so far."""
-        for _ in range(DRAINED):
-            self._next()
-        return self._read(self.steps)
+        return self._read(max(self.steps, LEAST_BATCHES))
 
     def some(self):
         """The same of 50 batches at most, which show what the process needs."""
         return self._read(min(self.steps, 50))
 
     def _read(self, steps):
-        start = time.perf_counter()
+        watch = common.Stopwatch()
         for _ in range(steps):
             x = self._next()
         float(x[0, 0, 0, 0])
+        spent = watch.read()
         return {
-            "seconds": time.perf_counter() - start,
+            "seconds": spent["wall"],
+            "cpu": spent["cpu"],
             "images": steps * BATCH,
             "start_seconds": self.first,
             "peak_above_import_mib": peak() - self.base,

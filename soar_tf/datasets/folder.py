@@ -13,7 +13,7 @@ import numpy as np
 from soar_tf.datasets import decoding, listing
 from soar_tf.datasets.dataset import SPLITS, Dataset, needed
 from soar_tf.datasets.decoding import EXTENSIONS
-from soar_tf.datasets.folder_images import FolderImages
+from soar_tf.datasets.folder_images import FolderImages, shown_sizes
 from soar_tf.datasets.reading import Reading
 from soar_tf.datasets.sampling import stratified
 from soar_tf.datasets.source import Source
@@ -94,16 +94,8 @@ def _splits(path, root, everything, status, chosen, reading):
     return splits, headers
 
 
-def _sizes(headers, reading):
-    """int `[N, 2]`: height and width of the images as they are shown."""
-    sizes = np.stack([headers["height"], headers["width"]], axis=1)
-    lying = headers["orientation"] >= 5 if reading.orientation else np.zeros(len(sizes), bool)
-    sizes[lying] = sizes[lying, ::-1]
-    return sizes
-
-
 def _common_size(path, root, paths, headers, reading):
-    sizes = _sizes(headers, reading)
+    sizes = shown_sizes(headers, reading)
     if len(sizes) == 0:
         return (0, 0)
     other = np.flatnonzero((sizes != sizes[0]).any(axis=1))

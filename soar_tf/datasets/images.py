@@ -22,15 +22,15 @@ CHUNK = 256
 class Images:
     """N images of one shape that are read by index.
 
-    Subclasses implement `read`; those whose reading TensorFlow can do by itself set `in_graph` and
-    implement `load` as well.
+    Subclasses implement `read`; those whose images TensorFlow can decode by itself set `in_graph`
+    and implement `fetched`, `load` and `whole`, too: pipelines fetch by batch and decode by image.
 
     Args:
         shape: `(N, H, W, C)`.
         dtype: uint8 (pixels 0-255) or float32 (pixels in [0, 1]).
 
     Attributes:
-        in_graph: Whether `load` and `whole` are made of TensorFlow's operations.
+        in_graph: Whether `load` and `whole` have something to do, in TensorFlow's operations.
 
     Example:
 
@@ -65,34 +65,35 @@ class Images:
         """
         raise NotImplementedError
 
-    def load(self, index):
-        """The image at an int64 scalar tensor, `[H, W, C]`, inside a graph."""
-        return self._by_numpy(index, self.read, self.shape[1:])
+    def fetched(self, indices):
+        """What `load` and `whole` need of the images at an int64 tensor `[n]`, inside a graph:
 
-    def whole(self, index):
-        """The image at an int64 scalar tensor before it is cropped, `[h, w, C]`, of any size."""
-        return self.load(index)
+        a tuple of tensors `[n, ...]`, here of the images themselves.
+        """
+        import tensorflow as tf
+
+        # Not a `py_function`, which would move the pixels through an eager context.
+        images = tf.numpy_function(self.read, [indices], tf.as_dtype(self.dtype), stateful=False)
+        return (tf.ensure_shape(images, (None, *self.shape[1:])),)
+
+    def load(self, *fetched):
+        """One image `[H, W, C]` from its part of what `fetched` gave, inside a graph."""
+        return self.whole(*fetched)
+
+    def whole(self, *fetched):
+        """The same before it is cropped, `[h, w, C]`, of any size."""
+        (image,) = fetched
+        return image
 
     def batch(self, indices):
         """The images at an int64 tensor `[n]`, `[n, H, W, C]`, inside a graph."""
         import tensorflow as tf
 
+        fetched = self.fetched(indices)
         if not self.in_graph:
-            return self._by_numpy(indices, self.read, (None, *self.shape[1:]))
+            return fetched[0]
         spec = tf.TensorSpec(self.shape[1:], tf.as_dtype(self.dtype))
-        return tf.map_fn(self.load, indices, fn_output_signature=spec, parallel_iterations=16)
-
-    def _by_numpy(self, index, function, shape):
-        import tensorflow as tf
-
-        scalar = index.shape.rank == 0
-
-        def call(index):
-            return function(index[None])[0] if scalar else function(index)
-
-        # Not a `py_function`, which would move the pixels through an eager context.
-        images = tf.numpy_function(call, [index], tf.as_dtype(self.dtype), stateful=False)
-        return tf.ensure_shape(images, shape)
+        return tf.map_fn(lambda parts: self.load(*parts), fetched, fn_output_signature=spec)
 
     def check(self, indices):
         """Raises an error with the name of the first image of those that cannot be read.
@@ -138,16 +139,16 @@ class Rows(Images):
     def check(self, indices):
         self.images.check(self.rows[np.asarray(indices)])
 
-    def load(self, index):
-        return self.images.load(self._row(index))
-
-    def whole(self, index):
-        return self.images.whole(self._row(index))
-
-    def _row(self, index):
+    def fetched(self, indices):
         import tensorflow as tf
 
-        return tf.gather(self._tensor, index)
+        return self.images.fetched(tf.gather(self._tensor, indices))
+
+    def load(self, *fetched):
+        return self.images.load(*fetched)
+
+    def whole(self, *fetched):
+        return self.images.whole(*fetched)
 
     @functools.cached_property
     def _tensor(self):
@@ -172,7 +173,7 @@ class Converted(Images):
     def __init__(self, images, function, shape, name, crops=False):
         super().__init__((len(images), *shape), images.dtype)
         self.images, self.function, self.name, self.crops = images, function, name, crops
-        self.in_graph = images.in_graph
+        self.in_graph = True
 
     def read(self, indices):
         indices = np.asarray(indices)
@@ -185,13 +186,16 @@ class Converted(Images):
     def check(self, indices):
         self.images.check(indices)
 
-    def load(self, index):
+    def fetched(self, indices):
+        return self.images.fetched(indices)
+
+    def load(self, *fetched):
         import tensorflow as tf
 
-        return tf.ensure_shape(self.function(self.images.load(index)[None])[0], self.shape[1:])
+        return tf.ensure_shape(self.function(self.images.load(*fetched)[None])[0], self.shape[1:])
 
-    def whole(self, index):
-        whole = self.images.whole(index)
+    def whole(self, *fetched):
+        whole = self.images.whole(*fetched)
         return whole if self.crops else self.function(whole[None])[0]
 
     def identity(self):

@@ -181,7 +181,7 @@ def _reader(split, memory_limit, threads, crops=(None, 0)):
 
     It takes that dataset, a function of `(epoch, rows, images, labels)`, and the number of rows if
     that is always the same. Images that fit into memory are gathered there, a batch at once. Others
-    are read one by one where TensorFlow can do it by itself, or a batch at once by NumPy.
+    are fetched a batch at once, and decoded one by one where TensorFlow can do it by itself.
 
     Args:
         split: The `Split`.
@@ -197,18 +197,19 @@ def _reader(split, memory_limit, threads, crops=(None, 0)):
     labels = host_tensor(split.labels)
     array = host_tensor(source.array) if isinstance(source, InMemory) else None
 
-    def one(epoch, index):
+    def one(epoch, index, *fetched):
         if side is None:
-            return epoch, index, source.load(index)
-        image = reading.random_crop(source.whole(index), random_key(seed, epoch, index), side)
+            return epoch, index, source.load(*fetched)
+        image = reading.random_crop(source.whole(*fetched), random_key(seed, epoch, index), side)
         return epoch, index, image
 
-    def flat(epoch, row):
-        return tf.data.Dataset.from_tensor_slices((tf.fill(tf.shape(row), epoch), row))
+    def fetch(epoch, row):
+        return tf.fill(tf.shape(row), epoch), row, *source.fetched(row)
 
     def read(rows, function, size=None):
         if side or (source.in_graph and size):
-            single = rows.flat_map(flat).map(one, threads, deterministic=True)
+            single = rows.map(fetch, threads, deterministic=True).unbatch()
+            single = single.map(one, threads, deterministic=True)
             batches = single.batch(size, drop_remainder=True)
 
             def whole(epochs, row, x):

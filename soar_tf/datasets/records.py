@@ -9,11 +9,8 @@ import contextlib
 import functools
 import hashlib
 import io
-import os
 import pathlib
-import struct
 import sys
-import threading
 import time
 
 import numpy as np
@@ -21,11 +18,11 @@ import numpy as np
 from soar_tf import files
 from soar_tf.datasets.images import CHUNK, Images
 from soar_tf.datasets.listing import MAX_CACHE_BYTES, cache_folder
+from soar_tf.datasets.record_files import ArrayRecords, TFRecords
 from soar_tf.errors import InputError
 from soar_tf.models.untrusted.archives import open_zip, read_array
 
-_PAUSE, _OPEN_READERS = 10.0, 64
-_LENGTH, _CHECKSUM = 8, 4  # bytes before and around a TFRecord's data
+_PAUSE = 10.0
 
 
 class RecordImages(Images):
@@ -66,7 +63,7 @@ class RecordImages(Images):
 
         for index in np.asarray(indices):
             try:
-                self.features.deserialize_example(tf.constant(self.records.read(index)))
+                self.features.deserialize_example(tf.constant(self.records.read([index])[0]))
             except (tf.errors.OpError, OSError, ValueError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 raise InputError(
@@ -82,16 +79,22 @@ class RecordImages(Images):
             self.batch, input_signature=[tf.TensorSpec([None], tf.int64)], autograph=False
         )
 
-    def load(self, index):
+    def fetched(self, indices):
         import tensorflow as tf
 
-        return tf.ensure_shape(self.reading.fitted(self.whole(index)), self.shape[1:])
+        def read(indices):
+            return np.array(self.records.read(indices), object)
 
-    def whole(self, index):
+        records = tf.numpy_function(read, [indices], tf.string, stateful=False)
+        return (tf.ensure_shape(records, [None]),)
+
+    def load(self, *fetched):
         import tensorflow as tf
 
-        record = tf.numpy_function(self.records.read, [index], tf.string, stateful=False)
-        record.set_shape([])
+        return tf.ensure_shape(self.reading.fitted(self.whole(*fetched)), self.shape[1:])
+
+    def whole(self, *fetched):
+        (record,) = fetched
         return prepared(self.features.deserialize_example(record)["image"], self.shape[3])
 
     def labels(self):
@@ -111,7 +114,7 @@ class RecordImages(Images):
         labels, said = np.empty(len(self), np.int64), time.monotonic()
         for start in range(0, len(self), CHUNK):
             rows = range(start, min(start + CHUNK, len(self)))
-            part = tf.constant([self.records.read(row) for row in rows])
+            part = tf.constant(self.records.read(rows))
             labels[start : start + len(rows)] = parsed(part).numpy()
             if time.monotonic() - said >= _PAUSE:
                 said = time.monotonic()
@@ -134,109 +137,6 @@ def prepared(image, channels):
         height, width, _ = tf.unstack(tf.shape(image))
         image = tf.broadcast_to(image[..., :3], [height, width, 3])
     return tf.ensure_shape(image, [None, None, channels])
-
-
-class TFRecords:
-    """The records of TFRecord shards, one after the other, by number.
-
-    Args:
-        paths: The shards' paths, in order.
-        starts: int64 `[N]`: where each record's data begins in its shard.
-        lengths: int64 `[N]`: the data's length in bytes.
-        shards: int64 `[N]`: the number of each record's shard.
-    """
-
-    def __init__(self, paths, starts, lengths, shards):
-        self.paths = [pathlib.Path(path) for path in paths]
-        self.starts, self.lengths, self.shards = starts, lengths, shards
-
-    @classmethod
-    def scanned(cls, paths):
-        """Goes through the shards from record to record, reading only the lengths.
-
-        Raises:
-            InputError: If a shard ends within a record.
-        """
-        starts, lengths, shards = [], [], []
-        for number, path in enumerate(paths):
-            with files.open_regular(path) as shard:
-                size, place = shard.seek(0, os.SEEK_END), 0
-                while place < size:
-                    shard.seek(place)
-                    head = shard.read(_LENGTH + _CHECKSUM)
-                    length = struct.unpack("<Q", head[:_LENGTH])[0] if len(head) >= 8 else size
-                    begin = place + _LENGTH + _CHECKSUM
-                    place = begin + length + _CHECKSUM
-                    if place > size:
-                        raise InputError(f"{path} must hold whole records. Received: a cut file.")
-                    starts.append(begin)
-                    lengths.append(length)
-                    shards.append(number)
-        return cls(paths, *(np.array(column, np.int64) for column in (starts, lengths, shards)))
-
-    def __len__(self):
-        return len(self.starts)
-
-    def read(self, index):
-        """The bytes of a record."""
-        length = int(self.lengths[index])
-        # Opened anew each time: a set of a thousand shards would use up the process's files.
-        with open(self.place(index), "rb", buffering=0) as shard:
-            content = os.pread(shard.fileno(), length, int(self.starts[index]))
-        if len(content) != length:
-            raise ValueError("the file is shorter than when it was indexed")
-        return content
-
-    def place(self, index):
-        """The file of a record."""
-        return self.paths[int(self.shards[index])]
-
-
-class ArrayRecords:
-    """The records of array_record files, one after the other, by number.
-
-    Args:
-        paths: The files' paths, in order.
-
-    Raises:
-        InputError: If the package array_record is missing or a file cannot be read.
-    """
-
-    def __init__(self, paths):
-        try:
-            from array_record.python import array_record_module
-        except ImportError as error:
-            raise InputError(
-                "Data sets in array_record files need the package array-record. Received: it is "
-                "not installed (pip install array-record)."
-            ) from error
-        self.paths = [pathlib.Path(path) for path in paths]
-        self._local, self._module = threading.local(), array_record_module
-        self.counts = [self._open(path).num_records() for path in self.paths]
-        self._ends = np.cumsum(self.counts)
-
-    def _open(self, path):
-        # Without reading ahead: the next record is somewhere else.
-        return self._module.ArrayRecordReader(str(path), options="readahead_buffer_size:0")
-
-    def _reader(self, path):
-        """A reader has a place in its file, so each thread has its own; the last ones stay open."""
-        if not hasattr(self._local, "open"):
-            self._local.open = functools.lru_cache(_OPEN_READERS)(self._open)
-        return self._local.open(path)
-
-    def __len__(self):
-        return int(sum(self.counts))
-
-    def read(self, index):
-        """The bytes of a record."""
-        shard = int(np.searchsorted(self._ends, index, side="right"))
-        first = int(self._ends[shard]) - self.counts[shard]
-        return self._reader(self.paths[shard]).read([int(index) - first])[0]
-
-    def place(self, index):
-        """The file of a record."""
-        return self.paths[int(np.searchsorted(self._ends, index, side="right"))]
 
 
 def opened(paths, is_array_record, features, shape, reading, name):

@@ -9,6 +9,28 @@ MEMORY_BYTES = 64 * 2**20
 """Images that wait to be written take at most about so many bytes."""
 
 
+class Chosen(Mapping):
+    """Some entries of other mappings, which are asked each time.
+
+    Args:
+        positions: Their keys, in order.
+        others: The mappings.
+    """
+
+    def __init__(self, positions, others):
+        self._owners = {position: other for other in others for position in other}
+        self._owners = {position: self._owners[position] for position in positions}
+
+    def __getitem__(self, position):
+        return self._owners[position][position]
+
+    def __iter__(self):
+        return iter(self._owners)
+
+    def __len__(self):
+        return len(self._owners)
+
+
 class Kept(Mapping):
     """Maps positions of examples to their adversarial images, in the order they were found.
 

@@ -9,6 +9,7 @@ from soar_tf.evaluation import class_order, robustness
 from soar_tf.evaluation.corruptions import CorruptionAccuracies
 from soar_tf.evaluation.curve import AccuracyCurve, curve_from_distances
 from soar_tf.evaluation.distances import MinimumNorms
+from soar_tf.evaluation.kept import Chosen
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
 
 # Findings that depend on the images that were attacked, and not on the network alone.
@@ -178,10 +179,12 @@ def _kept(shards, attacks, examples):
     for attack in attacks:
         stages = [f"{attack.name}/{stage['name']}" for stage in attack.stages]
         labels += stages or [attack.name]
-    found = {position: image for result in shards for position, image in result.kept.items()}
+    found = [position for result in shards for position in result.kept]
     first = sorted(found, key=lambda row: (labels.index(str(examples.broken_by[row])), row))
     keep = shards[0].shard.belongs["images kept"]
-    return {position: found[position] for position in first[:keep]}
+    kept = Chosen(first[:keep], [result.kept for result in shards])
+    # Images that are in files stay there.
+    return dict(kept) if all(type(result.kept) is dict for result in shards) else kept
 
 
 def _curve(shards, order):

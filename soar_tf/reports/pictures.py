@@ -14,11 +14,11 @@ from soar_tf.plots.figures import new_figure
 from soar_tf.reports import transfer as transfer_experiment
 from soar_tf.reports.output import ADVERSARIAL, JSON, check_folder
 from soar_tf.reports.report_plots import drawn_curve
+from soar_tf.reports.stored import MAX_BYTES
 from soar_tf.runs import run_directory
 
 _GRID = 8  # images in a grid
-_MAX_BYTES = 8 * 2**30  # of a file of adversarial images
-_SETTING = "soar_tf.reports.pictures._MAX_BYTES"
+_SETTING = "soar_tf.reports.stored.MAX_BYTES"
 
 
 def plot(sources, output, *, surface_images=None, epsilon=None, left_out=None):
@@ -132,12 +132,11 @@ def _rows(path):
 
 def _grid(path):
     try:
-        with open_zip(path, f"`run` {path}", max_bytes=_MAX_BYTES, setting=_SETTING) as archive:
+        with open_zip(path, f"`run` {path}", max_bytes=MAX_BYTES, setting=_SETTING) as archive:
             x, x_adv, labels, predictions = (
-                read_array(archive, array, path)
+                read_array(archive, array, path, rows=_GRID)
                 for array in ("x", "x_adv", "label", "adversarial_prediction")
             )
-            x, x_adv = x[:_GRID], x_adv[:_GRID]
     except InputError:
         raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):

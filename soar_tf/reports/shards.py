@@ -1,6 +1,8 @@
 """`soar-tf merge`: the reports of all shards of an evaluation as one report."""
 
+import contextlib
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +10,19 @@ import numpy as np
 from soar_tf import evaluation, files
 from soar_tf.errors import InputError
 from soar_tf.evaluation import Shard
+from soar_tf.evaluation.kept import Chosen
 from soar_tf.models.findings import Finding
 from soar_tf.models.untrusted.archives import open_zip, read_array
 from soar_tf.reports import corruptions as corruptions_section
 from soar_tf.reports import curve as curve_section
 from soar_tf.reports.output import JSON, SHARD, TABLE, ReportPlace
+from soar_tf.reports.stored import MAX_BYTES, StoredImages
 from soar_tf.reports.summary import verdict
 from soar_tf.runs.provenance import environment
 
-_MAX_BYTES = 8 * 2**30  # of a shard's arrays
-_SETTING = "soar_tf.reports.shards._MAX_BYTES"
+_MAX_BYTES = 8 * 2**30  # of a shard's arrays, but for images
+_SETTING = "soar_tf.reports.stored.MAX_BYTES"
+_IMAGES = ("kept_clean", "kept_adversarial")
 
 
 def add(report, shard, class_names, everything):
@@ -74,9 +79,12 @@ def merge(sources, output):
         InputError: If a shard is missing, is given twice, belongs to another evaluation or cannot
             be read, or if `output` cannot be written.
     """
-    place = ReportPlace(output)
+    with contextlib.ExitStack() as stack:
+        return _merged(sources, [_load(source, stack) for source in sources], ReportPlace(output))
+
+
+def _merged(sources, loaded, place):
     names = [f"`report` {source}" for source in sources]
-    loaded = [_load(source) for source in sources]
     reports, results, curves, corrupted, kept = zip(*loaded, strict=True)
     result = evaluation.merge(results, names)
     first = reports[0]
@@ -101,8 +109,8 @@ def merge(sources, output):
         report["curve"] = curve_section.section(*curve)
     if corrupted[0] is not None:
         report["corruptions"] = corruptions_section.section(evaluation.merge(corrupted, names))
-    clean = {position: image for own in kept for position, image in own.items()}
-    shape = next(iter(clean.values())).shape if clean else ()
+    clean = Chosen(result.kept, kept)
+    shape = next((own.shape for own in kept if len(own)), ())
     with place.made():
         place.write(
             report,
@@ -123,8 +131,11 @@ def _stacked(images, shape):
     return np.stack(images) if images else np.zeros((0, *shape), np.float32)
 
 
-def _load(source):
-    """A shard's report and results, with its kept clean images by position at the end."""
+def _load(source, stack):
+    """A shard's report and results, with its kept clean images by position at the end.
+
+    `stack` closes the images' file.
+    """
     folder = Path(source)
     if folder.name == JSON:
         folder = folder.parent
@@ -134,7 +145,11 @@ def _load(source):
     if "shard" not in report:
         raise InputError(f"`report` {source} is of all images, not of a shard (--shard K/N).")
     try:
-        return report, *_rebuilt(report, _arrays(folder / TABLE), _arrays(folder / SHARD))
+        arrays = _arrays(folder / SHARD, _IMAGES)
+        for name in _IMAGES:
+            arrays[name] = StoredImages(folder / SHARD, name, arrays["kept"].tolist())
+            stack.callback(arrays[name].close)
+        return report, *_rebuilt(report, _arrays(folder / TABLE), arrays)
     except InputError:
         raise
     # Files that something else wrote raise whatever their content leads to.
@@ -146,16 +161,25 @@ def _load(source):
         AttributeError,
         IndexError,
         zipfile.BadZipFile,
+        zlib.error,
     ):
         raise InputError(
             f"`report` {source} cannot be read as a shard that soar-tf evaluate --shard wrote."
         ) from None
 
 
-def _arrays(path):
+def _arrays(path, left_out=()):
+    """The arrays of a file that are not images, which may take more than there is memory."""
     name = f"`report` {path}"
-    with open_zip(path, name, max_bytes=_MAX_BYTES, setting=_SETTING) as archive:
+    with open_zip(path, name, max_bytes=MAX_BYTES, setting=_SETTING) as archive:
         names = [member.removesuffix(".npy") for member in archive.namelist()]
+        names = [array for array in names if array not in left_out]
+        size = sum(archive.getinfo(f"{array}.npy").file_size for array in names)
+        if size > _MAX_BYTES:
+            raise InputError(
+                f"{name} must hold at most {_MAX_BYTES} bytes beside images "
+                f"(soar_tf.reports.shards._MAX_BYTES). Received: {size}."
+            )
         return {array: read_array(archive, array, name) for array in names}
 
 
@@ -173,7 +197,6 @@ def _rebuilt(report, table, arrays):
         )
         for entry, robust in zip(report["attacks"], arrays["robust"], strict=True)
     ]
-    kept = arrays["kept"].tolist()
     result = evaluation.Evaluation(
         n=report["n"],
         clean_accuracy=report["clean_accuracy"],
@@ -182,15 +205,14 @@ def _rebuilt(report, table, arrays):
         seed=report["seed"],
         clean=table["clean_correct"],
         examples=evaluation.Examples(**columns),
-        kept=dict(zip(kept, arrays["kept_adversarial"], strict=True)),
+        kept=arrays["kept_adversarial"],
         uint8_worst_case_accuracy=report.get("uint8_worst_case_accuracy"),
         shard=shard,
         findings=tuple(
             Finding(entry["name"], False, entry["message"]) for entry in report.get("findings", ())
         ),
     )
-    clean = dict(zip(kept, arrays["kept_clean"], strict=True))
-    return result, _curve(report, arrays, shard), _corrupted(report, shard), clean
+    return result, _curve(report, arrays, shard), _corrupted(report, shard), arrays["kept_clean"]
 
 
 def _shard(report):

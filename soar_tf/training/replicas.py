@@ -163,6 +163,17 @@ def _hosts(strategy):
     return strategy.extended._num_workers if several else 1
 
 
+def _specification(spec):
+    """Shapes and types of one replica's batch, or `None` if they are not known.
+
+    A batch would show them, too, but whoever asks for one reads several ahead.
+    """
+    one = tf.nest.map_structure(lambda part: getattr(part, "_value_specs", (part,))[0], spec)
+    shapes = [getattr(part, "shape", tf.TensorShape(None)) for part in tf.nest.flatten(one)]
+    known = all(s.rank is not None and s[1:].is_fully_defined() for s in shapes)
+    return one if known else None
+
+
 class DistributedModel(keras.Model):
     """`keras.Model`, with what Keras 3 lacks for several hosts (keras-team/keras#20585)."""
 
@@ -172,10 +183,12 @@ class DistributedModel(keras.Model):
             return
         # Keras averages the replicas' data here: wrong for several hosts and for uneven batches.
         if iterator is not None:
-            batch = next(next(iter(iterator))[2])
-            data_batch = tf.nest.map_structure(
-                lambda value: strategy.experimental_local_results(value)[0], batch
-            )
+            data_batch = _specification(iterator._distributed_dataset.element_spec)
+            if data_batch is None:
+                batch = next(next(iter(iterator))[2])
+                data_batch = tf.nest.map_structure(
+                    lambda value: strategy.experimental_local_results(value)[0], batch
+                )
         with strategy.scope():
             self._symbolic_build(data_batch=data_batch)
 

@@ -1,6 +1,7 @@
 """Zip files (`.npz`, `.keras`): sizes and names are checked before anything is unpacked."""
 
 import contextlib
+import math
 import stat
 import zipfile
 from pathlib import PurePosixPath
@@ -53,13 +54,14 @@ def open_zip(source, name, *, max_bytes, setting):
         yield archive
 
 
-def read_array(archive, array, name):
+def read_array(archive, array, name, rows=None):
     """One array of a checked `.npz` file; its header is compared with the size it is stored in.
 
     Args:
         archive: What `open_zip` gives.
         array: The array's name.
         name: What the file is called in errors.
+        rows: Only so many of the first rows; `None`: all.
 
     Returns:
         A NumPy array of anything but objects.
@@ -68,9 +70,27 @@ def read_array(archive, array, name):
         InputError: If it holds objects, or its header promises another size.
         KeyError, ValueError, ...: If there is no such array, or it is none.
     """
+    shape, fortran, dtype, header = array_header(archive, array, name)
+    with archive.open(f"{array}.npy") as file:
+        if rows is None or fortran or not shape:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+            return array if rows is None else array[:rows]
+        file.seek(header)
+        shape = (min(rows, shape[0]), *shape[1:])
+        content = file.read(dtype.itemsize * math.prod(shape))
+        return np.frombuffer(content, dtype).reshape(shape)
+
+
+def array_header(archive, array, name):
+    """Shape, whether columns come first, type, and the header's bytes; see `read_array`.
+
+    Raises:
+        InputError: If it holds objects, or its header promises another size.
+        KeyError, ValueError, ...: If there is no such array, or it is none.
+    """
     member = f"{array}.npy"
     with archive.open(member) as file:
-        shape, _, dtype = npy_header(file)
+        shape, fortran, dtype = npy_header(file)
         header = file.tell()
     if dtype.hasobject:
         raise InputError(
@@ -87,8 +107,7 @@ def read_array(archive, array, name):
             f"`{array}` of {name} must be as long as its header says ({declared} bytes). "
             f"Received: {stored} bytes."
         )
-    with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+    return shape, fortran, dtype, header
 
 
 def npy_header(file):
