@@ -144,15 +144,27 @@ def evaluate_model(
         common = {"seed": seed, "batch_size": batch_size, "progress": progress, "state": found}
         common["shard"] = shard
         subject = (model.network or model.logits_fn, examples.pixels(), examples.labels)
-        result = evaluation.evaluate(
-            *subject,
-            built,
-            uint8=uint8,
-            keep=len(examples) if save_adversarial else GALLERY,
-            adaptive=True if adaptive else "auto",
-            source=source.logits_fn if adaptive and source else None,
-            **common,
-        )
+
+        lender = (source.network or source.logits_fn) if adaptive and source else None
+
+        def attacked(adaptive):
+            return evaluation.evaluate(
+                *subject,
+                built,
+                uint8=uint8,
+                keep=len(examples) if save_adversarial else GALLERY,
+                adaptive=adaptive,
+                source=lender,
+                **common,
+            )
+
+        result = attacked(True if adaptive else "auto")
+        if masking:
+            checks = masking_section.checks(
+                model, masking_source, examples, threat, seed, batch_size, progress, found
+            )
+            if masking_section.failed(checks) and len(result.attacks) == len(built):
+                result = attacked("short")
     report = {"model": str(path), "dataset": dataset, "split": split, **result.to_dict()}
     report |= _about(model, result, built, data, examples, batch_size)
     measured = None
@@ -163,9 +175,7 @@ def evaluate_model(
         corrupted = evaluation.corruption_accuracies(*subject, **common)
         report["corruptions"] = corruptions_section.section(corrupted)
     if masking:
-        masking_section.add(
-            report, result, model, masking_source, examples, threat, batch_size, progress, found
-        )
+        masking_section.add(report, result, checks)
     if parent is not None:
         shipped.add(
             report,
