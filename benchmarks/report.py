@@ -12,6 +12,7 @@ from benchmarks import (
     memory,
     operations,
     precision,
+    probe,
     scale,
     step,
 )
@@ -84,6 +85,7 @@ def page():
         ("Epochs", "epoch", epoch.table),
         ("Scale", "scale", lambda f: _tables(scale.table, f["cases"])),
         ("Memory", "memory", memory.table),
+        ("The probe", "probe", probe.table),
         ("Input", "input", input_tables.table),
         ("Attacks", "attacks", lambda f: _tables(attacks.table, f["networks"])),
         ("FGSM and l2 PGD-100", "attacks_l2", lambda f: _tables(attacks.table, f["networks"])),
@@ -135,6 +137,8 @@ def _step_targets():
 def _other_targets():
     for name, run in (load("epoch") or {"methods": {}})["methods"].items():
         yield f"overhead of fit, {name}, per cent", 8, 100 * run["wall"]["overhead"]
+    if (found := load("probe")) is not None:
+        yield "the probe on cnn4, seconds", probe.LIMIT, found["times"]["probe"]["wall"]
     rows = (load("memory") or {"rows": []})["rows"]
     whole = {row["batch_size"]: row["mebibytes"] for row in rows if _is(row, "standard")}
     for row in rows:

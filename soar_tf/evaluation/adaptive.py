@@ -13,6 +13,7 @@ from collections.abc import Callable
 from soar_tf.attacks import APGD, APGDT, PGD, Square, as_logits_fn
 from soar_tf.attacks.attack import Attack
 from soar_tf.evaluation.parts import Part, search_graph
+from soar_tf.evaluation.state import fingerprint
 from soar_tf.evaluation.straight_through import Averaged, Rescaled, StraightThrough
 from soar_tf.evaluation.transfer import craft_graph
 
@@ -108,6 +109,25 @@ def stages(logits_fn, threat, budget, *, random=False, source=None):
     square = Square(queries=budget.queries, restarts=budget.square_restarts, **ball)
     result.append(Stage("square", square, judged))
     return result
+
+
+def identity(budget, source, random):
+    """What results of the adaptive attack depend on beside the network, as text.
+
+    Args:
+        budget: A `Budget`, or `None` where it does not run.
+        source: The network to transfer from, or `None`.
+        random: Whether the network's outputs change from pass to pass.
+    """
+    if budget is None:
+        return "none"
+    said = [str(budget)]
+    if source is not None:
+        weights = source.get_weights() if hasattr(source, "get_weights") else None
+        said.append(f"source {fingerprint(*weights) if weights else 'a function'}")
+    if random:
+        said.append(f"averaged over {_CLIMBED_DRAWS} draws")
+    return ", ".join(said)
 
 
 def parts(name, threat, stages, shape):

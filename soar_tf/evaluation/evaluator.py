@@ -8,7 +8,7 @@ from soar_tf.attacks import Attack, as_logits_fn
 from soar_tf.attacks import get as get_attack
 from soar_tf.datasets.images import floats, rows_of
 from soar_tf.evaluation import adaptive as adaptive_attack
-from soar_tf.evaluation import class_order, outcome, robustness
+from soar_tf.evaluation import class_order, merging, outcome, robustness
 from soar_tf.evaluation.binding import bind
 from soar_tf.evaluation.data import arrays
 from soar_tf.evaluation.parts import Session, parts_of, traced_once
@@ -18,6 +18,7 @@ from soar_tf.evaluation.shard import Shard
 from soar_tf.evaluation.state import State
 from soar_tf.evaluation.straight_through import Averaged
 from soar_tf.models import artefacts, loading
+from soar_tf.models.findings import ADVICE
 from soar_tf.threat_model import ThreatModel
 from soar_tf.validation import check_choice, check_integer, check_pixels, check_seed
 
@@ -62,9 +63,10 @@ def evaluate(
         shard: A text such as `"3/8"` attacks the third of eight shards of the images alone, see
             `soar_tf.evaluation.Shard`; `soar_tf.evaluation.merge` puts the results together.
         adaptive: Whether the adaptive attack follows, see `soar_tf.evaluation.adaptive`: attacks on
-            stand-ins of the network that do not hide gradients. `"auto"`: with a small budget,
-            where the probe finds that the network may hide them. With `True` the prediction of one
-            that is random in inference is that of its mean softmax over 16 passes.
+            stand-ins of the network that do not hide gradients. `"short"`: with a small budget;
+            `"auto"`: the same, but only where the probe finds that the network may hide them. With
+            `True` the prediction of one that is random in inference is that of its mean softmax
+            over 16 passes.
         source: A network to transfer from in the adaptive attack, or `None`.
 
     Returns:
@@ -168,7 +170,7 @@ class Evaluator:
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
         network = loading.as_network(network)
         robustness.check_attacks(network, self.attacks)
-        self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto"))
+        self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto", "short"))
         self._source = None if source is None else loading.as_network(source, "source")
         self.findings = None
         self._network = network
@@ -218,8 +220,7 @@ class Evaluator:
         robustness.check_label_count(y, len(x))
         attacks = [f"{name}: {attack!r}" for name, attack in self.attacks]
         own = {"rounding to uint8": self.uint8, "images kept": self.keep}
-        if self._budget is not None:
-            own["adaptive attack"] = str(self._budget)
+        own[merging.ADAPTIVE] = self._adaptive_identity
         return Shard.parse(shard).bind(self._network, x, y, seed=self.seed, attacks=attacks, **own)
 
     def check(self, x, y):
@@ -248,6 +249,13 @@ class Evaluator:
     def _found(self, *names):
         return any(finding.name in names for finding in self.findings or ())
 
+    def _said_findings(self):
+        """The probe's findings, without advice that is followed already."""
+        for finding in self.findings or ():
+            if self.adaptive is True:
+                finding = finding._replace(message=finding.message.replace(ADVICE, ""))
+            yield finding
+
     @property
     def _budget(self):
         """The adaptive attack's `Budget`, or `None` where it does not run."""
@@ -256,7 +264,11 @@ class Evaluator:
         if not artefacts.has_gradients(self._network):
             return None  # whoever attacks a file lends it another network's gradients
         hides = self.adaptive == "auto" and self._found(*HIDING)
-        return adaptive_attack.LOW if hides else None
+        return adaptive_attack.LOW if hides or self.adaptive == "short" else None
+
+    @property
+    def _adaptive_identity(self):
+        return adaptive_attack.identity(self._budget, self._source, self._found("random"))
 
     def _predictor(self, shape):
         if shape not in self._graphs:
@@ -299,13 +311,14 @@ class Evaluator:
         if state.path is None:
             return
         bind(state, self._network, x, y, answers.first, self.seed, shard)
-        adaptive = [] if self._budget is None else [f"adaptive: {self._budget}"]
         state.match(
             of=_OWN_PARTS,
-            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks] + adaptive,
+            attacks=[f"{name}: {attack!r}" for name, attack in self.attacks],
             rounding_to_uint8=self.uint8,
             images_kept=self.keep,
         )
+        if self._budget is not None:  # may follow later, on what the other attacks left
+            state.match(adaptive_attack=self._adaptive_identity)
 
     def _evaluation(self, session, parts, answers, shard):
         """The outcome of all parts, put together."""
@@ -328,7 +341,7 @@ class Evaluator:
             uint8_worst_case_accuracy=rounded,
             shard=shard,
             findings=(
-                *(self.findings or ()),
+                *self._said_findings(),
                 *robustness.one_sided(answers.prediction, session.y),
                 *class_order.findings(answers.prediction, session.y),
             ),

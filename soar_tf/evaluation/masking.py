@@ -12,6 +12,7 @@ from soar_tf.errors import InputError
 from soar_tf.evaluation import indicators, masking_checks, parts, robustness
 from soar_tf.evaluation.indicators import AttackIndicators
 from soar_tf.ops import random
+from soar_tf.threat_model import NORMS
 from soar_tf.validation import check_choice, check_epsilon, check_integer, check_seed
 
 _ORDER = ("pass", "warn", "fail")
@@ -91,7 +92,7 @@ def masking_report(
         x: float32 `[N, ...]`, pixels in `bounds`; some hundred images make the checks sharp.
         y: int `[N]`, labels.
         epsilon: Radius of the attacks, in units of the pixel range.
-        norm: `"linf"` or `"l2"`.
+        norm: `"linf"`, `"l2"` or `"l1"`.
         bounds: `(low, high)` of valid pixels.
         seed: Seed of the attacks' noise.
         source: A network of the same classes to transfer from, best one trained without a
@@ -122,7 +123,7 @@ def masking_report(
     >>> report.verdict in ("pass", "warn", "fail"), report.checks[0].name
     (True, 'probabilities')
     """
-    options = {"norm": check_choice(norm, "norm", ("linf", "l2")), "bounds": bounds}
+    options = {"norm": check_choice(norm, "norm", NORMS), "bounds": bounds}
     options["epsilon"] = check_epsilon(epsilon, norm=norm)
     seed = check_seed(seed)
     steps = check_integer(steps, "steps", minimum=1)

@@ -12,6 +12,9 @@ from soar_tf.evaluation.distances import MinimumNorms
 from soar_tf.evaluation.kept import Chosen
 from soar_tf.evaluation.results import MISCLASSIFIED, AttackResult, Evaluation, Examples
 
+ADAPTIVE = "adaptive attack"
+"""What a shard's `belongs` calls the adaptive attack that followed its other attacks."""
+
 # Findings that depend on the images that were attacked, and not on the network alone.
 _OF_IMAGES = (*robustness.ONE_SIDED, "class_order")
 
@@ -109,6 +112,13 @@ def _check_same(first_name, first, name, result):
     here, there = about(result), about(first)
     for key in {**there, **here}:
         one, two = (json.dumps(found.get(key)) for found in (there, here))
+        if one != two and key == ADAPTIVE:
+            raise InputError(
+                f"{name} and {first_name} must have the same adaptive attack, which follows by "
+                "itself where the probe finds that gradients may be hidden; evaluate all shards "
+                "again with adaptive=True (--adaptive). "
+                f"Received: {one[1:120]} and {two[1:120]}."
+            )
         if one != two:
             raise InputError(
                 f"{name} belongs to another evaluation than {first_name}: {key} differs "

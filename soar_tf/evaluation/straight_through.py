@@ -98,9 +98,7 @@ def _rewired(graph, outputs, wide):
             (user, [k for k, tensor in enumerate(user.inputs) if tensor is exact])
             for user in exact.consumers()
         ]
-        # Added by hand: the stopped gradients of this line must stay stopped.
-        with graph.gradient_override_map({"StopGradient": "StopGradient"}):
-            value = smooth + tf.stop_gradient(exact - smooth)
+        value = smooth + _really_stopped(exact - smooth)
         value.set_shape(exact.shape)
         for user, positions in consumers:
             for position in positions:
@@ -117,9 +115,22 @@ def _cast_stand_in(op):
         return source.inputs[0]
     if source.type in _COMPARISONS and source.inputs[0].dtype.is_floating:
         difference = _COMPARISONS[source.type] * (source.inputs[0] - source.inputs[1])
-        width = 0.1 * tf.math.reduce_std(difference) + 1e-6
-        return tf.sigmoid(difference / tf.cast(width, difference.dtype))
+        return tf.sigmoid(difference / (0.5 * _spread(difference) + 1e-6))
     return None
+
+
+def _spread(difference):
+    """The size of an image's differences: its own, since results must not depend on its batch."""
+    axes = list(range(1, difference.shape.rank or 1))
+    mean = tf.reduce_mean(tf.square(difference), axis=axes, keepdims=True)
+    return _really_stopped(tf.sqrt(mean))
+
+
+def _really_stopped(tensor):
+    """A stopped gradient of our own, which is not passed through."""
+    graph = tf.compat.v1.get_default_graph()
+    with graph.gradient_override_map({"StopGradient": "StopGradient"}):
+        return tf.stop_gradient(tensor)
 
 
 def _one_hot_stand_in(op):

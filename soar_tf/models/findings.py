@@ -7,6 +7,9 @@ import numpy as np
 
 from soar_tf.errors import InputError
 
+ADVICE = "; soar-tf evaluate --adaptive (adaptive=True in Python) attacks through it"
+"""What to do about hidden gradients, in the message of each finding about them."""
+
 _TINY = 1e-3
 
 
@@ -103,7 +106,7 @@ def output_values(z):
             "tiny",
             False,
             f"The outputs of {len(z)} images differ by {np.ptp(z):.2g} at most: losses hardly tell "
-            "classes apart, and slopes are lost in rounding; pass --adaptive.",
+            f"classes apart, and slopes are lost in rounding{ADVICE}.",
         )
     at_limit = int((z == z.max()).sum())
     if at_limit > max(3, len(z) // 4) and np.ptp(z) > 0:
@@ -111,15 +114,15 @@ def output_values(z):
             "clipped",
             False,
             f"The outputs of {len(z)} images reach their largest value, {z.max():.4g}, "
-            f"{at_limit} times: they are cut off or saturated, and attacks see no slope there; "
-            "pass --adaptive.",
+            f"{at_limit} times: they are cut off or saturated, and attacks see no slope "
+            f"there{ADVICE}.",
         )
     elif count >= 20 and len(np.unique(z)) <= count // 2 and len(np.unique(z, axis=0)) > 1:
         yield Finding(
             "rounded",
             False,
             f"The {count} outputs of {len(z)} images take only {len(np.unique(z))} values: they "
-            "are rounded, and attacks see no slope; pass --adaptive.",
+            f"are rounded, and attacks see no slope{ADVICE}.",
         )
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from soar_tf.errors import InputError
 from soar_tf.models import artefacts, scales
-from soar_tf.models.findings import Finding, Probe, output_form, output_values
+from soar_tf.models.findings import ADVICE, Finding, Probe, output_form, output_values
 from soar_tf.models.inference import as_logits_fn
 from soar_tf.ops import gradients, losses
 
@@ -164,8 +164,8 @@ def _dependence(logits_fn, x, z):
             "random",
             False,
             f"Two passes over the same images differ on {differing.sum()} of {half}: the network "
-            "is random in inference, so every figure is one draw; use layers that heed `training`, "
-            "or pass --adaptive, which judges averages over draws.",
+            "is random in inference, so every figure is one draw; use layers that heed "
+            f"`training`{ADVICE}.",
         )
     elif (moved > _SAME_OTHER_SIZE).any():
         count = int((moved > _SAME_OTHER_SIZE).sum())
@@ -198,7 +198,7 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
             False,
             f"The loss has no gradient by the image, for none of {zero}: something in the "
             "network cannot be differentiated, and gradient attacks would report the clean "
-            "accuracy; pass --adaptive, or attack a differentiable copy and transfer.",
+            f"accuracy; attack a differentiable copy and transfer{ADVICE}.",
         )
         return
     # Of a loss that saturates, rounding would leave too little to compare.
@@ -214,14 +214,14 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
             False,
             f"On {wrong.sum()} of {tells.sum()} images a small step up the gradient does not "
             "change the outputs as the gradient says: it is rounded away, random or another "
-            "function's; pass --adaptive.",
+            f"function's{ADVICE}.",
         )
     elif zero > len(flat) // 10:
         yield Finding(
             "zero_gradient",
             False,
             f"The loss's gradient by the image is exactly zero for {zero} of {len(flat)} images: "
-            "attacks on the cross-entropy cannot move them; pass --adaptive.",
+            f"attacks on the cross-entropy cannot move them{ADVICE}.",
         )
 
 

@@ -6,6 +6,7 @@ from soar_tf.evaluation.intervals import wilson
 from soar_tf.formatting import percent
 from soar_tf.models import zoo
 from soar_tf.reports.pages import render, threats
+from soar_tf.reports.summary import FEW_IMAGES, few_images
 
 
 def card(found):
@@ -17,13 +18,17 @@ def card(found):
     Returns:
         The text.
     """
+    report = found["report"]
+    share, n = report["worst_case_accuracy"], report["n"]
+    few = few_images(n, wilson(round(share * n), n))
     columns = list(dict.fromkeys(key for row in found["training"] for key in row))
     return render(
         "card.md.j2",
         card=found,
-        report=found["report"],
+        report=report,
+        few="" if few in report["note"] else few,  # cards of earlier versions lack it
         figures=zoo.figures(found),
-        threats=threats(found["report"]),
+        threats=threats(report),
         config=tomli_w.dumps(found["config"]),
         columns=columns,
         interval=_interval,
@@ -41,7 +46,9 @@ def index(cards):
     """
     provenances = dict.fromkeys(found["data"]["provenance"] for found in cards.values())
     entries = {name: zoo.figures(found) for name, found in cards.items()}
-    return render("zoo.md.j2", entries=entries, provenances=provenances)
+    fewest = min((entry["n"] for entry in entries.values()), default=FEW_IMAGES)
+    few = few_images(fewest, wilson(fewest // 2, fewest))
+    return render("zoo.md.j2", entries=entries, provenances=provenances, few=few)
 
 
 def _interval(share, n):

@@ -114,7 +114,7 @@ def _note(comparison, report, other):
         if found["reliability"] == "unreliable"
     ]
     if unreliable:
-        said += f" Unreliable by its masking checks: the {' and the '.join(unreliable)}."
+        said += f" Unreliable by its checks: the {' and the '.join(unreliable)}."
     return said
 
 

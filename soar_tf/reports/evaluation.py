@@ -84,11 +84,11 @@ def evaluate_model(path, config, *, progress=None):
         kept = evaluation.State(place.state)
         common = {"seed": config.seed, "batch_size": config.batch_size, "progress": progress}
         common |= {"state": kept, "shard": shard}
-        result = _attacked(inputs, config, common)
+        result, checks = _attacked(inputs, config, common)
     report = {"model": str(path), "dataset": inputs.dataset, "split": config.split}
     report |= result.to_dict()
     report |= _about(result, inputs, config.batch_size)
-    curve = _add_sections(report, result, inputs, config, place, common)
+    curve = _add_sections(report, result, checks, inputs, config, place, common)
     if kept.resumed and not kept.advanced:
         print(f"{kept.path}: this evaluation is complete already.", file=sys.stderr)
     names = inputs.data.class_names
@@ -155,20 +155,38 @@ def _models(path, config):
 
 
 def _attacked(inputs, config, common):
-    """The `soar_tf.evaluation.Evaluation` of all attacks."""
-    adaptive = config.adaptive and inputs.source
-    return evaluation.evaluate(
-        *inputs.subject,
-        inputs.attacks,
-        uint8=config.uint8,
-        keep=len(inputs.examples) if config.save_adversarial else GALLERY,
-        adaptive=True if config.adaptive else "auto",
-        source=inputs.source.logits_fn if adaptive else None,
-        **common,
-    )
+    """The `Evaluation` of all attacks, and the masking checks if they were asked for, else `None`.
+
+    Where a check fails, the short adaptive attack follows.
+    """
+    lender = inputs.source if config.adaptive else None
+
+    def attacked(adaptive):
+        return evaluation.evaluate(
+            *inputs.subject,
+            inputs.attacks,
+            uint8=config.uint8,
+            keep=len(inputs.examples) if config.save_adversarial else GALLERY,
+            adaptive=adaptive,
+            source=lender and (lender.network or lender.logits_fn),
+            **common,
+        )
+
+    result, checks = attacked(True if config.adaptive else "auto"), None
+    if config.masking:
+        checks = masking_section.checks(
+            inputs.model,
+            inputs.masking_source,
+            inputs.examples,
+            inputs.threat,
+            *(common[name] for name in ("seed", "batch_size", "progress", "state")),
+        )
+        if masking_section.failed(checks) and len(result.attacks) == len(inputs.attacks):
+            result = attacked("short")
+    return result, checks
 
 
-def _add_sections(report, result, inputs, config, place, common):
+def _add_sections(report, result, checks, inputs, config, place, common):
     """Measures what was asked for besides the attacks, and adds it; returns the curve's parts."""
     curve = None
     if config.curve:
@@ -178,18 +196,8 @@ def _add_sections(report, result, inputs, config, place, common):
     if config.corruptions:
         corrupted = evaluation.corruption_accuracies(*inputs.subject, **common)
         report["corruptions"] = corruptions_section.section(corrupted)
-    if config.masking:
-        masking_section.add(
-            report,
-            result,
-            inputs.model,
-            inputs.masking_source,
-            inputs.examples,
-            inputs.threat,
-            config.batch_size,
-            common["progress"],
-            common["state"],
-        )
+    if checks is not None:
+        masking_section.add(report, result, checks)
     if inputs.parent is not None:
         shipped.add(
             report,

@@ -38,43 +38,72 @@ def load_source(path, model, argument="masking_source", *, trust=False):
     return source
 
 
-def add(report, result, model, source, examples, threat, batch_size, progress, state):
-    """Runs the checks and adds them to a report; failing ones make its note say "unreliable".
-
-    What a check breaks within the radius counts as broken in the report's worst case.
+def checks(model, source, examples, threat, seed, batch_size, progress, state):
+    """Runs the checks, or takes them from the state.
 
     Args:
-        report: `evaluate_model`'s report, changed in place.
-        result: Its `soar_tf.evaluation.Evaluation`.
         model: The `LoadedModel`.
         source: The `LoadedModel` for the transfer check, or `None`.
         examples: The data set's split.
         threat: The `soar_tf.threat_model.ThreatModel` of the attacks.
-        batch_size, progress: See `soar_tf.evaluation.masking_report`.
+        seed, batch_size, progress: See `soar_tf.evaluation.masking_report`.
         state: The evaluation's `State`, which keeps the finished checks.
+
+    Returns:
+        The `soar_tf.evaluation.MaskingReport` as a dictionary.
     """
     belongs = {"epsilon": threat.epsilon, "source": source and [source.name, _weights(source)]}
     if threat.norm != "linf":  # state files of version 0.1 knew no other
         belongs["norm"] = threat.norm
     stored = state.sections.get("masking")
     if not isinstance(stored, dict) or stored.get("belongs") != belongs:
-        found = _checks(report, model, source, examples, threat, batch_size, progress)
-        stored = {"belongs": belongs, "report": found.to_dict()}
+        report = evaluation.masking_report(
+            model.network or model.logits_fn,
+            examples.pixels(),
+            examples.labels,
+            epsilon=threat.epsilon,
+            norm=threat.norm,
+            seed=seed,
+            source=source and (source.network or source.logits_fn),
+            batch_size=batch_size,
+            progress=progress,
+        )
+        stored = {"belongs": belongs, "report": report.to_dict()}
         state.set_section("masking", stored)
-    elif not _possible(stored.get("report"), report["n"]):
+    elif not _possible(stored.get("report"), len(examples)):
         raise InputError(
-            f"`state` {state.path} is damaged: its masking checks are none of {report['n']} "
+            f"`state` {state.path} is damaged: its masking checks are none of {len(examples)} "
             "images; remove it to start anew."
         )
-    report["masking"] = stored["report"]
-    _count_broken(report, result, stored["report"].get("broken", ()))
+    return stored["report"]
+
+
+def failed(report):
+    """The names of the checks that fail.
+
+    Args:
+        report: What `checks` gives.
+    """
+    return [check["name"] for check in report["checks"] if check["verdict"] == "fail"]
+
+
+def add(report, result, found):
+    """Adds the checks to a report; failing ones make its note say "unreliable".
+
+    What a check breaks within the radius counts as broken in the report's worst case.
+
+    Args:
+        report: `evaluate_model`'s report, changed in place.
+        result: Its `soar_tf.evaluation.Evaluation`.
+        found: What `checks` gives.
+    """
+    report["masking"] = dict(found)
+    _count_broken(report, result, found.get("broken", ()))
     if report["reliability"] == "not checked":
         report["reliability"] = "no masking check failed"
-    checks = report["masking"]["checks"]
-    failed = [check["name"] for check in checks if check["verdict"] == "fail"]
-    if failed:
+    if names := failed(found):
         report["reliability"] = "unreliable"
-        report["note"] = f"{UNRELIABLE.format(', '.join(failed))} {report['note']}"
+        report["note"] = f"{UNRELIABLE.format(', '.join(names))} {report['note']}"
 
 
 _VERDICTS = ("pass", "warn", "fail")  # from the best to the worst
@@ -120,17 +149,3 @@ def _count_broken(report, result, broken):
 
 def _weights(source):
     return fingerprint(*source.network.get_weights()) if source.network else None
-
-
-def _checks(report, model, source, examples, threat, batch_size, progress):
-    return evaluation.masking_report(
-        model.network or model.logits_fn,
-        examples.pixels(),
-        examples.labels,
-        epsilon=threat.epsilon,
-        norm=threat.norm,
-        seed=report["seed"],
-        source=source and (source.network or source.logits_fn),
-        batch_size=batch_size,
-        progress=progress,
-    )

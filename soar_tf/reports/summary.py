@@ -24,13 +24,25 @@ def note(attacks, n=None, interval=None):
     """
     strong = any(name.partition(":")[0] == "autoattack" for name in attacks)
     said = UPPER_BOUND.format("" if strong else ", such as --attack autoattack, which was not run")
-    if n is not None and n < FEW_IMAGES:
-        low, high = interval
-        said += (
-            f" {n} images leave a wide interval, {100 * (high - low):.0f} points: to compare "
-            "networks, use 1,000 images and soar-tf compare."
-        )
+    if n is not None and (warning := few_images(n, interval)):
+        said += f" {warning}"
     return said
+
+
+def few_images(n, interval):
+    """The warning below any accuracy that rests on fewer than 500 images, or an empty text.
+
+    Args:
+        n: Number of images.
+        interval: The accuracy's 95 % interval, `(low, high)`.
+    """
+    if n >= FEW_IMAGES:
+        return ""
+    low, high = interval
+    return (
+        f"{n} images leave a wide interval, {100 * (high - low):.0f} points: to compare networks, "
+        "use 1,000 images and soar-tf compare."
+    )
 
 
 def verdict(result):
@@ -107,7 +119,7 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
     built = {name: get_attack(name, norm=threat.norm, epsilon=threat.epsilon) for name in attacks}
     split = judged_split(dataset)
     examples = dataset[split].take(limit)
-    rows, notes = [], [note(attacks)]
+    rows, notes, intervals = [], [], [(0.0, 0.0)]
     threats = {name: str(attack.threat_model or "-") for name, attack in built.items()}
     candidates = {"standard": folder / run_directory.STANDARD}
     candidates[model.config["method"]] = folder / run_directory.NETWORK
@@ -121,9 +133,11 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
         row = {"phase": phase, "clean": result.clean_accuracy}
         row |= {attack.name: attack.robust_accuracy for attack in result.attacks}
         rows.append(row)
+        intervals.append(result.interval)
         added = [attack for attack in result.attacks if attack.name not in built]
         threats |= {attack.name: threat_text(attack.norm, attack.epsilon) for attack in added}
         notes += [f"{phase}: {finding.message}" for finding in result.findings]
+    widest = max(intervals, key=lambda interval: interval[1] - interval[0])
     columns = ["clean", *threats]
     return {
         "columns": columns,
@@ -134,5 +148,5 @@ def attack_run(folder, dataset, *, limit, attacks=("fgsm", "pgd20"), progress=No
         "epsilon": threat.epsilon,
         "threats": threats,
         "dataset": dataset.name,
-        "note": "\n".join(notes),
+        "note": "\n".join([note(attacks, len(examples), widest), *notes]),
     }

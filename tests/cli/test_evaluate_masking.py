@@ -65,6 +65,19 @@ def test_a_report_that_fails_says_unreliable(masking_network, tmp_path, run_cli)
     assert "transfer" not in [check["name"] for check in report["masking"]["checks"]]
 
 
+def test_a_failing_check_leads_to_a_short_adaptive_attack(tiny_run, tmp_path, run_cli, monkeypatch):
+    from soar_tf.reports import masking
+
+    arguments = ("evaluate", tiny_run, *BASE, "--masking", "--output", tmp_path / "out", "--json")
+    first = run_cli(*arguments).json
+    assert [attack["name"] for attack in first["attacks"]] == ["fgsm"]
+    monkeypatch.setattr(masking, "failed", lambda report: ["black_box"])
+    report = run_cli(*arguments).json  # the finished attack and checks are not run again
+    assert [attack["name"] for attack in report["attacks"]] == ["fgsm", "adaptive"]
+    assert report["attacks"][0] == first["attacks"][0] and report["masking"] == first["masking"]
+    assert report["reliability"] == "unreliable"
+
+
 def test_without_the_flag_there_is_no_section(tiny_run, run_cli):
     assert "masking" not in run_cli("evaluate", tiny_run, *BASE, "--json").json
 

@@ -184,12 +184,15 @@ def test_verdicts_allow_for_sampling_error():
     assert masking_checks._single_step(fgsm, pgd, 20).verdict == "fail"
 
 
-def test_l2():
-    # An l2 radius r on the three pixels that count moves their mean by r / sqrt(3).
-    one, options = subject(honest), {**OPTIONS, "norm": "l2", "epsilon": 0.2}
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "reach"), [("l2", 0.2, 0.2 / 3**0.5), ("l1", 0.3, 0.1)]
+)
+def test_other_norms(norm, epsilon, reach):
+    # A radius r on the three pixels that count moves their mean by r / sqrt(3) in l2, r / 3 in l1.
+    one, options = subject(honest), {**OPTIONS, "norm": norm, "epsilon": epsilon}
     checks = [masking_checks.large_epsilon(one, options, 8)]
     checks += masking_checks.white_box(one, options, 4)
-    robust = (np.abs(X[:, 0, 0, 0] - 0.5) > 0.2 / np.sqrt(3)).mean()
+    robust = (np.abs(X[:, 0, 0, 0] - 0.5) > reach).mean()
     assert one.robust.mean() == pytest.approx(robust)
     assert {check.verdict for check in checks} == {"pass"}
 
@@ -210,7 +213,7 @@ def test_the_checks_do_not_depend_on_the_batch_size():
 
 def test_refusals():
     with pytest.raises(InputError, match="`norm`"):
-        report(honest, norm="l1")
+        report(honest, norm="l3")
     with pytest.raises(InputError, match="write 8/255"):
         report(honest, epsilon=8)
     with pytest.raises(InputError, match="`steps` must be >= 1"):
@@ -238,6 +241,13 @@ def test_refusals():
 )
 def test_the_margin_loss_counts_by_points_and_by_share(left, after, verdict):
     entropy, margin = (np.arange(200) < count for count in (left, after))
-    check = masking_checks._margin_loss(entropy, margin)
+    check = masking_checks._margin_loss(entropy, margin, 0.9)
     assert check.verdict == verdict
     assert check.figure == (left - after) / 200
+    unsure = masking_checks._margin_loss(entropy, margin, 0.3)
+    assert unsure.verdict == ("warn" if verdict == "fail" else verdict)
+
+
+def test_the_mean_confidence_is_that_of_the_softmax():
+    logits = np.array([[0.0, 0.0], [1000.0, 0.0]], np.float32)
+    assert masking_checks._mean_confidence(logits) == 0.75

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import soar_tf
 from soar_tf.attacks import autoattack
@@ -201,6 +202,36 @@ def test_shards_of_other_images_labels_and_networks_are_refused(shards, network,
             merge([shards[0], found, shards[2]])
     with pytest.raises(InputError, match="is no shard of an evaluation"):
         merge([evaluated(network, data, attacks=["fgsm"])])
+
+
+def rounded(network):
+    return lambda x: network(tf.round(x * 15) / 15)
+
+
+def test_shards_with_the_adaptive_attack_are_the_single_process(network, data):
+    def found(shard=None):
+        return evaluated(rounded(network), data, shard, attacks=["pgd3:epsilon=0.06"])
+
+    whole = found()
+    assert whole.hides_gradients and whole.attacks[1].name == "adaptive"
+    assert whole.attacks[1].robust_accuracy < whole.attacks[0].robust_accuracy
+    assert_equal(merge([found("2/2"), found("1/2")]), whole)
+
+
+def test_shards_with_other_adaptive_attacks_are_refused(network, data):
+    masked, other = rounded(network), keras.models.clone_model(network)
+    options = {"attacks": ["fgsm:epsilon=0.06"]}
+    first = evaluated(masked, data, "1/2", **options)
+    for changes in (
+        {"adaptive": False},
+        {"adaptive": True},
+        {"adaptive": True, "source": other},
+    ):
+        second = evaluated(masked, data, "2/2", **options, **changes)
+        with pytest.raises(
+            InputError, match="b and a must have the same adaptive attack.*evaluate all shards"
+        ):
+            merge([first, second], names=["a", "b"])
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,24 @@ def test_averages_are_of_probabilities():
     draws = iter([[[0.0, 0.0]], [[np.log(3.0), 0.0]]])
     average = Averaged(lambda x: tf.constant(next(draws), tf.float32), 2)(X)
     np.testing.assert_allclose(tf.exp(average), [[0.625, 0.375]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        lambda x: tf.reduce_mean(tf.cast(x[..., None] > [0.0, 0.15, 0.5], tf.float32), axis=-1),
+        lambda x: x * tf.cast(tf.reduce_sum(x, axis=1) > 0.4, tf.float32)[:, None],
+    ],
+)
+def test_the_slope_of_a_comparison_does_not_depend_on_the_batch(codes):
+    stand_in = StraightThrough(lambda x: codes(x) @ WEIGHTS)
+
+    def slopes(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(stand_in(x))
+        return tape.gradient(total, x).numpy()
+
+    together, alone = slopes(X), np.concatenate([slopes(X[:1]), slopes(X[1:])])
+    assert np.abs(together).min() > 0
+    np.testing.assert_allclose(together, alone, rtol=1e-6)

@@ -26,6 +26,7 @@ def test_the_adaptive_attack_has_a_column_where_a_network_hides_its_gradients(
     assert soar["adaptive"] < soar["fgsm:epsilon=0.15"]
     note = found["note"].splitlines()
     assert note[0].startswith("Robust accuracy is an upper bound")
+    assert "24 images leave a wide interval" in note[0]
     assert any(line.startswith("soar: ") for line in note[1:])
     table = summary_table(found).splitlines()
     assert table[0].split() == ["accuracy", "clean", "fgsm:epsilon=0.15", "adaptive"]

@@ -1,10 +1,11 @@
 """Networks that hide their gradients, each over a bare network that is attacked for the truth.
 
-A mask is a function from the bare network's logits function to another one with (nearly) the same
-predictions. What the bare network withstands is the truth; whatever a mask withstands beyond it is
-flattery.
+A mask is a function from the bare network, a `keras.Model`, to a logits function with (nearly) the
+same predictions. What the bare network withstands is the truth; whatever a mask withstands beyond
+it is flattery.
 """
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -165,7 +166,24 @@ def shifted(f):
     return mask
 
 
-def winners(f):
+def resized(f):
+    """A random smaller size and back, as in defences by random resizing."""
+
+    def mask(x):
+        side = tf.random.uniform([], x.shape[1] - 2, x.shape[1] + 1, tf.int32)
+        small = tf.image.resize(x, [side, side])
+        return f(tf.ensure_shape(tf.image.resize(small, x.shape[1:3]), x.shape))
+
+    return mask
+
+
+def dropout(f):
+    """Dropout before the last layer, also in inference."""
+    features, head = keras.Model(f.inputs, f.layers[-1].input), f.layers[-1]
+    return lambda x: head(tf.nn.dropout(features(x, training=False), 0.2))
+
+
+def winning_pixels(f):
     """k winners take all, on the pixels: the lower half of them become 0."""
 
     def mask(x):
@@ -175,6 +193,22 @@ def winners(f):
         return f(tf.reshape(kept, tf.shape(x)))
 
     return mask
+
+
+def winning_units(f):
+    """k winners take all, on the units before the last layer, by a threshold without a slope."""
+    features, head = keras.Model(f.inputs, f.layers[-1].input), f.layers[-1]
+
+    def mask(x):
+        units = features(x, training=False)
+        least = tf.math.top_k(units, units.shape[1] // 2).values[:, -1:]
+        return head(tf.stop_gradient(units * tf.cast(units >= least, tf.float32)))
+
+    return mask
+
+
+def rounded_probabilities(f):
+    return lambda x: tf.math.log(tf.round(tf.nn.softmax(f(x)) * 10) / 10 + 1e-3)
 
 
 def sawtooth(f):
@@ -192,7 +226,7 @@ def sawtooth(f):
 MASKS = {
     "logits times 10,000": scaled_logits,
     "tiny logits": tiny_logits,
-    "distilled": distilled,
+    "distilled at temperature 100": distilled,
     "quantised, 256 levels": quantised(256),
     "quantised, 16 levels": quantised(16),
     "cast to bytes": quantised_by_cast,
@@ -212,10 +246,20 @@ MASKS = {
     "coarse logits": coarse_logits,
     "clipped logits": clipped_logits,
     "saturated logits": saturated_logits,
-    "one class or none": one_hot_margins,
+    "rounded probabilities": rounded_probabilities,
+    "one-hot outputs": one_hot_margins,
     "noise": noisy,
     "dropped pixels": dropped,
     "shifted": shifted,
-    "k winners": winners,
+    "resized": resized,
+    "dropout": dropout,
+    "k winning pixels": winning_pixels,
+    "k winning units": winning_units,
     "sawtooth": sawtooth,
 }
+
+SEARCHED_ONLY = ("sawtooth",)
+"""Masks whose true slopes mislead: a search gets past them, and no straight-through pass does."""
+
+BLURRED = ("noise", "dropped pixels", "shifted", "resized", "dropout")
+"""Masks that draw anew in each pass: other networks than the bare one, which may withstand more."""
