@@ -28,7 +28,7 @@ def folders():
 
 
 def lowest():
-    """pip's constraints for the lowest versions, such as `keras==3.12.*`."""
+    """pip's constraints for the lowest versions, such as `keras==3.14.*`."""
     bounds = [re.match(r"([\w-]+)>=([\d.]+)", text) for text in PROJECT["project"]["dependencies"]]
     return "\n".join(f"{bound[1]}=={bound[2]}.*" for bound in bounds)
 
@@ -49,7 +49,7 @@ def test_the_wheel_is_told_of_every_package():
 def test_the_makefiles_command_and_the_lowest_versions_are_read_as_they_stand():
     words = train_command()
     assert words[:3] == ["train", "--method", "soar"] and "runs/digits" in words
-    assert "keras==3.12.*" in lowest()
+    assert "keras==3.14.*" in lowest()
     assert len(lowest().splitlines()) == len(PROJECT["project"]["dependencies"])
 
 

@@ -12,7 +12,7 @@ MISCLASSIFIED = "clean"
 # What a probe may find that plain attacks would not see through.
 HIDING = (
     *("random", "no_gradient", "zero_gradient", "misleading_gradient"),
-    *("clipped", "rounded", "tiny"),
+    *("clipped", "rounded", "tiny", "bounded"),
 )
 
 

@@ -82,18 +82,16 @@ def output_form(outputs, logits=True):
 def output_values(z):
     """What the outputs' values say: probabilities, several labels, cut off, few values."""
     count = z.size
-    if look_like_probabilities(z):
+    if (total := _shares(z)) is not None:
         yield Finding(
             "probabilities",
             True,
-            "`network` must give logits, but its outputs are probabilities (each row sums to 1), "
-            "which hide gradients; take off the softmax, for a Keras model with "
+            "`network` must give logits, but its outputs are probabilities (each row sums to "
+            f"{total:.3g}), which hide gradients; take off the softmax, for a Keras model with "
             "soar_tf.networks.to_logits.",
         )
         return
-    # A new network's logits are small and nearly alike for all images, so that of two classes both
-    # are often positive; a sigmoid has some output above one half.
-    if count >= 20 and z.min() >= 0.0 and 0.5 < z.max() <= 1.0 and np.ptp(z) > 1e-3:
+    if count >= 20 and _like_sigmoids(z):
         yield Finding(
             "sigmoid",
             True,
@@ -107,6 +105,14 @@ def output_values(z):
             False,
             f"The outputs of {len(z)} images differ by {np.ptp(z):.2g} at most: losses hardly tell "
             f"classes apart, and slopes are lost in rounding{ADVICE}.",
+        )
+    elif count >= 20 and (kind := _bounded(z)) is not None:
+        yield Finding(
+            "bounded",
+            False,
+            f"The outputs of {len(z)} images lie in [{z.min():.3g}, {z.max():.3g}], as {kind}: no "
+            "loss can be small on them, and attacks on the cross-entropy see little slope; give the "
+            f"outputs before it{ADVICE}.",
         )
     at_limit = int((z == z.max()).sum())
     if at_limit > max(3, len(z) // 4) and np.ptp(z) > 0:
@@ -124,6 +130,49 @@ def output_values(z):
             f"The {count} outputs of {len(z)} images take only {len(np.unique(z))} values: they "
             f"are rounded, and attacks see no slope{ADVICE}.",
         )
+
+
+def _shares(z):
+    """What each row of probabilities sums to, in whatever scale they are; `None` for others."""
+    if look_like_probabilities(z):
+        return 1.0
+    totals = z.sum(axis=1)
+    if np.ptp(z, axis=0).max() <= _TINY * np.ptp(z):
+        return None  # the same outputs for all images
+    if z.min() >= 0.0 and np.ptp(totals) <= 1e-3 * totals.max():
+        return float(totals.mean())
+    # Of half precision.
+    if z.min() >= 0.0 and z.max() <= 1.0 + _TINY and np.isclose(totals, 1.0, atol=0.02).all():
+        return 1.0
+    # Scaled and shifted, such as 2 p - 1: known by the rows that are sure of a class.
+    if z.shape[1] < 4 or np.ptp(totals) > 1e-3 * np.ptp(z):
+        return None
+    low, total = float(z.min()), float(totals.mean())
+    shares = (z - low) / (total - z.shape[1] * low)
+    sure = (shares.max(axis=1) > 0.98).sum()
+    return total if sure > max(3, len(z) // 4) else None
+
+
+def _like_sigmoids(z):
+    """Whether outputs are a sigmoid's: in [0, 1], some above one half, no zeros without ones.
+
+    A new network's logits are small and nearly alike for all images, so that of two classes both
+    are often positive; a ReLU's have zeros.
+    """
+    cut_at_zero = (z == 0).any() and z.max() < 1 - _TINY
+    return z.min() >= 0.0 and 0.5 < z.max() <= 1.0 and np.ptp(z) > 1e-3 and not cut_at_zero
+
+
+def _bounded(z):
+    """What outputs that a function keeps small look like, or `None`."""
+    if np.abs(z).max() <= 1.0 + 1e-6 and z.max() > 0.9 and z.min() < -0.9:
+        return "those of a tanh"
+    if np.allclose(np.linalg.norm(z, axis=1), 1.0, atol=1e-3) and np.ptp(z, axis=0).max() > _TINY:
+        return "those that are normalised to length 1"
+    # Logarithms of probabilities do that, too, and are logits.
+    if -0.05 < z.max() <= 0.0 and z.min() < -1.0 and np.exp(z).sum(axis=1).max() > 1.01:
+        return "logarithms of a sigmoid"
+    return None
 
 
 def look_like_probabilities(logits):

@@ -5,6 +5,7 @@ or with the rest of the batch, or if there is no gradient to follow. The last la
 tell; what comes out does.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +29,10 @@ _STEP, _FACTOR = 0.25 / 255, 10.0
 # Noise, rounding and clips matter less beside pixels of another size.
 _HELPED_BY_LARGE_PIXELS = {"random", "rounded", "clipped", "no_gradient", "misleading_gradient"}
 _LEAST_RISE = 1e-5  # below it, float32 losses cannot tell
+# Steps in random directions change the outputs as the gradient says, but for bends on the way. Half
+# of the change is more than what bends, and what a quarter of the pixels behind a wall lack.
+_FAR, _MISSING = 2 / 255, 0.5
+_FEW, _PASSES = 2, 8
 
 
 def probe(network: Callable, x: np.ndarray, y=None, *, bounds: tuple = (0.0, 1.0)) -> Probe:
@@ -146,35 +151,47 @@ def _outputs(logits_fn, x):
 
 
 def _dependence(logits_fn, x, z):
-    """Whether outputs change from pass to pass, or with the rest of the batch."""
-    half = max(1, len(z) // 2)
-    span = max(float(np.ptp(z)), 1e-30)
+    """Whether outputs change from pass to pass, or with the rest of the batch or its order."""
+    count, span = len(z), max(float(np.ptp(z)), 1e-30)
+    half = max(1, count // 2)
+    parts = [x[start : start + half] for start in range(0, count, half)]
+
+    def again():
+        """Other batches, turned round: another row is not another image."""
+        turned = [_outputs(logits_fn, part[::-1]).numpy()[::-1] for part in parts]
+        return np.concatenate(turned)
+
+    def moved(one, other):
+        return np.abs(one - other).max(axis=1) / span
+
     try:
-        again = _outputs(logits_fn, x[:half]).numpy()
+        first = again()
     except InputError as error:
         yield Finding("fixed_batch", True, f"{error} Batches of any size must be taken.")
         return
-    moved = np.abs(again - z[:half]).max(axis=1) / span
-    if not (moved > _SAME).any():
-        return
-    once_more = logits_fn(x[:half]).numpy()
-    differing = np.abs(once_more - again).max(axis=1) / span > _SAME
-    if differing.any():
+    # A layer may toss one coin per pass, and drop nothing in most of them.
+    few = [logits_fn(x[:_FEW]).numpy() for _ in range(_PASSES)]
+    differing = max(int((moved(one, few[0]) > _SAME).sum()) for one in few)
+    seen = len(few[0])
+    changed = moved(first, z)
+    if not differing and (changed > _SAME).any():
+        differing, seen = int((moved(again(), first) > _SAME).sum()), count
+    if differing:
         yield Finding(
             "random",
             False,
-            f"Two passes over the same images differ on {differing.sum()} of {half}: the network "
-            "is random in inference, so every figure is one draw; use layers that heed "
-            f"`training`{ADVICE}.",
+            f"Passes over the same images differ on {differing} of {seen}: the network is random "
+            f"in inference, so every figure is one draw; use layers that heed `training`{ADVICE}.",
         )
-    elif (moved > _SAME_OTHER_SIZE).any():
-        count = int((moved > _SAME_OTHER_SIZE).sum())
+    elif (changed > _SAME_OTHER_SIZE).any():
+        dependent = int((changed > _SAME_OTHER_SIZE).sum())
         yield Finding(
             "batch_dependent",
             True,
-            f"The outputs of {count} of {half} images change with the rest of their batch: the "
-            "network normalises by batch statistics in inference; call its BatchNormalization "
-            "layers with training=False, so that figures do not depend on the batch size.",
+            f"The outputs of {dependent} of {count} images change with the rest of their batch, or "
+            "with its order: the network normalises by batch statistics in inference, or draws "
+            "noise by position; call its BatchNormalization layers with training=False, so that "
+            "figures do not depend on the batch size.",
         )
 
 
@@ -189,7 +206,7 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
     if len(np.unique(z, axis=0)) == 1:
         return  # an untrained head of zeros: nothing depends on the image yet
     span = float(np.ptp(z))
-    values, (gradient, slope), label = gradients.input_gradients(losses_and_scores, x, has_aux=True)
+    values, (gradient, slope), label = _slopes(losses_and_scores, x)
     flat = tf.reshape(gradient, [tf.shape(x)[0], -1]).numpy()
     zero = int((np.abs(flat).max(axis=1) == 0).sum())
     if zero == len(flat):
@@ -202,10 +219,10 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
         )
         return
     # Of a loss that saturates, rounding would leave too little to compare.
-    step = _STEP * (bounds[1] - bounds[0])
-    moved = _score(logits_fn(x + step * tf.sign(slope)), label, span)
-    risen = (moved - values[:, 1]).numpy()
-    expected = step * tf.reduce_sum(tf.abs(tf.reshape(slope, [tf.shape(x)[0], -1])), axis=1).numpy()
+    scale = bounds[1] - bounds[0]
+    score = functools.partial(_moved, logits_fn, x, label, span)
+    risen = (score(_STEP * scale * tf.sign(slope)) - values[:, 1]).numpy()
+    expected = _STEP * scale * np.abs(slope.numpy()).reshape(len(flat), -1).sum(axis=1)
     tells = np.isfinite(expected) & (expected > _LEAST_RISE)
     wrong = tells & ~((risen > expected / _FACTOR) & (risen < expected * _FACTOR))
     if tells.sum() >= 8 and wrong.sum() > tells.sum() // 2:
@@ -216,6 +233,14 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
             "change the outputs as the gradient says: it is rounded away, random or another "
             f"function's{ADVICE}.",
         )
+    elif (missing := _missing_share(score, values[:, 1], slope, x, bounds)) > _MISSING:
+        yield Finding(
+            "misleading_gradient",
+            False,
+            f"Random steps change the outputs of {len(flat)} images otherwise than the gradient "
+            f"says, by {100 * missing:.0f} % of the change: a part of the network is not in its "
+            f"gradient, such as behind a stop_gradient{ADVICE}.",
+        )
     elif zero > len(flat) // 10:
         yield Finding(
             "zero_gradient",
@@ -223,6 +248,52 @@ def _gradients(logits_fn, loss_fn, x, y, z, bounds):
             f"The loss's gradient by the image is exactly zero for {zero} of {len(flat)} images: "
             f"attacks on the cross-entropy cannot move them{ADVICE}.",
         )
+
+
+def _slopes(values_fn, x):
+    """What `gradients.input_gradients` gives."""
+    try:
+        return gradients.input_gradients(values_fn, x, has_aux=True)
+    except tf.errors.OpError:  # `tf.py_function` can be differentiated once after each call
+        slopes = []
+        for column in range(2):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                values, label = values_fn(x)
+                total = tf.reduce_sum(values[:, column])
+            slope = tape.gradient(total, x)
+            slopes.append(tf.zeros_like(x) if slope is None else slope)
+        return values, slopes, label
+
+
+def _missing_share(score, before, slope, x, bounds):
+    """How much of the change along random steps the gradient does not tell, in [0, 2].
+
+    The smaller of two steps' shares: a short one is rounded away where the network computes with
+    few bits, and over a long one an honest network bends.
+    """
+    low, high = bounds
+    far = _FAR * (high - low)
+    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), x.shape)
+    signs[x.numpy() < low + far] = 1  # into the box
+    signs[x.numpy() > high - far] = -1
+    axes = tuple(range(1, signs.ndim))
+    told = (slope.numpy() * signs).sum(axis=axes, dtype=np.float64)
+    share = np.inf
+    for step in (_STEP * (high - low), far):
+        seen = (score(step * signs) - before).numpy().astype(np.float64) / step
+        rows = np.isfinite(seen) & np.isfinite(told)
+        largest = max(np.linalg.norm(seen[rows]), np.linalg.norm(told[rows]))
+        if rows.sum() < 8 or largest * step < _LEAST_RISE * np.sqrt(rows.sum()):
+            return 0.0
+        share = min(share, float(np.linalg.norm((seen - told)[rows]) / largest))
+        if share <= _MISSING:
+            break
+    return share
+
+
+def _moved(logits_fn, x, label, span, step):
+    return _score(logits_fn(x + step), label, span)
 
 
 def _score(outputs, label, span):

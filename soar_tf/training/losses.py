@@ -9,7 +9,7 @@ from soar_tf.errors import InputError
 from soar_tf.ops import losses
 from soar_tf.validation import check_number
 
-_AVERAGES = (None, "none", "mean", "sum_over_batch_size", "mean_with_sample_weight")
+_AVERAGES = (None, "none", "mean", "sum_over_batch_size")
 
 
 def default_loss(label_smoothing=0.0):

@@ -49,7 +49,7 @@ def test_a_step_that_is_one_percent_off_is_a_problem(monkeypatch):
             lambda m: m.setattr(doctor, "_version", lambda name: "2.30.0"),
             "tensorflow",
             "warning",
-            "tested are 2.20 to below 2.22: pip install 'soar-tf'",
+            "tested are 2.21 to below 2.22: pip install 'soar-tf'",
         ),
         (
             lambda m: m.setattr(doctor, "_version", lambda name: "2.21.0"),

@@ -162,6 +162,9 @@ UNSUPPORTED = {
     "reduction='sum'": keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="sum"
     ),
+    "reduction='mean_with_sample_weight'": keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
+    ),
     "without from_logits=True": CROSS_ENTROPY,
 }
 
