@@ -75,7 +75,11 @@ class SkippingNotice(keras.callbacks.Callback):
         self.said = skips
         whose = "the unclipped examples only" if skips else "all examples"
         place = f"epoch {self.epoch + 1}" + (f", step {batch + 1}" if batch else "")
-        print(f"Phase {self.name}: second-order passes of {whose} from {place} on", file=sys.stderr)
+        hint = "" if skips or self.model.micro_batch else "; --micro-batch bounds their memory"
+        print(
+            f"Phase {self.name}: second-order passes of {whose} from {place} on{hint}",
+            file=sys.stderr,
+        )
 
 
 EPOCHS_AT_CHANCE = 2  # at chance one after the other; a single one may be a slow start
