@@ -41,18 +41,20 @@ def timed(function):
     return watch.read()
 
 
-def interleaved(functions, repeats):
+def interleaved(functions, repeats, warm_up=True):
     """Medians of interleaved repeats, so that a slow minute hits everything alike.
 
     Args:
         functions: Mapping of names to callables that return `{"wall": s, "cpu": s}`.
-        repeats: Rounds; one more goes before, for compilation.
+        repeats: Rounds.
+        warm_up: Whether one more goes before, for compilation.
 
     Returns:
         `{name: {"wall": median, "cpu": median, "wall_all": [...], "cpu_all": [...]}}`.
     """
-    for function in functions.values():
-        function()
+    if warm_up:
+        for function in functions.values():
+            function()
     seen = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():

@@ -79,7 +79,7 @@ def main(arguments=None):
             if options.before and name != "import":
                 wanted[f"{name} before"] = functools.partial(run, command, options.before)
     machine = common.machine()
-    seen = common.interleaved(wanted, options.repeats)
+    seen = common.interleaved(wanted, options.repeats, warm_up=False)
     for entry in seen.values():
         for unit in ("wall", "cpu"):
             pairs = zip(entry[f"{unit}_all"], seen["import"][f"{unit}_all"], strict=True)

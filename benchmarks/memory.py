@@ -1,6 +1,10 @@
 """Peak memory of a train step: every method and batch size, each in a process of its own.
 
     python -m benchmarks.memory
+    python -m benchmarks.memory --network NAME=FILE ... --data-dir DIR --json FILE
+
+The second form is for trained networks on CIFAR-10's images: SOAR's memory depends on their share
+of clipped examples, which are skipped here, as in training.
 
 What two steps add to the process's largest resident set before the first one: activations,
 gradients and the libraries' buffers.
@@ -31,6 +35,8 @@ def parse(arguments=None):
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--batch-sizes", nargs="+", type=int, default=[128, 512])
     parser.add_argument("--micro-batch", type=int, default=32, help="for one more row a method")
+    parser.add_argument("--network", nargs="+", default=[""], metavar="NAME=FILE")
+    parser.add_argument("--data-dir", help="prepared tensorflow-datasets with cifar10")
     parser.add_argument("--child", nargs=3, help="internal: method, batch size, micro batch")
     return parser.parse_args(arguments)
 
@@ -39,37 +45,50 @@ def main(arguments=None):
     """Measures, prints the table, writes the figures."""
     options = parse(arguments)
     if options.child:
-        child(*options.child)
+        child(*options.child, options.network[0], options.data_dir)
         return
     figures = {"machine": common.machine(), "micro_batch": options.micro_batch, "rows": []}
-    for name in options.methods:
-        for size in options.batch_sizes:
-            for micro in (0, options.micro_batch):
-                if micro < size:
-                    peak = measure(name, size, micro)
-                    row = {"method": name, "batch_size": size, "micro_batch": micro or None}
-                    figures["rows"].append({**row, "mebibytes": peak})
+    for network in options.network:
+        for name in options.methods:
+            for size in options.batch_sizes:
+                for micro in (0, options.micro_batch):
+                    if micro < size:
+                        figures["rows"].append(measure(name, size, micro, network, options))
     print(table(figures))
     common.write(options.json, figures)
 
 
-def measure(name, size, micro):
-    """Mebibytes that the steps added, in a fresh process."""
+def measure(name, size, micro, network, options):
+    """A row of the table: mebibytes that the steps added, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.memory", "--child", name, str(size), str(micro)]
+    if network:
+        command += ["--network", network, "--data-dir", options.data_dir]
     done = subprocess.run(command, cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    row = {"method": name, "batch_size": size, "micro_batch": micro or None}
+    if network:
+        row["network"] = network.partition("=")[0]
+    return {**row, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def child(name, size, micro):
-    """The fresh process: prints what the steps added."""
+def child(name, size, micro, network, data_dir):
+    """The fresh process: prints what the steps added, and the share of unclipped examples."""
+    import keras
+
     from benchmarks import workload
 
-    batch, parts = workload.images(int(size)), int(micro) or None
-    step = workload.Step(workload.methods()[name], workload.network("cnn4"), batch, parts)
+    method, parts, skips = workload.methods()[name], int(micro) or None, False
+    if network:
+        net = keras.models.load_model(network.partition("=")[2], compile=False)
+        batch, skips = workload.cifar10(data_dir, int(size)), method.clips_examples
+    else:
+        net, batch = workload.network("cnn4"), workload.images(int(size))
+    step = workload.Step(method, net, batch, parts, skip_clipped=skips)
     before = peak()
-    for _ in range(2):
-        step()
-    print(json.dumps(peak() - before))
+    logs = [step.function(*step.batch) for _ in range(2)][-1]
+    found = {"mebibytes": peak() - before}
+    if "unclipped" in logs:
+        found["unclipped"] = float(logs["unclipped"])
+    print(json.dumps(found))
 
 
 def peak():
@@ -79,20 +98,33 @@ def peak():
 
 def table(figures):
     """The figures as Markdown."""
-    lines = ["| method | batch | micro batch | MiB | of Standard |", "|---|---|---|---|---|"]
-    rows = figures["rows"]
-    standard = {
-        row["batch_size"]: row["mebibytes"]
+    lines = [
+        "| network | method | unclipped | batch | micro batch | MiB | of Standard |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    bases = whole_standard(figures["rows"])
+    for row in figures["rows"]:
+        base = bases.get(place(row))
+        cells = [row.get("network", "new"), row["method"]]
+        cells.append(f"{row['unclipped']:.2f}" if "unclipped" in row else "")
+        cells += [row["batch_size"], row["micro_batch"] or "", f"{row['mebibytes']:.0f}"]
+        cells.append(f"{row['mebibytes'] / base:.2f}" if base else "")
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def place(row):
+    """What a row's figure is compared within: network and batch size."""
+    return row.get("network", "new"), row["batch_size"]
+
+
+def whole_standard(rows):
+    """Standard's mebibytes without parts, by `place`."""
+    return {
+        place(row): row["mebibytes"]
         for row in rows
         if row["method"] == "standard" and row["micro_batch"] is None
     }
-    for row in rows:
-        base = standard.get(row["batch_size"])
-        ratio = f"{row['mebibytes'] / base:.2f}" if base else ""
-        micro = row["micro_batch"] or ""
-        cells = [row["method"], row["batch_size"], micro, f"{row['mebibytes']:.0f}", ratio]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,13 @@ def images(count, size=32):
     return x, generator.integers(0, 10, count)
 
 
+def cifar10(data_dir, count):
+    """CIFAR-10's first training images and labels, for steps whose cost depends on them."""
+    splits = soar_tf.datasets.load("cifar10", data_dir=data_dir, splits=("train",))
+    train = splits["train"].take(count)
+    return train.float_images(), train.labels
+
+
 def methods():
     """Every registered method with its defaults, PGD-7 and SOAR without its clip."""
     made = {name: soar_tf.methods.get(name) for name in soar_tf.methods.ALL_OBJECTS}

@@ -66,13 +66,18 @@ class SkippingNotice(keras.callbacks.Callback):
         self.said = None
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
         skips = self.model.skips_clipped
         if skips is None or skips == self.said:
             return
         self.said = skips
         whose = "the unclipped examples only" if skips else "all examples"
+        place = f"epoch {self.epoch + 1}" + (f", step {batch + 1}" if batch else "")
+        hint = "" if skips or self.model.micro_batch else "; --micro-batch bounds their memory"
         print(
-            f"Phase {self.name}: second-order passes of {whose} from epoch {epoch + 1} on",
+            f"Phase {self.name}: second-order passes of {whose} from {place} on{hint}",
             file=sys.stderr,
         )
 

@@ -32,7 +32,7 @@ from soar_tf.validation import check_integer, check_pixels, check_seed
 
 
 @keras.saving.register_keras_serializable(package="soar_tf")
-class RobustModel(within_epoch.ResumableModel):
+class RobustModel(skipping.SkippingModel, within_epoch.ResumableModel):
     """A Keras model that trains a network with a method.
 
     Calling, predicting, evaluating and exporting it is calling the network; `fit` minimises the
@@ -55,10 +55,10 @@ class RobustModel(within_epoch.ResumableModel):
         skip_clipped: Whether a step leaves out the second-order passes of the examples whose
             penalty is clipped to a constant, and so has no gradient: the same step up to rounding.
             With SOAR's defaults and a share s of unclipped examples it costs (7 + 12 s) / 3
-            standard steps instead of 5. `"auto"`: where that is cheaper, by the share in the last
-            steps, and never under XLA (`jit_compile=True`, or `"auto"` on a GPU), which needs to
-            know every shape. `True`, `False`: always, never. It changes nothing for methods that
-            do not clip their examples' penalties.
+            standard steps instead of 5. `"auto"`: where that is cheaper, chosen every 50 steps by
+            the share so far, and never under XLA (`jit_compile=True`, or `"auto"` on a GPU), which
+            needs to know every shape. `True`, `False`: always, never. It changes nothing for
+            methods that do not clip their examples' penalties.
         awp: Size of the adversarial weight perturbation (arXiv:2004.05884), at least 0, or a
             schedule: each step takes its gradient where every kernel is moved up the gradient by
             this share of the kernel's own length. The authors take 0.01 for PGD training, and for
@@ -197,7 +197,7 @@ class RobustModel(within_epoch.ResumableModel):
         method = self.method.at(self.step.value, self._steps_per_epoch)
         rule, method = method.weight_rule, self._weight.weigh(method)
 
-        def whole_batch(skip, points=(), **arguments):
+        def whole_batch(points=(), **arguments):
             def part_of(*rows):
                 return step.part(
                     self.network,
@@ -206,7 +206,7 @@ class RobustModel(within_epoch.ResumableModel):
                     rows,
                     step=self.step.value,
                     xla=bool(self.jit_compile),
-                    skip=skip,
+                    skip=self._may_skip and self._skipping.way,
                     factor=factor,
                     batch=tf.shape(x)[0],
                     align=self._aligns,
@@ -216,18 +216,15 @@ class RobustModel(within_epoch.ResumableModel):
             rows = (x, y, sample_weight, keys, *points)
             return micro_batches.accumulate(part_of, rows, self.micro_batch)
 
-        def compute(*arguments, **named):
-            if not self._may_skip:
-                return whole_batch(False, *arguments, **named)
-            return self._skipping.choose(lambda skip: whole_batch(skip, *arguments, **named))
-
         size = self._perturbation.at(self.step.value, self._steps_per_epoch)
         reduce = functools.partial(self._global_gradients, clipnorm=method.penalty_clipnorm)
-        whole, gradients = self._perturbation.step(self.network, size, x, compute, reduce)
+        whole, gradients = self._perturbation.step(self.network, size, x, whole_batch, reduce)
         # Before the counter moves: the values of the step that is being taken.
         scheduled = self.method.scheduled_values(self.step.value, self._steps_per_epoch)
         scheduled |= self._perturbation.logged(size)
         scheduled |= self._weight.update(rule, lambda: share.total(whole.mean_penalty))
+        if self.method.clips_examples:
+            self._skipping.update(share.total(whole.diagnostics[UNCLIPPED]))
         if step.ALIGNMENT in whole.diagnostics:
             scheduled[step.ALIGNMENT] = share.total(whole.diagnostics[step.ALIGNMENT])
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_weights, strict=True))
@@ -268,23 +265,6 @@ class RobustModel(within_epoch.ResumableModel):
             self.penalty_tracker.update_state(whole.mean_penalty, sample_weight=batch)
         for tracker in self.diagnostic_trackers:
             tracker.update_state(whole.diagnostics[tracker.name], sample_weight=batch)
-        if self.method.clips_examples:
-            self._skipping.update(whole.diagnostics[UNCLIPPED])
-
-    @property
-    def _may_skip(self):
-        # Rows are gathered, as many as there are: XLA wants to know their number beforehand.
-        return self.method.clips_examples and not self.jit_compile
-
-    @property
-    def skips_clipped(self):
-        """Whether the next step skips the second-order passes of clipped examples.
-
-        `None` if the method clips none. See the argument `skip_clipped`.
-        """
-        if not self.method.clips_examples:
-            return None
-        return bool(self._may_skip and self._skipping.active())
 
     def log_alignment(self):
         """Lets each train step from now on log `alignment`, at the cost of no further pass.

@@ -209,16 +209,8 @@ def test_passes_of_a_step_that_skips_clipped_examples(case):
     assert tuple(_count(graph, wanted) - whole) == unclipped
 
 
-def test_the_step_chooses_between_exactly_these_two_graphs():
-    graph = graph_of(methods.SOAR(), "auto")
-    conditional = [op for op in graph.get_operations() if op.type in ("If", "StatelessIf")]
-    (choice,) = (op for op in conditional if not op.name.startswith("Assert"))
-    for skip, branch in [(True, "then_branch"), (False, "else_branch")]:
-        body = graph._get_function(choice.get_attr(branch).name).graph
-        found = _count(body, body.outputs + body.control_outputs)
-        assert tuple(found.tolist()) == passes(methods.SOAR(), skip)
-    # And does nothing beside.
-    assert not _count(graph, graph.outputs + graph.control_outputs).any()
+def test_a_step_that_chooses_its_way_is_traced_for_one_of_them():
+    assert passes(methods.SOAR(), "auto") == passes(methods.SOAR(), True)
 
 
 @pytest.mark.parametrize(("clip", "share"), [(1e-6, 0.0), ("middle", 0.5), (1e6, 1.0)])
@@ -266,15 +258,15 @@ class _Counting(methods.Method):
         return methods.Terms(loss_fn(y, logits), logits)
 
 
-def test_fit_traces_the_step_twice_and_never_again():
-    # Keras traces once for the variables that the optimizer creates, and once without them.
+def test_fit_traces_the_step_once_and_never_again():
+    # Keras alone traces again after a trace in which optimizer or metrics create variables.
     _Counting.traces = 0
     model = compiled(_Counting(), jit_compile=False)
     x, y = batch(10)
     model.fit(x, y, batch_size=4, epochs=2, validation_data=(x[:3], y[:3]), verbose=0)
     model.evaluate(x, y, batch_size=4, verbose=0)
     model.fit(x[:7], y[:7], batch_size=3, verbose=0)
-    assert _Counting.traces == 2
+    assert _Counting.traces == 1
 
 
 def test_attacks_are_traced_once_whatever_survives():

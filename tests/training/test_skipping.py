@@ -13,6 +13,7 @@ import soar_tf
 from soar_tf import methods
 from soar_tf.errors import InputError
 from soar_tf.ops import random
+from soar_tf.training import skipping
 from soar_tf.training.losses import default_loss, per_example
 
 SHAPE, CLASSES, BATCH, SEED = (5, 5, 1), 3, 8, 7
@@ -245,7 +246,8 @@ def test_a_run_may_change_its_way_when_it_is_resumed(tmp_path):
         assert apart < 1e-4 * np.linalg.norm(unbroken - start)
 
 
-def test_the_way_follows_the_share_and_a_resumed_run_takes_the_same(tmp_path):
+def test_the_way_follows_the_share_and_a_resumed_run_takes_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(skipping, "INTERVAL", 3)
     path = tmp_path / "model.weights.h5"
 
     def fresh():
@@ -255,17 +257,64 @@ def test_the_way_follows_the_share_and_a_resumed_run_takes_the_same(tmp_path):
         return model
 
     model, ways = fresh(), []
-    for count in range(4):
+    for count in range(5):
         ways.append(model.skips_clipped)
         steps(model, 1)
+        assert model._skipping.way is ways[-1]
         if count == 1:
             model.save_weights(path)
-    # The share's memory: .55, then .9 * .55 + .1 = .595, then .6355.
-    assert ways == [True, True, False, False]
+    # The share's memory: .55, then .9 * .55 + .1 = .595, then .6355, over the limit between
+    # choices.
+    assert ways == [True, True, True, False, False]
     resumed = fresh()
     resumed.load_weights(path)
+    assert float(resumed._skipping.share.value) > skipping.LARGEST_SHARE
+    assert resumed.skips_clipped is True
+    np.testing.assert_array_equal(weights(steps(resumed, 3)), weights(model))
     assert resumed.skips_clipped is False
-    np.testing.assert_array_equal(weights(steps(resumed, 2)), weights(model))
+
+
+def test_a_file_from_when_each_step_chose_takes_the_way_of_its_share():
+    ways = {}
+    for share in (0.5, 0.7):
+        for setting in ("auto", True, False):
+            state = skipping.Skipping(setting)
+            state.load({"unclipped_share": np.float32(share)})
+            ways[share, setting] = state.next_way(step=7)
+    assert ways[0.5, "auto"] is True and ways[0.7, "auto"] is False
+    assert all(ways[share, setting] is setting for share in (0.5, 0.7) for setting in (True, False))
+
+
+def test_a_choice_falls_where_a_call_of_several_steps_passes_a_multiple():
+    state = skipping.Skipping()
+    state.share.assign(1.0)
+    steps_done = range(0, 4 * skipping.INTERVAL, 7)
+    chosen = [step for step in steps_done if state.next_way(step, 7) is not state.way]
+    assert chosen == [0, *(-(-k * skipping.INTERVAL // 7) * 7 for k in (1, 2, 3))]
+
+
+def test_each_way_is_traced_when_it_is_first_taken(monkeypatch):
+    monkeypatch.setattr(skipping, "INTERVAL", 2)
+    monkeypatch.setattr(skipping, "LARGEST_SHARE", 0.1)
+    model, traced = soar_model("auto", clip=1e6), []
+    # Nor a second time for the variables of the optimizer and the metrics, which are not made yet.
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"], jit_compile=False)
+    original = model.train_step
+
+    def train_step(batch):
+        traced.append(model._skipping.way)
+        return original(batch)
+
+    model.train_step = train_step
+    x, y = data()
+    seen = []
+    after = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: seen.append(len(traced))
+    )
+    model.fit(x, y, batch_size=2, epochs=2, callbacks=[after], verbose=0)
+    assert seen == [1, 1, 2, 2, 2, 2, 2, 2] and traced == [True, False]
+    model.fit(x, y, batch_size=2, epochs=1, verbose=0)
+    assert traced == [True, False]
 
 
 def test_files_from_before_there_was_a_choice_resume(tmp_path):
