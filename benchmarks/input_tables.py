@@ -78,8 +78,8 @@ def source(figures):
     listed = ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     return (
         f"`{figures['command']}` on {machine['cores']} cores ({machine['processor']}), load before "
-        f"the run {machine['load']}; {listed}."
-    )
+        f"the run {machine['load']}; {listed}. {figures.get('note', '')}"
+    ).strip()
 
 
 def filled(text, figures):
