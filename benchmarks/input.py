@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import signal
 import statistics
 import subprocess
 import sys
@@ -82,15 +81,9 @@ def readers(options, root, figures, parts):
     }
 
     def ask(name, question):
-        # Whoever is not asked stands still, or it would fill its buffers on the others' time.
-        peers[name].process.send_signal(signal.SIGCONT)
-        answer = peers[name](question)
-        peers[name].process.send_signal(signal.SIGSTOP)
-        return answer
+        return peers[name].alone(question)
 
     try:
-        for peer in peers.values():
-            peer.process.send_signal(signal.SIGSTOP)
         for side in options.sides:
             if "speed" in parts:
                 figures["speed"][str(side)] = speed(ask, names, side, options.repeats)
@@ -103,7 +96,6 @@ def readers(options, root, figures, parts):
                 common.write(options.json, figures)
     finally:
         for peer in peers.values():
-            peer.process.send_signal(signal.SIGCONT)
             peer.close()
 
 

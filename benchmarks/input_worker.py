@@ -18,7 +18,7 @@ from benchmarks import common
 
 BATCH = 64
 PEERS = ("keras", "tf.data", "grain")
-PIXELS = 2**21  # of a turn, at least: 32 batches of 32 pixels, 8 of larger images
+BATCHES, PIXELS = 32, 2**23  # of a turn, at least: many more than are read ahead
 LEAST_STEPS, SECONDS = 5, 20.0  # of the steps that are timed, of either kind
 
 
@@ -38,7 +38,7 @@ def main():
 
     tf.zeros(1).numpy()
     if options.kind == "input":
-        common.serve(functions(options), {})
+        common.serve(functions(options), {}, stops=True)
         return
     measured = {"some": some, "train": train, "evaluate": evaluate}[options.kind]
     print(json.dumps(measured(options)))
@@ -86,7 +86,7 @@ class Reader:
 
     def __init__(self, source, folder, side):
         self.begun, self.base = time.perf_counter(), peak()
-        self.turn = max(8, PIXELS // (BATCH * side**2))
+        self.turn = max(BATCHES, PIXELS // (BATCH * side**2))
         self.batches = batches_of(source, folder, side)
         self.steps, self.first = next(self.batches), None
 
