@@ -54,7 +54,8 @@ def main(arguments=None):
     words = [word for word in sys.argv[1:] if word != options.note and word != "--note"]
     figures["command"] = " ".join(["python -m benchmarks.input", *words])
     if options.only and known.is_file():
-        figures = {**json.loads(known.read_text(encoding="utf-8")), "machine": figures["machine"]}
+        known = json.loads(known.read_text(encoding="utf-8"))
+        figures |= {part: known[part] for part in ("speed", "waiting", "memory")}
     parts = options.only or ("speed", "waiting", "memory")
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
