@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -96,19 +97,32 @@ class Peer:
         self.process.stdin.flush()
         return self._answer()
 
+    def alone(self, name):
+        """The same of a worker that stands still otherwise, so as not to work on others' time."""
+        self.process.send_signal(signal.SIGCONT)
+        answer = self(name)
+        os.waitpid(self.process.pid, os.WUNTRACED)  # until it stands still
+        return answer
+
     def close(self):
         """Ends the worker."""
+        self.process.send_signal(signal.SIGCONT)
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.wait()
 
 
-def serve(functions, versions):
-    """The worker's side: `functions` by name, each called when its name comes in."""
+def serve(functions, versions, stops=False):
+    """The worker's side: `functions` by name, each called when its name comes in.
+
+    With `stops` the process stands still after each answer, threads and all, see `Peer.alone`.
+    """
     out, sys.stdout = sys.stdout, sys.stderr  # libraries print; the answers must stay alone
     print(json.dumps({"functions": sorted(functions), "versions": versions}), file=out, flush=True)
-    for line in sys.stdin:
+    for line in iter(sys.stdin.readline, ""):
         print(json.dumps(functions[line.strip()]()), file=out, flush=True)
+        if stops:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def versions(*packages):

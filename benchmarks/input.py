@@ -13,7 +13,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import signal
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ def parse(arguments=None):
     parser.add_argument(
         "--only", nargs="+", choices=("speed", "waiting", "memory"), help="parts to measure anew"
     )
+    parser.add_argument("--note", default="", help="what else the machine did, for the page")
     return parser.parse_args(arguments)
 
 
@@ -50,22 +50,19 @@ def main(arguments=None):
     options = parse(arguments)
     known = pathlib.Path(options.json)
     figures = {"machine": common.machine(), "batch_size": BATCH, "count": options.count}
-    figures |= {"speed": {}, "waiting": {}, "memory": {}}
+    figures |= {"speed": {}, "waiting": {}, "memory": {}, "note": options.note}
+    words = [word for word in sys.argv[1:] if word != options.note and word != "--note"]
+    figures["command"] = " ".join(["python -m benchmarks.input", *words])
     if options.only and known.is_file():
-        figures = {**json.loads(known.read_text(encoding="utf-8")), "machine": figures["machine"]}
+        known = json.loads(known.read_text(encoding="utf-8"))
+        figures |= {part: known[part] for part in ("speed", "waiting", "memory")}
     parts = options.only or ("speed", "waiting", "memory")
     with tempfile.TemporaryDirectory() as temporary:
         root = pathlib.Path(temporary)
         for side in options.sides:
             input_files.prepare(root / str(side), options.count, side)
-            if "speed" in parts:
-                figures["speed"][str(side)] = speed(root / str(side), side, options.repeats)
-            if "waiting" in parts:
-                figures["waiting"][str(side)] = {
-                    source: once("waiting", source, root / str(side), side, options.width)
-                    for source in WAITING
-                }
-            common.write(options.json, figures)
+        if {"speed", "waiting"} & set(parts):
+            readers(options, root, figures, parts)
         if "memory" in parts:
             side = 160 if 160 in options.sides else options.sides[-1]
             figures["memory"] = memory(root, side, options.folders, options.width)
@@ -73,28 +70,42 @@ def main(arguments=None):
     print(input_tables.table(figures))
 
 
-def speed(folder, side, repeats):
-    """Images per second of every source, by the median of epochs in turn."""
+def readers(options, root, figures, parts):
+    """Measures speed and waiting: one process for each source, of which one runs at a time."""
     names = [*OURS, *(p for p in PEERS if p != "grain" or importlib.util.find_spec("grain"))]
-    os.environ["SOAR_TF_CACHE"] = str(folder / "cache")
-    readers = {
-        name: common.Peer(sys.executable, "input_worker", "input", name, folder, side)
+    arguments = ("--width", options.width)
+    peers = {
+        name: common.Peer(
+            sys.executable, "input_worker", "input", name, root, *options.sides, *arguments
+        )
         for name in names
     }
+
+    def ask(name, question):
+        return peers[name].alone(question)
+
     try:
-        seen = {name: [] for name in names}
-        for reader in readers.values():
-            reader.process.send_signal(signal.SIGSTOP)
-        for _ in range(repeats + 1):
-            for name, reader in readers.items():
-                # Whoever waits stands still, or it would fill its buffers on the others' time.
-                reader.process.send_signal(signal.SIGCONT)
-                seen[name].append(reader("epoch"))
-                reader.process.send_signal(signal.SIGSTOP)
+        for side in options.sides:
+            if "speed" in parts:
+                figures["speed"][str(side)] = speed(ask, names, side, options.repeats)
+                common.write(options.json, figures)
+        for side in options.sides:
+            if "waiting" in parts:
+                figures["waiting"][str(side)] = {
+                    name: ask(name, f"waiting {side}") for name in WAITING
+                }
+                common.write(options.json, figures)
     finally:
-        for reader in readers.values():
-            reader.process.send_signal(signal.SIGCONT)
-            reader.close()
+        for peer in peers.values():
+            peer.close()
+
+
+def speed(ask, names, side, repeats):
+    """Images per second of every source, by the median of epochs in turn; the first is not used."""
+    seen = {name: [] for name in names}
+    for _ in range(repeats + 1):
+        for name in names:
+            seen[name].append(ask(name, f"epoch {side}"))
     return {
         name: {
             "images_per_second": statistics.median(
@@ -102,7 +113,6 @@ def speed(folder, side, repeats):
             ),
             "cpu_microseconds": 1e6
             * statistics.median(epoch["cpu"] / epoch["images"] for epoch in epochs[1:]),
-            **{key: epochs[-1][key] for key in ("start_seconds", "peak_above_import_mib")},
         }
         for name, epochs in seen.items()
     }
@@ -115,14 +125,10 @@ def memory(root, side, counts, width):
     for count in counts:
         place = root / f"links{count}"
         size = input_files.linked(root / str(side) / "folder", place / "folder", count)
-        os.environ["SOAR_TF_CACHE"] = str(place / "cache")
-        reader = common.Peer(sys.executable, "input_worker", "input", "folder", place, side)
-        try:
-            found["folders"][str(count)] = {"bytes": size, "input": reader("some")}
-        finally:
-            reader.close()
-        for kind in ("train", "evaluate"):
-            found["folders"][str(count)][kind] = once(kind, "folder", place, side, width)
+        kinds = {"some": "input", "train": "train", "evaluate": "evaluate"}
+        found["folders"][str(count)] = {"bytes": size} | {
+            name: once(kind, "folder", place, side, width) for kind, name in kinds.items()
+        }
     return found
 
 

@@ -23,7 +23,10 @@ def table(figures):
     """All tables as Markdown."""
     parts = []
     if figures["speed"]:
-        parts.append(f"Images per second, JPEG, batches of {figures['batch_size']}:")
+        parts.append(
+            f"Images per second (processor time per image), JPEG, batches of "
+            f"{figures['batch_size']}:"
+        )
         parts.append(speed(figures))
     if figures["waiting"]:
         parts.append("Share of a standard train step of `cnn4` spent waiting for its batch:")
@@ -35,8 +38,12 @@ def table(figures):
 
 
 def speed(figures):
-    """Images per second: a row for each source, a column for each side."""
-    return _by_side(figures["speed"], lambda found: f"{found['images_per_second']:,.0f}")
+    """Images per second and processor time: a row for each source, a column for each side."""
+
+    def cell(found):
+        return f"{found['images_per_second']:,.0f} ({found['cpu_microseconds']:.0f} µs)"
+
+    return _by_side(figures["speed"], cell)
 
 
 def waiting(figures):
@@ -78,8 +85,8 @@ def source(figures):
     listed = ", ".join(f"{name} {version}" for name, version in sorted(machine["versions"].items()))
     return (
         f"`{figures['command']}` on {machine['cores']} cores ({machine['processor']}), load before "
-        f"the run {machine['load']}; {listed}."
-    )
+        f"the run {machine['load']}; {listed}. {figures.get('note', '')}"
+    ).strip()
 
 
 def filled(text, figures):
@@ -105,6 +112,8 @@ def targets(figures):
     for side, sources in figures["speed"].items():
         rate = sources["keras"]["images_per_second"] / sources["folder"]["images_per_second"]
         yield f"input of Keras's loader over ours, images/s, {side} pixels", 1, rate
+        cost = sources["folder"]["cpu_microseconds"] / sources["keras"]["cpu_microseconds"]
+        yield f"input, processor time over Keras's loader, {side} pixels", 1, cost
     for name, found in figures["waiting"].get("32", {}).items():
         if name not in ("keras", "tf.data"):
             yield f"waiting, per cent of a step at 32 pixels, {name}", 5, 100 * found["waiting"]

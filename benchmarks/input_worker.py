@@ -1,11 +1,14 @@
 """The processes of `benchmarks.input`: `python -m benchmarks.input_worker KIND SOURCE FOLDER SIDE`.
 
-Each reads one source, so that its peak memory is its own. `input` reads epochs on demand, in turn
-with the other sources; `waiting`, `train` and `evaluate` print one answer.
+Each reads one source. `input` reads epochs on demand, in turn with the other sources, of several
+sides one after the other; `some`, `train` and `evaluate` print one answer, so that their peak
+memory is their own.
 """
 
 import argparse
+import functools
 import json
+import os
 import pathlib
 import resource
 import tempfile
@@ -15,17 +18,17 @@ from benchmarks import common
 
 BATCH = 64
 PEERS = ("keras", "tf.data", "grain")
-LEAST_BATCHES = 40  # of a turn: many more than are read ahead
+BATCHES, PIXELS = 32, 2**23  # of a turn, at least: many more than are read ahead
 LEAST_STEPS, SECONDS = 5, 20.0  # of the steps that are timed, of either kind
 
 
 def main():
     """Reads the command line and answers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=("input", "waiting", "train", "evaluate"))
+    parser.add_argument("kind", choices=("input", "some", "train", "evaluate"))
     parser.add_argument("source")
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("side", type=int)
+    parser.add_argument("side", type=int, nargs="+")
     parser.add_argument("--width", type=float, default=1.0, help="of the network")
     options = parser.parse_args()
     from soar_tf.cli.startup import load_tensorflow
@@ -35,11 +38,41 @@ def main():
 
     tf.zeros(1).numpy()
     if options.kind == "input":
-        reader = Reader(options.source, options.folder, options.side)
-        common.serve({"epoch": reader.epoch, "some": reader.some}, {})
+        common.serve(functions(options), {}, stops=True)
         return
-    measured = {"waiting": waiting, "train": train, "evaluate": evaluate}[options.kind]
+    measured = {"some": some, "train": train, "evaluate": evaluate}[options.kind]
     print(json.dumps(measured(options)))
+
+
+def functions(options):
+    """What an `input` process is asked for: epochs, and the wait of train steps, of each side.
+
+    The files of a side are in a folder of its name.
+    """
+    readers = {}
+
+    def epoch(side):
+        if side not in readers:
+            readers.clear()  # the last side's stops reading ahead
+            os.environ["SOAR_TF_CACHE"] = str(options.folder / "cache" / options.source)
+            readers[side] = Reader(options.source, options.folder / str(side), side)
+        return readers[side].epoch()
+
+    def steps(side):
+        readers.clear()
+        return waiting(options.source, options.folder / str(side), side, options.width)
+
+    return {
+        f"{name} {side}": functools.partial(function, side)
+        for name, function in (("epoch", epoch), ("waiting", steps))
+        for side in options.side
+    }
+
+
+def some(options):
+    """What a process needs for the first 50 batches at most."""
+    reader = Reader(options.source, options.folder, options.side[0])
+    return reader.read(min(reader.steps, 50))
 
 
 class Reader:
@@ -53,18 +86,16 @@ class Reader:
 
     def __init__(self, source, folder, side):
         self.begun, self.base = time.perf_counter(), peak()
+        self.turn = max(BATCHES, PIXELS // (BATCH * side**2))
         self.batches = batches_of(source, folder, side)
         self.steps, self.first = next(self.batches), None
 
     def epoch(self):
-        """Reads an epoch: seconds and images, and what there is about the process so far."""
-        return self._read(max(self.steps, LEAST_BATCHES))
+        """Reads the batches of a turn: seconds, images, what there is about the process so far."""
+        return self.read(self.turn)
 
-    def some(self):
-        """The same of 50 batches at most, which show what the process needs."""
-        return self._read(min(self.steps, 50))
-
-    def _read(self, steps):
+    def read(self, steps):
+        """The same of so many batches."""
         watch = common.Stopwatch()
         for _ in range(steps):
             x = self._next()
@@ -84,7 +115,7 @@ class Reader:
         return x
 
 
-def waiting(options):
+def waiting(source, folder, side, width):
     """The share of `cnn4`'s standard train steps spent waiting for the next batch.
 
     Beside it, by how much a step is slower than on one batch that is there already: reading takes
@@ -95,11 +126,11 @@ def waiting(options):
     import soar_tf
 
     keras.utils.set_random_seed(0)
-    shape = (options.side, options.side, 3)
-    network = soar_tf.networks.get("cnn4", input_shape=shape, num_classes=10, width=options.width)
+    shape = (side, side, 3)
+    network = soar_tf.networks.get("cnn4", input_shape=shape, num_classes=10, width=width)
     model = soar_tf.RobustModel(network, "standard")
     model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), jit_compile=False)
-    batches = batches_of(options.source, options.folder, options.side)
+    batches = batches_of(source, folder, side)
     next(batches)
     fixed = next(batches)
     spent = {"waiting": [], "step": [], "fixed": []}

@@ -5,6 +5,7 @@ allowed. The command line turns it into exit code 2; any other exception means t
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from soar_tf import _lazy
@@ -57,3 +58,9 @@ def unknown(kind: str, value: object, choices: Iterable[str]) -> InputError:
 
 def __getattr__(name):
     return _lazy.load(__name__, _MOVED, name)
+
+
+def plain(error: BaseException) -> str:
+    """An error's text without the names of nodes and operations that TensorFlow adds to it."""
+    text = re.sub(r"\{\{.*?\}\} ?", "", str(error).split(" [Op:")[0]).strip()
+    return text or type(error).__name__

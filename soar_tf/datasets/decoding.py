@@ -6,11 +6,10 @@ Pillow: TensorFlow reads about four times as many JPEG files per second.
 
 import dataclasses
 import io
-import re
 
 import numpy as np
 
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, plain
 from soar_tf.files import read_bytes
 
 TENSORFLOW_EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -123,8 +122,7 @@ def decoded(file, content=None, with_pillow=False):
             return _by_pillow(file, content)
         return without_alpha(tf.io.decode_image(content, expand_animations=False)).numpy()
     except (tf.errors.OpError, OSError) as error:
-        reason = re.sub(r"\{\{.*?\}\} ?", "", str(error).split(" [Op:")[0]).strip()
-        raise unreadable(file, reason or type(error).__name__) from error
+        raise unreadable(file, plain(error)) from error
 
 
 def unreadable(file, reason):

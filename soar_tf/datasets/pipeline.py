@@ -197,23 +197,36 @@ def _reader(split, memory_limit, threads, crops=(None, 0)):
     labels = host_tensor(split.labels)
     array = host_tensor(source.array) if isinstance(source, InMemory) else None
 
-    def one(epoch, index, *fetched):
+    def one(key, *fetched):
         if side is None:
-            return epoch, index, source.load(*fetched)
-        image = reading.random_crop(source.whole(*fetched), random_key(seed, epoch, index), side)
-        return epoch, index, image
+            return source.load(*fetched)
+        return reading.random_crop(source.whole(*fetched), key[None], side)
 
     def fetch(epoch, row):
-        return tf.fill(tf.shape(row), epoch), row, *source.fetched(row)
+        keys = row if side is None else random_keys(seed, epoch, row)
+        return tf.fill(tf.shape(row), epoch), row, keys, *source.fetched(row)
 
     def read(rows, function, size=None):
         if side or (source.in_graph and size):
-            single = rows.map(fetch, threads, deterministic=True).unbatch()
-            single = single.map(one, threads, deterministic=True)
-            batches = single.batch(size, drop_remainder=True)
+            count = _together(size)
+
+            def parts(epoch, row):
+                return tuple(
+                    tf.reshape(part, [size // count, count, *part.shape[1:]])
+                    for part in fetch(epoch, row)
+                )
+
+            def several(epoch, row, *fetched):
+                images = [one(*(part[k] for part in fetched)) for k in range(count)]
+                return epoch, row, tf.stack(images)
+
+            several_at_once = rows.map(parts, threads, deterministic=True).unbatch()
+            several_at_once = several_at_once.map(several, threads, deterministic=True)
+            batches = several_at_once.batch(size // count, drop_remainder=True)
 
             def whole(epochs, row, x):
-                return function(epochs[0], row, x, tf.gather(labels, row))
+                row, x = tf.reshape(row, [size]), tf.reshape(x, [size, *x.shape[2:]])
+                return function(epochs[0, 0], row, x, tf.gather(labels, row))
 
         else:
             batches = rows
@@ -227,11 +240,16 @@ def _reader(split, memory_limit, threads, crops=(None, 0)):
     return read
 
 
-def random_key(seed, epoch, index):
-    """The noise key of an example's crop in an epoch, uint32 `[1, 2]`."""
+def _together(size):
+    """Images of a batch of `size` that one call decodes, at most 8: a call takes its time, too."""
+    return max(count for count in range(1, 9) if size % count == 0)
+
+
+def random_keys(seed, epoch, indices):
+    """The noise keys of examples' crops in an epoch, uint32 `[n, 2]`."""
     from soar_tf.ops import random
 
-    return random.example_keys(seed, index[None], step=epoch, purpose="resize_crop")
+    return random.example_keys(seed, indices, step=epoch, purpose="resize_crop")
 
 
 def epoch_order(count, seed, epoch):

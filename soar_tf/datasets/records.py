@@ -19,7 +19,7 @@ from soar_tf import files
 from soar_tf.datasets.images import CHUNK, Images
 from soar_tf.datasets.listing import MAX_CACHE_BYTES, cache_folder
 from soar_tf.datasets.record_files import ArrayRecords, TFRecords
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, plain
 from soar_tf.models.untrusted.archives import open_zip, read_array
 
 _PAUSE = 10.0
@@ -65,7 +65,7 @@ class RecordImages(Images):
             try:
                 self.features.deserialize_example(tf.constant(self.records.read([index])[0]))
             except (tf.errors.OpError, OSError, ValueError) as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                reason = plain(error).splitlines()[0][:200]
                 raise InputError(
                     f"Record {index} of {self.name} ({self.records.place(index)}) must be "
                     f"readable. Received: {reason}"

@@ -21,7 +21,7 @@ from soar_tf.datasets.dataset import SPLITS, Dataset, needed
 from soar_tf.datasets.images import MEMORY_BYTES
 from soar_tf.datasets.reading import Reading
 from soar_tf.datasets.split import Split
-from soar_tf.errors import InputError
+from soar_tf.errors import InputError, plain
 
 MIRRORS = {
     "cifar10": "https://www.cs.toronto.edu/~kriz/",
@@ -123,7 +123,7 @@ def _quiet():
 
 def _short(error):
     """The error's type and first line; TFDS goes on to list its whole catalogue."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0][:200]}"
+    return f"{type(error).__name__}: {plain(error).splitlines()[0][:200]}"
 
 
 def _builder(name, root, display):

@@ -269,7 +269,7 @@ def test_random_crops_are_parts_of_the_image_drawn_per_example():
 
     @tf.function
     def crop_of(index):
-        return reading.random_crop(tf.constant(ramp), pipeline.random_key(1, 0, index), 16)
+        return reading.random_crop(tf.constant(ramp), pipeline.random_keys(1, 0, index[None]), 16)
 
     for index in range(300):
         crop = crop_of(tf.constant(index)).numpy()

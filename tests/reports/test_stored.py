@@ -18,7 +18,7 @@ POSITIONS = [3, 10, 11, 40]
 
 @pytest.fixture
 def file(tmp_path):
-    images = np.random.RandomState(0).rand(4, 3, 2, 1).astype("float32")
+    images = np.random.RandomState(0).rand(4, 48, 32, 3).astype("float32")
     examples.write_npz(tmp_path / "images.npz", {"other": np.arange(3), "images": images})
     return tmp_path / "images.npz", images
 
@@ -26,7 +26,7 @@ def file(tmp_path):
 def test_images_come_in_any_order(file):
     path, images = file
     stored = StoredImages(path, "images", POSITIONS)
-    assert list(stored) == POSITIONS and stored.shape == (3, 2, 1)
+    assert list(stored) == POSITIONS and stored.shape == (48, 32, 3)
     for row in (0, 2, 3, 1, 1, 0, 3):
         np.testing.assert_array_equal(stored[POSITIONS[row]], images[row])
     with pytest.raises(KeyError):

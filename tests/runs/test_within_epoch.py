@@ -84,23 +84,32 @@ def stop_at(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "places"),
+    ("arguments", "interval", "places"),
     [
         # In an epoch; after the last step of the last one, so that only its validation is left.
-        (ADVERSARIAL, [(0, 0, 3), (0, 1, 4)]),
+        (ADVERSARIAL, 1, [(0, 0, 3), (0, 1, 4)]),
         # In the standard phase and in the first epoch of the next one, too.
-        pytest.param(SOAR, [(0, 0, 3), (1, 0, 1), (1, 1, 4)], marks=pytest.mark.slow),
+        pytest.param(SOAR, 1, [(0, 0, 3), (1, 0, 1), (1, 1, 4)], marks=pytest.mark.slow),
+        # An interval longer than an epoch of 4 steps, steps in parts, a rate that changes by step.
+        pytest.param(
+            (*ADVERSARIAL, "--micro-batch", "8", "--lr-warmup", "3"),
+            7,
+            [(0, 1, 3)],
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["adversarial", "soar"],
+    ids=["adversarial", "soar", "parts"],
 )
 def test_a_run_stopped_within_epochs_ends_with_the_same_bits(
-    arguments, places, tmp_path, run_cli, stop_at
+    arguments, interval, places, tmp_path, run_cli, stop_at
 ):
     run_cli(*arguments, "--workdir", tmp_path / "whole")
     for place in places:
         stop_at(place)
         stopped = run_cli(
-            *arguments, "--checkpoint-every", "1", "--workdir", tmp_path / "parts", expect=1
+            *arguments,
+            *("--checkpoint-every", interval, "--workdir", tmp_path / "parts"),
+            expect=1,
         )
         assert "the same command resumes from the last checkpoint" in stopped.stderr
         assert newest(tmp_path / "parts") == place

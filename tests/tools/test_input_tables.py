@@ -23,7 +23,13 @@ def figures():
         "command": "python -m benchmarks.input",
         "machine": {"cores": 2, "processor": "P", "load": 0.1, "versions": {"keras": "3"}},
         "batch_size": 64,
-        "speed": {"32": {name: {"images_per_second": rate} for name, rate in rates.items()}},
+        "note": "The cores were shared.",
+        "speed": {
+            "32": {
+                name: {"images_per_second": rate, "cpu_microseconds": 1e5 / rate}
+                for name, rate in rates.items()
+            }
+        },
         "waiting": {"32": {"folder": shares, "keras": shares}},
         "memory": {
             "side": 160,
@@ -35,7 +41,7 @@ def figures():
 
 def test_the_tables():
     made = input_tables.table(figures())
-    assert "| folder | 4,322 |" in made and "| keras | 2,161 |" in made
+    assert "| folder | 4,322 (23 µs) |" in made and "| keras | 2,161 (46 µs) |" in made
     assert "| folder | 1.2 % (+20.0 %) |" in made
     assert "| 100,000 | 8 MB | 105 MiB | 300 MiB | 250 MiB | 10 s |" in made
     assert "| digits, in memory |  |  | 100 MiB | 60 MiB |  |" in made
@@ -44,6 +50,7 @@ def test_the_tables():
 def test_the_targets():
     found = {name: (limit, value) for name, limit, value in input_tables.targets(figures())}
     assert found["input of Keras's loader over ours, images/s, 32 pixels"] == (1, 0.5)
+    assert found["input, processor time over Keras's loader, 32 pixels"] == (1, 0.5)
     assert found["waiting, per cent of a step at 32 pixels, folder"] == (5, pytest.approx(1.23))
     assert found["MiB above digits, train, 100,000 files"] == (1024, 200)
     assert not any("keras" in name for name in found if name.startswith("waiting"))
@@ -55,6 +62,7 @@ def test_places_are_filled_and_emptied():
     assert input_tables.MISSING in without and without.endswith("\n\nB\n")
     full = input_tables.filled(without, figures())
     assert input_tables.sizing(figures()) in full and "on 2 cores (P)" in full
+    assert "keras 3. The cores were shared.\n" in full
     assert input_tables.MISSING not in full
     assert input_tables.filled(full, figures()) == full
     assert input_tables.filled(full, None) == without
