@@ -128,9 +128,10 @@ def check_integer(
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
     check_number(value, argument, minimum=minimum)
-    if abs(number) > maximum:
+    exact = int(value) if isinstance(value, int) or str(value).isdecimal() else int(number)
+    if abs(exact) > maximum:
         raise InputError(f"`{argument}` must be at most {maximum}. Received: {value!r}.")
-    return value if type(value) is int else int(number)
+    return exact
 
 
 def check_seed(value: object, argument: str = "seed") -> int:

@@ -290,9 +290,26 @@ def as_float(images):
     return images if images.dtype == np.float32 else images.astype(np.float32) / np.float32(255)
 
 
-def floats(x):
-    """Images as float32: an array, or the `FloatImages` that were given."""
-    return x if isinstance(x, FloatImages) else np.asarray(x, np.float32)
+def floats(x, argument="x"):
+    """Images as float32: an array, or the `FloatImages` that were given.
+
+    Raises:
+        InputError: If `x` is anything but an array `[N, ...]` of real numbers.
+    """
+    if isinstance(x, FloatImages):
+        return x
+    try:
+        array = np.asarray(x)
+        if array.dtype.kind not in "biufV" or array.ndim < 2:  # V: bfloat16, which NumPy lacks
+            raise ValueError
+        return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError):
+        what = f"a value of type {type(x).__name__}"
+        if isinstance(x, np.ndarray):
+            what = f"an array of type {x.dtype} and shape {x.shape}"
+        raise InputError(
+            f"`{argument}` must be an array of real numbers, [N, ...]. Received: {what}."
+        ) from None
 
 
 def rows_of(x, rows):

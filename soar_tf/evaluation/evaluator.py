@@ -1,11 +1,10 @@
 """Accuracy under attack, and the pointwise worst case over all attacks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from soar_tf.attacks import Attack, as_logits_fn
-from soar_tf.attacks import get as get_attack
+from soar_tf.attacks import as_logits_fn
 from soar_tf.datasets.images import floats, rows_of
 from soar_tf.evaluation import adaptive as adaptive_attack
 from soar_tf.evaluation import class_order, merging, outcome, robustness
@@ -158,13 +157,7 @@ class Evaluator:
         source=None,
     ):
         self.seed = check_seed(seed)
-        if isinstance(attacks, str | Attack):
-            attacks = [attacks]
-        if isinstance(attacks, Mapping):
-            named = attacks.items()
-        else:
-            named = [(robustness.attack_name(attack), attack) for attack in attacks]
-        self.attacks = [(name, get_attack(attack)) for name, attack in named]
+        self.attacks = robustness.named_attacks(attacks)
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from soar_tf.attacks import Square
 from soar_tf.attacks.transforms import Transformation
+from soar_tf.errors import InputError
 
 _WITHIN_A_BATCH = 0.5  # seconds from one report to the next
 
@@ -50,6 +51,8 @@ class Meter:
     """
 
     def __init__(self, callback):
+        if not callable(callback):
+            raise InputError(f"`progress` must be a function or None. Received: {callback!r}.")
         self.callback = callback
         self._worked = self._spent = 0.0
         self._later = 0.0

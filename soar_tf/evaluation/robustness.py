@@ -2,10 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from soar_tf import attacks as attacks_registry
+from soar_tf.attacks import Attack
 from soar_tf.datasets.images import FloatImages
 from soar_tf.errors import InputError
 from soar_tf.models import artefacts, probe
@@ -25,6 +28,29 @@ PROBABILITIES = (
 def attack_name(attack):
     """An attack as it was asked for, or its class's name."""
     return attack if isinstance(attack, str) else type(attack).__name__.lower()
+
+
+def named_attacks(attacks):
+    """Attacks in any form that `evaluate` takes, as pairs of name and `Attack`.
+
+    Raises:
+        InputError: For anything else, or a name that is no text.
+    """
+    if isinstance(attacks, (str, Attack)):
+        attacks = [attacks]
+    if isinstance(attacks, Mapping):
+        pairs = list(attacks.items())
+    elif isinstance(attacks, Iterable):
+        pairs = [(attack_name(attack), attack) for attack in attacks]
+    else:
+        raise InputError(
+            "`attacks` must be attacks or names of attacks, or a mapping of names to either. "
+            f"Received: {attacks!r}."
+        )
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            raise InputError(f"`attacks` must have names that are text. Received: {name!r}.")
+    return [(name, attacks_registry.get(attack)) for name, attack in pairs]
 
 
 def batch_signature(shape):

@@ -8,6 +8,7 @@ bytes of NumPy arrays, never pickled objects.
 
 import hashlib
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -59,6 +60,8 @@ class State:
     """
 
     def __init__(self, path=None):
+        if not isinstance(path, (str, os.PathLike, type(None))):
+            raise InputError(f"`state` must be a path or a State. Received: {path!r}.")
         self.path = None if path is None else Path(path)
         self.resumed = self.advanced = False
         self.seconds, self.sections, self.kept = {}, {}, kept.Kept()

@@ -154,6 +154,11 @@ def as_network(network, argument="network", *, trust=False):
     (None, 10)
     """
     if not isinstance(network, (str, os.PathLike)):
+        if not callable(network) or isinstance(network, type):
+            raise InputError(
+                f"`{argument}` must be a keras.Model, a function [B, ...] -> [B, C], a model "
+                f"file's path or zoo:NAME. Received: {network!r}."
+            )
         return network
     loaded = load(network, argument, trust=trust)
     if loaded is None:

@@ -139,7 +139,7 @@ def examine(
 
 def _outputs(logits_fn, x):
     try:
-        return logits_fn(x)
+        outputs = logits_fn(x)
     except InputError:
         raise
     except Exception as error:
@@ -148,6 +148,12 @@ def _outputs(logits_fn, x):
             f"`network` fails on {x.shape[0]} images of shape {tuple(x.shape[1:])}: "
             f"{type(error).__name__}: {first[0]}"
         ) from error
+    if isinstance(outputs, np.ndarray):
+        raise InputError(
+            "`network` must compute with TensorFlow and give a tensor, so that attacks can follow "
+            "its gradient. Received: a NumPy array, as keras.Model.predict gives."
+        )
+    return outputs
 
 
 def _dependence(logits_fn, x, z):

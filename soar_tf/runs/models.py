@@ -12,6 +12,7 @@ from soar_tf.models.loading import LoadedModel, load_network
 from soar_tf.runs import run_directory
 from soar_tf.runs.config_file import read_toml
 from soar_tf.threat_model import ThreatModel
+from soar_tf.validation import check_number
 
 __all__ = [
     "LoadedModel",
@@ -47,6 +48,8 @@ def load(path, *, trust=False, pixel_range=None):
     Raises:
         InputError: If it is none of these, or cannot be read.
     """
+    if pixel_range is not None:
+        pixel_range = check_number(pixel_range, "pixel_range", minimum=0.0, exclusive=True)
     if run_directory.is_run(path):
         return _load_run(Path(path))
     if (loaded := loading.load(path, trust=trust, pixel_range=pixel_range)) is not None:

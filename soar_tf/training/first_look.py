@@ -32,6 +32,9 @@ def sample(x, y=None):
     x = getattr(x, "own_part", x)  # see `strategies.distributed`
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
+        if batch is not None and all(part.shape.rank == 0 for part in tf.nest.flatten(batch)[1:]):
+            if len(tf.nest.flatten(batch)) > 1:
+                raise InputError("`x` must be a tf.data.Dataset of batches; call .batch on it.")
         return (None, None) if batch is None else _parts(batch)
     if isinstance(x, keras.utils.PyDataset):
         return _parts(x[0])
@@ -42,27 +45,26 @@ def sample(x, y=None):
 
 def _parts(batch):
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    if isinstance(x, Mapping):
-        x = only_input(x)
+    x = only_input(x)
     if not isinstance(x, (np.ndarray, tf.Tensor)):
         return None, None
     return np.asarray(x), None if y is None else np.asarray(y)
 
 
 def only_input(x):
-    """The one tensor of a batch's images, which may come as a dictionary of one entry.
+    """The one tensor of a batch's images, which may come as a dictionary or list of one entry.
 
     Raises:
         InputError: If there are several.
     """
-    if not isinstance(x, Mapping):
+    if not isinstance(x, (Mapping, list, tuple)):
         return x
     if len(x) != 1:
-        raise InputError(
-            "`x` must hold one tensor of images. "
-            f"Received a dictionary of {', '.join(map(str, x))}."
-        )
-    return next(iter(x.values()))
+        kind = f"a {type(x).__name__} of {len(x)}"
+        if isinstance(x, Mapping):
+            kind = f"a dictionary of {', '.join(map(str, x))}"
+        raise InputError(f"`x` must hold one tensor of images. Received {kind}.")
+    return next(iter(x.values() if isinstance(x, Mapping) else x))
 
 
 def look(model, x, y, validation_data):

@@ -28,6 +28,11 @@ def assertions_as_input_errors():
     except tf.errors.InvalidArgumentError as error:
         if replicas.EMPTY in str(error):
             raise InputError(replicas.EMPTY) from None
+        if label := re.search(r"label value of (\S+) which is outside .*?\[0, (\d+)\)", str(error)):
+            raise InputError(
+                f"`y` must hold labels from 0 to {int(label[2]) - 1}, the network's classes. "
+                f"Received a label of {label[1]}."
+            ) from None
         number = r"[^-\dni]*([-+.\dnaife]+)"
         found = re.search(re.escape(_OUTSIDE) + number + number, str(error))
         if _OUTSIDE not in str(error):

@@ -55,12 +55,23 @@ def test_the_second_signal_ends_a_process_that_takes_its_time_to_end():
         assert (process.returncode, out, error) == (1, "", "Ended at once.\n")
 
 
+def test_a_process_that_is_stuck_says_how_to_end_it():
+    process = start("deaf")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == (
+        "Interrupted, at the next step; a second Ctrl-C ends at once.\n"
+    )
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "Ended at once.\n")
+
+
 def test_one_signal_interrupts_as_ever():
     process = start("hearing")
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "interrupted\n"
     out, error = process.communicate("", timeout=60)
-    assert (process.returncode, out, error) == (0, "read\n", "")
+    assert (process.returncode, out) == (0, "read\n")
+    assert error in ("", "Interrupted, at the next step; a second Ctrl-C ends at once.\n")
 
 
 def test_what_was_woken_before_is_woken_again_afterwards():

@@ -1,7 +1,9 @@
 """Hosts and ranks: what is read, and the sentence for everything that cannot be."""
 
+import contextlib
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -139,3 +141,74 @@ def test_other_hosts_are_refused():
     chief, worker = meet(hosts, [0, 1], timeout=2, others=(hosts[0], "other:1"))
     assert isinstance(worker, InputError) and "rank 0 was given the hosts" in str(worker)
     assert isinstance(chief, RunError)
+
+
+def listening():
+    """A port that is free, as a chief's and another host's place."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"[" * 99_990 + b"\n",
+        b'{"a":' * 20_000 + b"\n",
+        b"\xff\xfe\x00garbage\n",
+        b"\n",
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"7\n",
+        b'{"hosts": 7, "rank": 1}\n',
+        b'{"hosts": [], "rank": [1]}\n',
+        b'{"hosts": [' + b"1" * 5000 + b'], "rank": 1}\n',
+        b"x" * 200_000,
+    ],
+    ids=lambda sent: repr(sent[:20]),
+)
+def test_strangers_at_the_chiefs_port_are_sent_away(sent):
+    port = listening()
+    hosts = (f"localhost:{port}", "localhost:1")
+    chief, worker = (cluster.Cluster("multi-worker", hosts, rank) for rank in (0, 1))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(chief.meet, 60)
+        for _ in range(200):
+            try:
+                stranger = socket.create_connection(("localhost", port), timeout=60)
+                break
+            except OSError:
+                time.sleep(0.05)
+        with stranger, contextlib.suppress(OSError):
+            stranger.sendall(sent)
+            stranger.shutdown(socket.SHUT_WR)
+            while stranger.recv(4096):
+                pass
+        pool.submit(worker.meet, 60).result()
+        assert waiting.result() is None
+
+
+def test_a_stranger_who_dawdles_is_sent_away(monkeypatch):
+    monkeypatch.setattr(cluster, "_SECONDS_TO_GREET", 0.3)
+    here, there = socket.socketpair()
+    with here, there, ThreadPoolExecutor(1) as pool:
+        going = True
+
+        def dawdle():
+            while going:
+                there.send(b"[")
+                time.sleep(0.05)
+
+        pool.submit(dawdle)
+        try:
+            with pytest.raises(OSError, match="timed out"):
+                cluster._line(here)
+        finally:
+            going = False
+
+
+@pytest.mark.parametrize("name", ["a..b", ".", "a" * 70, "a." + "b" * 64, "nobody.invalid"])
+def test_a_name_that_cannot_be_one_has_no_address(name):
+    hosts = (f"{name}:2222", "localhost:1")
+    with pytest.raises(InputError, match="has no address"):
+        cluster.Cluster("multi-worker", hosts, 1).check_reachable()

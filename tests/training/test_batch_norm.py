@@ -56,5 +56,6 @@ def test_no_word_about_a_network_that_was_trained_before(images):
 def test_how_much_is_left():
     layers = [keras.layers.BatchNormalization(momentum=m) for m in (0.9, 0.99)]
     assert "1 BatchNorm layers (momentum 0.99) are still 61 %" in batch_norm.lag(layers, 50)
+    assert "such as layer.momentum = 0.9" in batch_norm.lag(layers, 50)
     assert batch_norm.lag(layers, 300) is None  # 0.99^300 = 0.05
     assert batch_norm.lag([], 0) is None
