@@ -83,6 +83,41 @@ def test_a_mechanism_lives_in_one_place(needle, places):
     assert found == places
 
 
+# Private names of other libraries than Keras, in the one place that needs each.
+PRIVATE = {
+    "cli/completion.py": {"_check_version"},  # click's script, which would start a shell
+    "cli/startup.py": {"_exit"},
+    "soar_tf/evaluation/straight_through.py": {"_clear_attr", "_update_input"},
+    "soar_tf/training/replicas.py": {"_num_workers"},
+    "soar_tf/training/strategies.py": {"_id_in_cluster", "_num_workers"},
+}
+
+
+def test_keras_private_names_are_in_one_file():
+    adapter = PACKAGE / "models" / "keras_internals.py"
+    keras_names = _private_names(adapter, own=True)
+    for path in SOURCES:
+        if path == adapter:
+            continue
+        name = str(path.relative_to(ROOT))
+        assert _private_names(path) - {"_replace"} == PRIVATE.get(name, set()), name
+        text = path.read_text()
+        assert not [n for n in keras_names if f'"{n}"' in text or f"self.{n}" in text], name
+        assert "keras.src" not in text or path.name == "known_names.py", name
+
+
+def _private_names(path, own=False):
+    """The private attributes of other objects that a file names; `own`: of `self`, too."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and (own or not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")))
+    }
+
+
 def _without_docstrings(tree):
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
