@@ -130,9 +130,63 @@ def _without_docstrings(tree):
     return tree
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 350
+MOST_LINES, MOST_CODE_LINES = 300, 40
+# What is larger: this only gets shorter. A number is what the file or function has at most.
+LARGE_FILES = {
+    "soar_tf/evaluation/evaluator.py": 330,
+    "soar_tf/evaluation/state.py": 302,
+    "soar_tf/training/robust_model.py": 338,
+}
+LARGE_FUNCTIONS = {
+    "soar_tf/datasets/pipeline.py: training_pipeline": 59,
+    "soar_tf/evaluation/curve.py: accuracy_curve": 48,
+    "soar_tf/evaluation/masking.py: masking_report": 56,
+    "soar_tf/evaluation/transfer.py: transfer_matrix": 44,
+    "soar_tf/methods/soar.py: __init__": 72,
+    "soar_tf/models/findings.py: output_values": 42,
+    "soar_tf/models/probe.py: examine": 43,
+    "soar_tf/models/probe.py: _gradients": 41,
+    "soar_tf/paper/reproduce.py: reproduce": 56,
+    "soar_tf/training/robust_model.py: train_step": 48,
+    "soar_tf/training/step.py: part": 56,
+}
+
+
+def test_files_stay_small():
+    sizes = {_name(path): len(path.read_text().splitlines()) for path in SOURCES}
+    _assert_small(sizes, MOST_LINES, LARGE_FILES)
+
+
+def test_functions_stay_small():
+    """Docstrings, comments and blank lines do not count."""
+    sizes = {}
+    for path in SOURCES:
+        lines = path.read_text().splitlines()
+        tree = ast.parse(path.read_text())
+        texts = {
+            number
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            for number in range(node.lineno, node.end_lineno + 1)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                numbers = set(range(node.lineno, node.end_lineno + 1)) - texts
+                code = [n for n in numbers if lines[n - 1].strip()[:1] not in ("", "#")]
+                name = f"{_name(path)}: {node.name}"
+                sizes[name] = max(len(code), sizes.get(name, 0))
+    _assert_small(sizes, MOST_CODE_LINES, LARGE_FUNCTIONS)
+
+
+def _name(path):
+    return str(path.relative_to(ROOT))
+
+
+def _assert_small(sizes, most, larger):
+    too_large = {name: size for name, size in sizes.items() if size > larger.get(name, most)}
+    assert not too_large
+    small_now = [name for name in larger if sizes.get(name, 0) <= most]
+    assert not small_now, "leave these out of the list"
 
 
 def test_pyproject_names_every_package():
