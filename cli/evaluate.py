@@ -126,15 +126,19 @@ def report_lines(report):
             "{still_fool} of the {found} images that broke still fool after rounding to "
             "8 bits.".format(**report["uint8"])
         )
+    return [*lines, *_sections(report), report["note"]]
+
+
+def _sections(report):
+    """What was measured besides the attacks, each part between empty lines."""
     if "curve" in report:
-        lines += ["", curve_table(report["curve"]), ""]
+        yield from ("", curve_table(report["curve"]), "")
     if "shipped" in report:
-        lines += ["", shipped_table(report), ""]
+        yield from ("", shipped_table(report), "")
     if "corruptions" in report:
-        lines += ["", corruption_table(report["corruptions"]), ""]
+        yield from ("", corruption_table(report["corruptions"]), "")
     if "masking" in report:
-        lines += ["", masking_table(report["masking"]), ""]
-    return [*lines, report["note"]]
+        yield from ("", masking_table(report["masking"]), "")
 
 
 def curve_table(curve):

@@ -72,22 +72,7 @@ from soar_tf.validation import each_key_once
 )
 @params.cluster_options
 @params.json_option
-def train(
-    config_file,
-    preset,
-    workdir,
-    evaluate_limit,
-    attacks,
-    verbose,
-    as_json,
-    strategy,
-    hosts,
-    rank,
-    connect_timeout,
-    restarts,
-    allow_mixed_environment,
-    **flags,
-):
+def train(config_file, preset, evaluate_limit, attacks, as_json, strategy, hosts, rank, **options):
     """Train a network with a method, and attack the result.
 
     A method that fine-tunes, such as soar, first trains a standard network (--pretrain-epochs),
@@ -96,31 +81,69 @@ def train(
 
     Example: soar-tf train --method soar --dataset digits --workdir runs/digits
     """
+    config = _config(config_file, preset, settings.given(TrainConfig, options))
+    cluster = clusters.read(strategy, hosts, rank, os.environ.get("TF_CONFIG"))
+    load_tensorflow()
+    from soar_tf.attacks import get as get_attack
+    from soar_tf.reports import summary
+
+    attacks = attacks or ("fgsm", "pgd20")
+    for name in attacks:
+        get_attack(name)  # a mistake must not wait for the training's end
+    folder, dataset = _run(config, cluster, judged=evaluate_limit > 0, **options)
+    if folder is None:
+        click.echo("Done; rank 0 has the results.", err=True)
+        return
+    result = {"workdir": str(folder)}
+    if evaluate_limit:
+        result |= summary.attack_run(
+            folder,
+            dataset,
+            limit=evaluate_limit,
+            attacks=attacks,
+            progress=drawer(options["verbose"]),
+        )
+    if as_json:
+        click.echo(json.dumps(result, indent=2))
+        return
+    if evaluate_limit:
+        click.echo("\n" + summary_table(result))
+    click.echo(f"Run directory: {folder}")
+
+
+def _config(config_file, preset, given):
+    """The configuration: flags win over the file, the file over the preset."""
     values = read_toml(config_file) if config_file else {}
-    for name, value in settings.given(TrainConfig, flags).items():
+    for name, value in given.items():
         if name.endswith("_args"):
             once = each_key_once(value, " ".join("=".join(pair) for pair in value))
             values[name] = {**values.get(name, {}), **once}
         else:
             values[name] = list(value) if isinstance(value, tuple) else value
-    config = TrainConfig(**presets.merged(preset, values))
+    return TrainConfig(**presets.merged(preset, values))
 
-    cluster = clusters.read(strategy, hosts, rank, os.environ.get("TF_CONFIG"))
 
-    load_tensorflow()
-    from soar_tf.attacks import get as get_attack
+def _run(
+    config,
+    cluster,
+    *,
+    judged,
+    workdir,
+    verbose,
+    connect_timeout,
+    restarts,
+    allow_mixed_environment,
+):
+    """Trains; the run directory, `None` where another process has it, and the data set."""
     from soar_tf.reports import summary
     from soar_tf.runs.experiment import Experiment
     from soar_tf.training import strategies
 
-    attacks = attacks or ("fgsm", "pgd20")
-    for name in attacks:
-        get_attack(name)  # a mistake must not wait for the training's end
     try:
-        made = strategies.make(cluster, timeout=connect_timeout)
+        strategy = strategies.make(cluster, timeout=connect_timeout)
         stop_on_sigterm()  # TensorFlow has taken the signal for several hosts
-        experiment = Experiment(config, made)
-        if evaluate_limit:
+        experiment = Experiment(config, strategy)
+        if judged:
             summary.judged_split(experiment.dataset)  # refuses before the training
         folder = experiment.run(
             workdir, verbose=verbose, allow_mixed_environment=allow_mixed_environment
@@ -129,24 +152,7 @@ def train(
         raise RunError("interrupted; the same command resumes from the last checkpoint.") from None
     except strategies.WorkerLost as error:
         start_again(error, restarts)
-    if folder is None:
-        click.echo("Done; rank 0 has the results.", err=True)
-        return
-    result = {"workdir": str(folder)}
-    if evaluate_limit:
-        result |= summary.attack_run(
-            folder,
-            experiment.dataset,
-            limit=evaluate_limit,
-            attacks=attacks,
-            progress=drawer(verbose),
-        )
-    if as_json:
-        click.echo(json.dumps(result, indent=2))
-        return
-    if evaluate_limit:
-        click.echo("\n" + summary_table(result))
-    click.echo(f"Run directory: {folder}")
+    return folder, experiment.dataset
 
 
 def summary_table(result):

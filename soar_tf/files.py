@@ -1,7 +1,6 @@
 """Files that are either whole or not there: written beside their place, synced, then renamed.
 
-And files that anybody may have put there: only regular ones of a bounded size are read, and no link
-is written through.
+Files that anybody may have put there are read only if regular and small; no link is followed.
 """
 
 import contextlib

@@ -83,6 +83,41 @@ def test_a_mechanism_lives_in_one_place(needle, places):
     assert found == places
 
 
+# Private names of other libraries than Keras, in the one place that needs each.
+PRIVATE = {
+    "cli/completion.py": {"_check_version"},  # click's script, which would start a shell
+    "cli/startup.py": {"_exit"},
+    "soar_tf/evaluation/straight_through.py": {"_clear_attr", "_update_input"},
+    "soar_tf/training/replicas.py": {"_num_workers"},
+    "soar_tf/training/strategies.py": {"_id_in_cluster", "_num_workers"},
+}
+
+
+def test_keras_private_names_are_in_one_file():
+    adapter = PACKAGE / "models" / "keras_internals.py"
+    keras_names = _private_names(adapter, own=True)
+    for path in SOURCES:
+        if path == adapter:
+            continue
+        name = str(path.relative_to(ROOT))
+        assert _private_names(path) - {"_replace"} == PRIVATE.get(name, set()), name
+        text = path.read_text()
+        assert not [n for n in keras_names if f'"{n}"' in text or f"self.{n}" in text], name
+        assert "keras.src" not in text or path.name == "known_names.py", name
+
+
+def _private_names(path, own=False):
+    """The private attributes of other objects that a file names; `own`: of `self`, too."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+        and (own or not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")))
+    }
+
+
 def _without_docstrings(tree):
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -95,9 +130,63 @@ def _without_docstrings(tree):
     return tree
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 350
+MOST_LINES, MOST_CODE_LINES = 300, 40
+# What is larger: this only gets shorter. A number is what the file or function has at most.
+LARGE_FILES = {
+    "soar_tf/evaluation/evaluator.py": 330,
+    "soar_tf/evaluation/state.py": 302,
+    "soar_tf/training/robust_model.py": 338,
+}
+LARGE_FUNCTIONS = {
+    "soar_tf/datasets/pipeline.py: training_pipeline": 59,
+    "soar_tf/evaluation/curve.py: accuracy_curve": 48,
+    "soar_tf/evaluation/masking.py: masking_report": 56,
+    "soar_tf/evaluation/transfer.py: transfer_matrix": 44,
+    "soar_tf/methods/soar.py: __init__": 72,
+    "soar_tf/models/findings.py: output_values": 42,
+    "soar_tf/models/probe.py: examine": 43,
+    "soar_tf/models/probe.py: _gradients": 41,
+    "soar_tf/paper/reproduce.py: reproduce": 56,
+    "soar_tf/training/robust_model.py: train_step": 48,
+    "soar_tf/training/step.py: part": 56,
+}
+
+
+def test_files_stay_small():
+    sizes = {_name(path): len(path.read_text().splitlines()) for path in SOURCES}
+    _assert_small(sizes, MOST_LINES, LARGE_FILES)
+
+
+def test_functions_stay_small():
+    """Docstrings, comments and blank lines do not count."""
+    sizes = {}
+    for path in SOURCES:
+        lines = path.read_text().splitlines()
+        tree = ast.parse(path.read_text())
+        texts = {
+            number
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            for number in range(node.lineno, node.end_lineno + 1)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                numbers = set(range(node.lineno, node.end_lineno + 1)) - texts
+                code = [n for n in numbers if lines[n - 1].strip()[:1] not in ("", "#")]
+                name = f"{_name(path)}: {node.name}"
+                sizes[name] = max(len(code), sizes.get(name, 0))
+    _assert_small(sizes, MOST_CODE_LINES, LARGE_FUNCTIONS)
+
+
+def _name(path):
+    return str(path.relative_to(ROOT))
+
+
+def _assert_small(sizes, most, larger):
+    too_large = {name: size for name, size in sizes.items() if size > larger.get(name, most)}
+    assert not too_large
+    small_now = [name for name in larger if sizes.get(name, 0) <= most]
+    assert not small_now, "leave these out of the list"
 
 
 def test_pyproject_names_every_package():

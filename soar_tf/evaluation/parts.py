@@ -16,6 +16,7 @@ from soar_tf.evaluation import robustness
 from soar_tf.evaluation.progress import Counted, Meter, budget, weight
 from soar_tf.evaluation.state import State
 from soar_tf.models.inference import TracedOnce
+from soar_tf.models.keras_internals import has_layers
 from soar_tf.ops import norms, random
 from soar_tf.training import replicas
 
@@ -156,7 +157,7 @@ def traced_once(logits_fn, network):
         network: What is evaluated. Only of a Keras model it is known that its layers do the same
             in every pass; and a replica's variables are its own.
     """
-    keras_model = hasattr(network, "_flatten_layers")
+    keras_model = has_layers(network)
     return TracedOnce(logits_fn) if keras_model and replicas.count() == 1 else logits_fn
 
 

@@ -6,6 +6,7 @@ import inspect
 import keras
 import tensorflow as tf
 
+from soar_tf.models import keras_internals
 from soar_tf.models.precision import in_float32
 from soar_tf.second_order import replacements
 
@@ -202,10 +203,10 @@ _SAME_IN_BOTH_MODES = (keras.layers.Dense, keras.layers.EinsumDense)
 def training_dependent_layers(network):
     """The innermost layers whose `call` takes `training`, so the modes may differ."""
     dependent = []
-    for layer in network._flatten_layers(include_self=True, recursive=True):
+    for layer in keras_internals.layers_of(network):
         if type(layer) in _SAME_IN_BOTH_MODES:
             continue
-        inner = list(layer._flatten_layers(include_self=False, recursive=False))
+        inner = keras_internals.layers_of(layer, include_self=False, recursive=False)
         container = isinstance(layer, keras.Model) and inner
         if not container and "training" in inspect.signature(layer.call).parameters:
             dependent.append(layer)

@@ -5,6 +5,7 @@ import tensorflow as tf
 from soar_tf.attacks import PGD
 from soar_tf.errors import InputError
 from soar_tf.methods.method import Method, Terms, optional_number
+from soar_tf.models import keras_internals
 from soar_tf.ops import losses, projections, random
 from soar_tf.validation import check_number
 
@@ -96,7 +97,7 @@ class _FromNoise(PGD):
 
 
 def _computes_in_float32(network):
-    return all(layer.compute_dtype == "float32" for layer in network._flatten_layers())
+    return all(layer.compute_dtype == "float32" for layer in keras_internals.layers_of(network))
 
 
 def check_several_classes(logits):

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from soar_tf.errors import InputError
+from soar_tf.models import keras_internals
 
 
 def check_gives_logits(network):
@@ -94,8 +95,8 @@ def to_logits(network):
             "`network` ends in a softmax that cannot be taken off, since it is neither functional "
             "nor sequential; build it without the softmax."
         )
-    outer, node_index, _ = network.outputs[0]._keras_history
-    features = outer._inbound_nodes[node_index].input_tensors[0]
+    outer = keras_internals.output_layer(network.outputs[0])
+    features = keras_internals.input_of_output(network.outputs[0])
     if isinstance(outer, keras.Model):
         logits = to_logits(outer)(features)
     elif isinstance(outer, layers.Softmax | layers.Activation) or not isinstance(
@@ -112,9 +113,7 @@ def to_logits(network):
 def _output_operation(network):
     """What computes the output of a functional or sequential network; `None` for others."""
     outputs = getattr(network, "outputs", None)
-    if not outputs or not hasattr(outputs[0], "_keras_history"):
-        return None
-    return outputs[0]._keras_history.operation
+    return keras_internals.output_layer(outputs[0]) if outputs else None
 
 
 def _kind(operation):

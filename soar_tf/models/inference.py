@@ -7,6 +7,7 @@ import weakref
 import tensorflow as tf
 
 from soar_tf.errors import InputError
+from soar_tf.models.keras_internals import has_layers
 from soar_tf.models.precision import in_float32
 
 
@@ -49,7 +50,7 @@ def as_logits_fn(network):
     >>> logits_fn(np.zeros((2, 8, 8, 1))).shape
     TensorShape([2, 10])
     """
-    return _InferenceLogits(network) if hasattr(network, "_flatten_layers") else network
+    return _InferenceLogits(network) if has_layers(network) else network
 
 
 class TracedOnce:

@@ -4,6 +4,13 @@ import contextlib
 
 import keras
 
+from soar_tf.models.keras_internals import (
+    ComputePolicy,
+    dtype_policy,
+    layers_of,
+    output_layer,
+    set_dtype_policy,
+)
 from soar_tf.validation import PRECISIONS
 
 _HALF = ("float16", "bfloat16")
@@ -31,11 +38,10 @@ def set_precision(network, precision):
     """
     policy, single = keras.DTypePolicy(precision), keras.DTypePolicy("float32")
     last = {id(layer) for layer in _output_layers(network)}
-    for layer in network._flatten_layers():
+    for layer in layers_of(network):
         keeps = layer.quantization_mode is not None or isinstance(layer, keras.layers.InputLayer)
         if not keeps and layer.dtype_policy.name in PRECISIONS:
-            # The attribute behind `dtype_policy`: the setter edits policy maps that layers share.
-            layer._dtype_policy = single if id(layer) in last else policy
+            set_dtype_policy(layer, single if id(layer) in last else policy)
 
 
 @contextlib.contextmanager
@@ -48,7 +54,7 @@ def in_float32(network):
     Args:
         network: A `keras.Model`. To be used while it is traced.
     """
-    half = [layer for layer in network._flatten_layers() if _computes_in_half(layer)]
+    half = [layer for layer in layers_of(network) if _computes_in_half(layer)]
     with compute_dtype(half, "float32"):
         yield
 
@@ -58,45 +64,37 @@ def compute_dtype(layers, dtype):
     """Context in which each of `layers` computes in `dtype`, from variables of any dtype."""
     with _restored(layers):
         for layer in layers:
-            layer._dtype_policy = _ComputePolicy(dtype, layer.variable_dtype)
+            set_dtype_policy(layer, ComputePolicy(dtype, layer.variable_dtype))
         yield
 
 
 @contextlib.contextmanager
 def saved_in_float32(network):
     """Context in which a network of mixed precision is saved or exported as one in float32."""
-    with _restored(list(network._flatten_layers())):
+    with _restored(layers_of(network)):
         set_precision(network, "float32")
         yield
 
 
 @contextlib.contextmanager
 def _restored(layers):
-    policies = [layer._dtype_policy for layer in layers]
+    policies = [dtype_policy(layer) for layer in layers]
     try:
         yield
     finally:
         for layer, policy in zip(layers, policies, strict=True):
-            layer._dtype_policy = policy
+            set_dtype_policy(layer, policy)
 
 
 def _computes_in_half(layer):
     return layer.compute_dtype in _HALF and layer.quantization_mode is None
 
 
-class _ComputePolicy(keras.DTypePolicy):
-    """Computes in one dtype and casts variables of another to it."""
-
-    def __init__(self, compute, variable):
-        super().__init__(compute)
-        self._variable_dtype = variable
-
-
 def _output_layers(network):
     """The layers whose outputs are the network's, also of models within it."""
     found = []
     for output in getattr(network, "outputs", None) or []:
-        layer = output._keras_history.operation
+        layer = output_layer(output)
         found.append(layer)
         if isinstance(layer, keras.Model):
             found += _output_layers(layer)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from soar_tf.models.keras_internals import layers_of
+
 # Other scales that networks are trained on, as factors of pixels in [0, 1].
 _FACTORS = (255.0, 1 / 255)
 # A better scale must gain so much accuracy before it is worth a sentence.
@@ -88,7 +90,7 @@ def _rescaling(network):
     """The first layer, before any with weights to train, that expects pixels in [0, 255]."""
     if not isinstance(network, keras.Model):
         return None
-    for layer in network._flatten_layers(include_self=False):
+    for layer in layers_of(network, include_self=False):
         if isinstance(layer, keras.Model):
             continue
         if layer.trainable_weights:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from soar_tf import paper
 from soar_tf.errors import InputError
-from soar_tf.paper import recipes
+from soar_tf.paper import recipes, training_hours
 from soar_tf.paper.report import names, write
 from soar_tf.paper.study import Request, Study, check_models
 from soar_tf.reports.output import check_folder
@@ -107,7 +107,7 @@ def _print_expected_hours(study, entry):
         return
     names = recipes.with_starts(entry.NETWORKS)
     missing = [name for name in names if study.given_path(name, 0) is None]
-    expected = recipes.expected_hours(
+    expected = training_hours.expected_hours(
         missing, budget=request.budget, dataset=request.dataset, seeds=request.seeds
     )
     for device, (hours, unknown) in expected.items():

@@ -45,11 +45,9 @@ def transfer_models(sources, targets, config, *, progress=None):
     check_attacks((config.attack,), config.norm, config.epsilon)
     if config.output is not None:
         check_folder(config.output, "output", (JSON, MARKDOWN, PICTURE))
-    loaded = {str(path): None for path in (*sources, *targets)}
-    loaded = {
-        name: models.load(name, trust=config.trust, pixel_range=config.pixel_range)
-        for name in loaded
-    }
+    names = dict.fromkeys(str(path) for path in (*sources, *targets))
+    how = {"trust": config.trust, "pixel_range": config.pixel_range}
+    loaded = {name: models.load(name, **how) for name in names}
     dataset = config.dataset or _common_dataset(loaded.values())
     judged = [loaded[str(path)] for path in targets]
     threat = models.threat_model(judged, dataset, config.norm, config.epsilon)

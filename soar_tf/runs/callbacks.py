@@ -7,6 +7,7 @@ import time
 import keras
 
 from soar_tf.formatting import duration_text
+from soar_tf.models import keras_internals
 
 # Faster epochs share a line.
 SECONDS_BETWEEN_LINES = 10.0
@@ -149,7 +150,7 @@ class SwapAverage(keras.callbacks.Callback):
 
     def _swap(self):
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        averages = optimizer._model_variables_moving_average
+        averages = keras_internals.weight_averages(optimizer)
         for weight, average in zip(self.model.trainable_variables, averages, strict=True):
             kept = keras.ops.convert_to_numpy(weight)
             weight.assign(keras.ops.convert_to_numpy(average))

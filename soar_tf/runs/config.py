@@ -114,9 +114,10 @@ class TrainConfig(TrainSettings):
         """The names of the settings in which `other` (a dictionary) differs.
 
         A setting that `other` does not have yet, being older, has its default there. Settings on
-        which the result does not depend are left out.
+        which the result does not depend are left out; where data are kept is one of them, since
+        runs compare the data themselves by their fingerprint.
         """
         mine = self.to_dict()
         defaults = TrainConfig().to_dict()
-        names = (mine.keys() | other.keys()) - {"checkpoint_every"}
+        names = (mine.keys() | other.keys()) - {"checkpoint_every", "data_dir"}
         return sorted(k for k in names if mine.get(k) != other.get(k, defaults.get(k)))

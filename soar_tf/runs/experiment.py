@@ -19,7 +19,7 @@ from soar_tf.datasets import augmentation
 from soar_tf.errors import InputError, RunError
 from soar_tf.models import networks, saved_model
 from soar_tf.models.precision import saved_in_float32, set_precision
-from soar_tf.runs import checkpoints, models, provenance, run_directory, workers
+from soar_tf.runs import checkpoints, models, provenance, resuming, run_directory, workers
 from soar_tf.runs.phases import Phase, steps_per_epoch, write_log
 from soar_tf.runs.selection import validation_callbacks
 from soar_tf.training import strategies
@@ -180,7 +180,8 @@ class Experiment:
             if verbose and strategies.rank(self.strategy) == 0:
                 models.say_what_was_read(self.dataset)
             if folder.is_complete():
-                self._check_data(folder.manifest().get("dataset"), fingerprint, workdir)
+                stored = folder.manifest().get("dataset")
+                resuming.check_data(self.dataset, stored, fingerprint, workdir)
                 print(f"{folder.path}: this run is complete already.", file=sys.stderr)
                 return self._result(folder)
             path, progress = checkpoints.newest(folder / run_directory.CHECKPOINTS)
@@ -208,11 +209,11 @@ class Experiment:
 
     def _progress(self, progress, fingerprint, workdir, allow_mixed):
         """The progress to go on from; refuses other data or, unless allowed, environments."""
-        sample = self._sample(resumed=progress is not None, progress=progress, workdir=workdir)
+        sample = resuming.sample(self.dataset, self.config.limit, progress, workdir)
         progress = progress or {"phase": 0, "epoch": 0, "rows": []}
         progress["sample"] = sample
         stored = {"fingerprint": progress.setdefault("dataset", fingerprint)}
-        self._check_data(stored, fingerprint, workdir)
+        resuming.check_data(self.dataset, stored, fingerprint, workdir)
         if progress["phase"] >= len(self.phases):
             raise InputError(f"`workdir` {workdir} holds checkpoints of another run.")
         environments = progress.get("environments", [])
@@ -221,29 +222,6 @@ class Experiment:
             place["step"] = within["step"]
         progress["environments"] = provenance.continued(environments, place, allow_mixed, workdir)
         return progress
-
-    def _sample(self, resumed, progress, workdir):
-        """Which training images the run takes; refuses a run that was begun with the first ones."""
-        train = self.dataset["train"]
-        limit = self.config.limit
-        taken = train if limit is None else train.take(limit)
-        if resumed and "sample" not in progress and taken is not train and not train.shuffled:
-            raise InputError(
-                f"`workdir` {workdir} was begun by a version that trained on the first {limit} "
-                f"images of data set {self.dataset.name!r}; now `limit` samples every class, so it "
-                "cannot be resumed. Use another workdir."
-            )
-        return taken.selection or "all"
-
-    def _check_data(self, stored, fingerprint, workdir):
-        """Refuses other images or labels than a run was begun with, as its records have them."""
-        known = stored.get("fingerprint", fingerprint) if isinstance(stored, dict) else fingerprint
-        if not self.dataset.has_fingerprint(known):
-            raise InputError(
-                f"`workdir` {workdir} was begun with other images or labels of data set "
-                f"{self.dataset.name!r}: their fingerprint is {str(known)[:16]} there and "
-                f"{fingerprint[:16]} here; use another workdir."
-            )
 
     def _begin_manifest(self, folder, previous, progress):
         folder.update_manifest(

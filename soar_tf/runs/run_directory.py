@@ -81,8 +81,7 @@ class RunDirectory:
             for folder in (self.path, self.path / CHECKPOINTS):
                 for left in folder.glob(f"{files.UNFINISHED}*"):
                     files.remove(left)
-            if not (self.path / CONFIG).exists():
-                files.write_text(self.path / CONFIG, tomli_w.dumps(config.to_dict()))
+            self._write_config(config.to_dict())
         except OSError as error:
             self.close()
             raise InputError(f"`workdir` {path} cannot be written: {error.strerror}.") from None
@@ -119,6 +118,17 @@ class RunDirectory:
                 f"{stored.get(name)!r} there and {config.to_dict().get(name)!r} here; use another "
                 "workdir."
             )
+
+    def _write_config(self, values):
+        """Writes the configuration of a new run; of an earlier one, where its data are now."""
+        path = self.path / CONFIG
+        if path.exists():
+            stored = read_toml(path)
+            if stored.get("data_dir") == values.get("data_dir"):
+                return
+            values = {**stored, "data_dir": values.get("data_dir")}
+        values = {name: value for name, value in values.items() if value is not None}
+        files.write_text(path, tomli_w.dumps(values))
 
     def check_place(self):
         """Refuses to go on where the folder has been moved away, and another may have its name.

@@ -7,10 +7,9 @@ import json
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.models import Functional
 
 from soar_tf.errors import InputError
-from soar_tf.models import precision
+from soar_tf.models import keras_internals, precision
 from soar_tf.second_order import known_layers as known
 from soar_tf.second_order import replacements
 from soar_tf.second_order.probe import Finding, instance_attribute, operations, probe
@@ -122,7 +121,7 @@ def check_second_order(network, *, sample=None, quick=False, xla=True):
     """
     if not isinstance(network, keras.Model):
         raise InputError(f"`network` must be a keras.Model. Received: {type(network).__name__}.")
-    if not all(layer.built for layer in network._flatten_layers()):
+    if not all(layer.built for layer in keras_internals.layers_of(network)):
         network(_sample(network, sample), training=False)
     units = _units(network, set())
     rows = {id(unit): known.by_class(unit) for unit in units} if quick else {}
@@ -158,21 +157,16 @@ def _units(node, seen):
     if not inner or known.is_atomic(node):
         return [node]
     units = [unit for child in inner for unit in _units(child, seen)]
-    return units if _is_container(node) else [*units, node]
+    return units if keras_internals.calls_its_layers_only(node) else [*units, node]
 
 
 def _children(node):
     """The layers and operations directly inside `node`."""
-    if isinstance(node, Functional):
+    if isinstance(node, keras_internals.Functional):
         return node.operations
     if not isinstance(node, keras.layers.Layer):
         return []
-    return node._flatten_layers(include_self=False, recursive=False)
-
-
-def _is_container(node):
-    """Whether a model does nothing but call its layers."""
-    return type(node).call in (Functional.call, keras.Sequential.call)
+    return keras_internals.layers_of(node, include_self=False, recursive=False)
 
 
 def _sample(network, sample):
@@ -248,8 +242,9 @@ def _worst_finding(unit, calls, rows, seen, quick, xla):
 
 def _wrong_inner_layer(unit, rows):
     """The name of an inner layer that is wrong or missing, or `None`."""
-    inner = unit._flatten_layers(include_self=False) if hasattr(unit, "_flatten_layers") else []
-    for layer in inner:
+    if not keras_internals.has_layers(unit):
+        return None
+    for layer in keras_internals.layers_of(unit, include_self=False):
         finding = rows.get(id(layer))
         if finding is not None and finding.verdict in ("wrong", "missing"):
             return layer.name

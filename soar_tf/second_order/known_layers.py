@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 from keras import activations, layers
 
+from soar_tf.models import keras_internals
 from soar_tf.second_order.probe import Finding
 
 
@@ -86,7 +87,7 @@ _INSTEAD = {
 
 def is_atomic(unit):
     """Whether a nested layer is checked as a whole: all of its layers are Keras layers."""
-    nested = unit._flatten_layers() if hasattr(unit, "_flatten_layers") else [unit]
+    nested = keras_internals.layers_of(unit) if keras_internals.has_layers(unit) else [unit]
     return all(
         type(layer).__module__.startswith("keras.") and not isinstance(layer, keras.Model)
         for layer in nested
@@ -138,13 +139,12 @@ def _depends_on_mode(unit):
         return "training" in inspect.signature(unit.function).parameters
     if "training" not in inspect.signature(unit.call).parameters:
         return False
-    rates = ("dropout", "recurrent_dropout", "_dropout")
-    given = [getattr(unit, name) for name in rates if hasattr(unit, name)]
+    given = keras_internals.dropout_rates(unit)
     return any(given) if given else type(unit) not in EXACT
 
 
 def _uses_cudnn(unit):
-    inner = unit._flatten_layers() if isinstance(unit, layers.Layer) else []
+    inner = keras_internals.layers_of(unit) if isinstance(unit, layers.Layer) else []
     return any(getattr(layer, "use_cudnn", False) for layer in inner)
 
 

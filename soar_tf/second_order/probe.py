@@ -12,8 +12,8 @@ import re
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.models import Functional
 
+from soar_tf.models import keras_internals
 from soar_tf.models.precision import compute_dtype
 from soar_tf.second_order import replacements
 
@@ -214,19 +214,12 @@ class _Trial:
 @contextlib.contextmanager
 def _computing_in(layer, dtype, mapping):
     """Context in which `layer` computes in `dtype` with different values of its variables."""
-    layers = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else []
-    # A sequential model calls a functional one that is not among its layers. Both cast their
-    # arguments to the dtype of their `Input`, whatever their policy.
-    functional = [getattr(inner, "_functional", None) or inner for inner in layers]
-    patches = [(inner, "_convert_inputs_to_tensors", list) for inner in functional]
-    patches = [patch for patch in patches if isinstance(patch[0], Functional)]
-    models = [inner for inner in layers if isinstance(inner, keras.Sequential)]
-    patches += [(inner, "_convert_input_args", False) for inner in models]
+    layers = keras_internals.layers_of(layer) if isinstance(layer, keras.layers.Layer) else []
     scope = keras.StatelessScope()
     # Not through the constructor, which casts to the variables' dtype.
     scope.state_mapping.update({id(variable): value for variable, value in mapping})
     with contextlib.ExitStack() as stack:
-        for inner, name, value in patches:
+        for inner, name, value in keras_internals.input_casts(layers):
             stack.enter_context(instance_attribute(inner, name, value))
         stack.enter_context(compute_dtype(layers, dtype))
         stack.enter_context(scope)

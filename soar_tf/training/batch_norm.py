@@ -8,6 +8,8 @@ network looks broken, though the training pass, with batch statistics, is fine.
 import keras
 import numpy as np
 
+from soar_tf.models.keras_internals import layers_of
+
 # Share of the initial statistics that may be left.
 LEFT_OVER = 0.1
 
@@ -16,7 +18,7 @@ def untouched(network):
     """The BatchNorm layers whose moving statistics are those of a new layer: mean 0, variance 1."""
     return [
         layer
-        for layer in network._flatten_layers(include_self=False, recursive=True)
+        for layer in layers_of(network, include_self=False)
         if isinstance(layer, keras.layers.BatchNormalization)
         and not np.any(layer.moving_mean)
         and np.all(np.asarray(layer.moving_variance) == 1.0)

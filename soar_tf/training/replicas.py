@@ -8,10 +8,10 @@ needs a workaround.
 
 import dataclasses
 
-import keras
 import tensorflow as tf
 
 from soar_tf.errors import InputError
+from soar_tf.models import keras_internals
 
 EMPTY = (
     "Every replica must get at least one example of every batch. Received a batch with fewer "
@@ -116,12 +116,13 @@ def check_distributed(model, optimizer, jit_compile):
             accumulation on several replicas.
     """
     strategy = model.distribute_strategy
-    if any(_home(variable) is not model._distribute_strategy for variable in model.variables):
+    home = keras_internals.strategy_of(model)
+    if any(_home(variable) is not home for variable in model.variables):
         raise InputError(_outside_scope("`network`"))
     if strategy.num_replicas_in_sync == 1:
         return
     inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if inner._distribution_strategy is not strategy:
+    if keras_internals.optimizer_strategy(inner) is not strategy:
         raise InputError(_outside_scope("`optimizer`"))
     if inner.gradient_accumulation_steps:
         raise InputError(
@@ -134,11 +135,7 @@ def check_distributed(model, optimizer, jit_compile):
             "device. Received: True."
         )
     # Keras sums in here, after clipping; the engine has summed before.
-    inner._all_reduce_sum_gradients = _already_summed
-
-
-def _already_summed(gradients_and_variables):
-    return gradients_and_variables
+    keras_internals.sum_gradients_outside(inner)
 
 
 def _outside_scope(what):
@@ -174,11 +171,11 @@ def _specification(spec):
     return one if known else None
 
 
-class DistributedModel(keras.Model):
+class DistributedModel(keras_internals.HookedModel):
     """`keras.Model`, with what Keras 3 lacks for several hosts (keras-team/keras#20585)."""
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        strategy = self._distribute_strategy
+    def before_epochs(self, iterator, data_batch):
+        strategy = keras_internals.strategy_of(self)
         if strategy is None:
             return
         # Keras averages the replicas' data here: wrong for several hosts and for uneven batches.
@@ -190,11 +187,11 @@ class DistributedModel(keras.Model):
                     lambda value: strategy.experimental_local_results(value)[0], batch
                 )
         with strategy.scope():
-            self._symbolic_build(data_batch=data_batch)
+            keras_internals.build_metrics(self, data_batch)
 
-    def _get_metrics_result_or_logs(self, logs):
+    def epoch_logs(self, logs):
         if self.distribute_strategy.num_replicas_in_sync == 1:
-            return super()._get_metrics_result_or_logs(logs)
+            return super().epoch_logs(logs)
         # Keras falls back to the last step's logs, a mean over uneven parts, if a metric is
         # missing from them, as the penalty is in validation.
         results = self.get_metrics_result()

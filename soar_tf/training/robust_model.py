@@ -10,7 +10,7 @@ import tensorflow as tf
 from soar_tf import methods
 from soar_tf.errors import InputError
 from soar_tf.methods.method import UNCLIPPED
-from soar_tf.models import networks
+from soar_tf.models import keras_internals, networks
 from soar_tf.ops import random
 from soar_tf.training import (
     batch_norm,
@@ -260,7 +260,7 @@ class RobustModel(skipping.SkippingModel, within_epoch.ResumableModel):
 
     def _track(self, whole, batch):
         total = whole.objective if whole.penalty is None else whole.objective + whole.penalty
-        self._loss_tracker.update_state(total, sample_weight=batch)
+        keras_internals.loss_tracker(self).update_state(total, sample_weight=batch)
         if whole.mean_penalty is not None:
             self.penalty_tracker.update_state(whole.mean_penalty, sample_weight=batch)
         for tracker in self.diagnostic_trackers:

@@ -1,10 +1,9 @@
 """Starting `fit` in the middle of an epoch: at a later step, with the epoch's metrics so far."""
 
-import itertools
-
 import numpy as np
 
 from soar_tf.errors import RunError
+from soar_tf.models import keras_internals
 from soar_tf.training import replicas
 
 
@@ -50,14 +49,14 @@ class ResumableModel(replicas.DistributedModel):
         finally:
             self._start = self._start_logs = None
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        super()._maybe_symbolic_build(iterator, data_batch)
+    def before_epochs(self, iterator, data_batch):
+        super().before_epochs(iterator, data_batch)
         if self._start is None or iterator is None:
             return
         if self.distribute_strategy.num_replicas_in_sync == 1:
             # Else compiled metrics have no variables before the first step.
-            self._symbolic_build(data_batch=iterator._distributed_dataset.element_spec)
-        _begin_at(iterator, self._start[0])
+            keras_internals.build_metrics(self, keras_internals.element_spec(iterator))
+        keras_internals.begin_epoch_at(iterator, self._start[0])
 
     def reset_metrics(self):
         super().reset_metrics()
@@ -65,22 +64,8 @@ class ResumableModel(replicas.DistributedModel):
             _restore(self.metrics_variables, self._start[1])
             self._start = None
 
-    def _get_metrics_result_or_logs(self, logs):
-        return super()._get_metrics_result_or_logs(logs or self._start_logs or logs)
-
-
-def _begin_at(iterator, step):
-    """Lets a Keras epoch iterator leave out the first steps of its first epoch."""
-    whole = iterator._enumerate_iterator
-
-    def rest():
-        iterator._enumerate_iterator = whole
-        if iterator._num_batches is not None:
-            iterator._num_batches += step  # the steps left out are counted, too
-        # Keras draws a step's batch after the step's number: what is left out costs no batch.
-        return itertools.islice(whole(), step, None)
-
-    iterator._enumerate_iterator = rest
+    def epoch_logs(self, logs):
+        return super().epoch_logs(logs or self._start_logs or logs)
 
 
 def _restore(variables, metrics):

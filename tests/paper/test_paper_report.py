@@ -9,7 +9,7 @@ import pytest
 
 from soar_tf import paper
 from soar_tf.errors import InputError
-from soar_tf.paper import findings, published, recipes
+from soar_tf.paper import findings, published, recipes, training_hours
 from soar_tf.paper.report import Grid, Report, mean_and_deviation, names, write
 
 ROOT = Path(__file__).parents[2]
@@ -171,13 +171,15 @@ def test_every_recipe_is_a_valid_training():
 
 
 def test_expected_hours():
-    ((hours, unknown),) = recipes.expected_hours(
+    ((hours, unknown),) = training_hours.expected_hours(
         ["standard", "resnet18"], budget="paper", dataset="cifar10", seeds=3
     ).values()
-    step = recipes.STEP_MILLISECONDS["2 CPU cores"]["standard"] / 1000
+    step = training_hours.STEP_MILLISECONDS["2 CPU cores"]["standard"] / 1000
     assert hours == pytest.approx(3 * 200 * 391 * step / 3600)  # 50,000 images / 128 = 390.6
     assert unknown == ["resnet18"]
-    assert recipes.expected_hours(["standard"], budget="paper", dataset="digits", seeds=1) == {}
+    assert (
+        training_hours.expected_hours(["standard"], budget="paper", dataset="digits", seeds=1) == {}
+    )
 
 
 def test_expected_hours_are_of_measured_steps():
@@ -190,7 +192,7 @@ def test_expected_hours_are_of_measured_steps():
         "soar": "soar",
     }
     for name, method in methods.items():
-        stated = recipes.STEP_MILLISECONDS["2 CPU cores"][name]
+        stated = training_hours.STEP_MILLISECONDS["2 CPU cores"][name]
         assert stated == pytest.approx(1000 * measured[method]["wall"], rel=0.1)
 
 

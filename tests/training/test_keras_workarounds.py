@@ -53,7 +53,7 @@ for scope in (tf.distribute.get_strategy(), strategy):
     trained.fit(data(8), verbose=0)
     weights.append(np.concatenate([w.ravel() for w in trained.get_weights()]))
 apart = np.abs(weights[0] - weights[1]).max()
-assert apart > 1e-4, "Keras clips the global gradient: remove `_already_summed` from replicas.py"
+assert apart > 1e-4, "Keras clips the global gradient: remove `sum_gradients_outside`"
 
 with strategy.scope():
     trained = model()
@@ -62,7 +62,7 @@ try:
 except Exception as error:
     assert "same size and shape" in str(error), error
 else:
-    raise SystemExit("Keras builds on uneven parts: remove `_maybe_symbolic_build`")
+    raise SystemExit("Keras builds on uneven parts: remove `before_epochs`")
 """
     )
 
