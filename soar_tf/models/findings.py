@@ -111,8 +111,8 @@ def output_values(z):
             "bounded",
             False,
             f"The outputs of {len(z)} images lie in [{z.min():.3g}, {z.max():.3g}], as {kind}: no "
-            "loss can be small on them, and attacks on the cross-entropy see little slope; give the "
-            f"outputs before it{ADVICE}.",
+            "loss can be small on them, and attacks on the cross-entropy see little slope; give "
+            f"the outputs before it{ADVICE}.",
         )
     at_limit = int((z == z.max()).sum())
     if at_limit > max(3, len(z) // 4) and np.ptp(z) > 0:

@@ -15,7 +15,7 @@ from soar_tf.errors import InputError
 from soar_tf.models import artefacts, scales
 from soar_tf.models.findings import ADVICE, Finding, Probe, output_form, output_values
 from soar_tf.models.inference import as_logits_fn
-from soar_tf.ops import gradients, losses
+from soar_tf.ops import gradients, losses, random
 
 SAMPLE = 16
 """Number of images that a probe looks at."""
@@ -263,12 +263,13 @@ def _slopes(values_fn, x):
     except tf.errors.OpError:  # `tf.py_function` can be differentiated once after each call
         slopes = []
         for column in range(2):
-            with tf.GradientTape() as tape:
-                tape.watch(x)
-                values, label = values_fn(x)
-                total = tf.reduce_sum(values[:, column])
-            slope = tape.gradient(total, x)
-            slopes.append(tf.zeros_like(x) if slope is None else slope)
+
+            def of_column(z, column=column):
+                values, label = values_fn(z)
+                return values[:, column], (values, label)
+
+            _, slope, (values, label) = gradients.input_gradient(of_column, x, has_aux=True)
+            slopes.append(slope)
         return values, slopes, label
 
 
@@ -280,7 +281,9 @@ def _missing_share(score, before, slope, x, bounds):
     """
     low, high = bounds
     far = _FAR * (high - low)
-    signs = np.random.default_rng(0).choice(np.float32([-1, 1]), x.shape)
+    keys = random.example_keys(0, tf.range(len(x)), purpose="probe")
+    signs = np.sign(random.uniform(keys, x.shape[1:], -1.0, 1.0).numpy())
+    signs[signs == 0] = 1
     signs[x.numpy() < low + far] = 1  # into the box
     signs[x.numpy() > high - far] = -1
     axes = tuple(range(1, signs.ndim))

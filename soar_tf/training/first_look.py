@@ -32,9 +32,9 @@ def sample(x, y=None):
     x = getattr(x, "own_part", x)  # see `strategies.distributed`
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
-        if batch is not None and all(part.shape.rank == 0 for part in tf.nest.flatten(batch)[1:]):
-            if len(tf.nest.flatten(batch)) > 1:
-                raise InputError("`x` must be a tf.data.Dataset of batches; call .batch on it.")
+        parts = [] if batch is None else tf.nest.flatten(batch)
+        if len(parts) > 1 and all(part.shape.rank == 0 for part in parts[1:]):
+            raise InputError("`x` must be a tf.data.Dataset of batches; call .batch on it.")
         return (None, None) if batch is None else _parts(batch)
     if isinstance(x, keras.utils.PyDataset):
         return _parts(x[0])

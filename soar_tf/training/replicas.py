@@ -180,7 +180,7 @@ class DistributedModel(keras_internals.HookedModel):
             return
         # Keras averages the replicas' data here: wrong for several hosts and for uneven batches.
         if iterator is not None:
-            data_batch = _specification(iterator._distributed_dataset.element_spec)
+            data_batch = _specification(keras_internals.element_spec(iterator))
             if data_batch is None:
                 batch = next(next(iter(iterator))[2])
                 data_batch = tf.nest.map_structure(
