@@ -138,6 +138,12 @@ def sum_gradients_outside(optimizer):
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
+def lacks_metrics(model):
+    """Whether compiled metrics have no variables yet."""
+    metrics = model._compile_metrics
+    return metrics is not None and not metrics.built
+
+
 def build_metrics(model, batch):
     """Makes the variables of compiled metrics, from a batch or its structure of shapes."""
     model._symbolic_build(data_batch=batch)

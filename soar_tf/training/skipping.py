@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from soar_tf.errors import InputError
+from soar_tf.models import keras_internals
 from soar_tf.training import first_look
 
 # In forward passes F, SOAR's step costs 15 F, or 7 F + 12 F s with a share s of unclipped
@@ -151,12 +152,12 @@ class SkippingModel(keras.Model):
         with self.distribute_strategy.scope():
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-            metrics, spec = self._compile_metrics, getattr(batches, "element_spec", None)
-            if spec is None or metrics is None or metrics.built:
+            spec = getattr(batches, "element_spec", None)
+            if spec is None or not keras_internals.lacks_metrics(self):
                 return
             x, *rest = spec
             if all(part.shape.rank is not None for part in tf.nest.flatten(spec)):
-                self._symbolic_build(data_batch=(first_look.only_input(x), *rest))
+                keras_internals.build_metrics(self, (first_look.only_input(x), *rest))
 
 
 class EpochMean(keras.metrics.Mean):

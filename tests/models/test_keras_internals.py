@@ -111,6 +111,16 @@ def test_the_loss_that_fit_logs():
     assert model.get_metrics_result()["loss"] == 3.0
 
 
+def test_compiled_metrics_have_no_variables_at_first():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    assert not internals.lacks_metrics(model)
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert internals.lacks_metrics(model)
+    internals.build_metrics(model, (tf.zeros((3, 2)), tf.zeros((3, 1))))
+    assert not internals.lacks_metrics(model)
+
+
 def test_strategies_of_models_and_optimizers():
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
