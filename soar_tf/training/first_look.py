@@ -32,9 +32,9 @@ def sample(x, y=None):
     x = getattr(x, "own_part", x)  # see `strategies.distributed`
     if isinstance(x, tf.data.Dataset):
         batch = next(iter(x.take(1)), None)
-        if batch is not None and all(part.shape.rank == 0 for part in tf.nest.flatten(batch)[1:]):
-            if len(tf.nest.flatten(batch)) > 1:
-                raise InputError("`x` must be a tf.data.Dataset of batches; call .batch on it.")
+        _, *others = tf.nest.flatten(batch)
+        if others and all(part.shape.rank == 0 for part in others):
+            raise InputError("`x` must be a tf.data.Dataset of batches; call .batch on it.")
         return (None, None) if batch is None else _parts(batch)
     if isinstance(x, keras.utils.PyDataset):
         return _parts(x[0])
@@ -80,6 +80,14 @@ def look(model, x, y, validation_data):
         InputError: See `check`; or if the method needs second derivatives that TensorFlow does not
             have for one of the network's layers.
     """
+    if not model.compiled:
+        raise InputError("`fit` needs a compiled model; call compile first.")
+    for name, data in (("x", x), ("validation_data", validation_data)):
+        if hasattr(data, "float_images"):
+            raise InputError(
+                f"`{name}` must be as Keras takes it; of a split, give split.float_images() and "
+                "split.labels."
+            )
     if not model.network.trainable_weights:
         raise InputError(
             f"`network` {model.network.name!r} must have weights to train; set trainable=True."
@@ -122,14 +130,21 @@ def check(network, method, loss, x, y):
         if _mixed(y):
             rule = "`y` must hold one class per image"
             method.check_mixed_labels(rule, "labels with shares of several classes")
-    found = probe.examine(
-        as_logits_fn(network),
-        x,
-        y,
-        loss_fn=losses.per_example(loss),
-        network=network,
-        logits=classifies,
-    )
+    try:
+        found = probe.examine(
+            as_logits_fn(network),
+            x,
+            y,
+            loss_fn=losses.per_example(loss),
+            network=network,
+            logits=classifies,
+        )
+    except (tf.errors.InvalidArgumentError, TypeError) as error:
+        reason = str(error).splitlines()[0].partition("}} ")
+        raise InputError(
+            f"`loss` cannot be computed of the network's outputs and labels of shape {y.shape}: "
+            f"{reason[2] or reason[0]}"
+        ) from None
     refused = []
     if method.second_order:
         refused.append("random")
