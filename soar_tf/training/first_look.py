@@ -160,6 +160,8 @@ def _check_validation(validation_data):
     """Refuses validation images outside [0, 1]; see `keras.Model.fit`."""
     if isinstance(validation_data, (tuple, list)) and validation_data:
         images = validation_data[0]
+        if len(validation_data) == 1:
+            raise InputError("`validation_data` must hold labels, too: (x, y).")
         if isinstance(images, np.ndarray):
             check_pixels(images, "validation_data")
 
