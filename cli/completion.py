@@ -27,6 +27,11 @@ class Registered(click.ParamType):
     def __init__(self, registry: Registry, files: bool = False):
         self.registry, self.files = registry, files
 
+    def convert(self, value, param, ctx):
+        if not value:
+            self.fail("it must be a name. Received: ''.", param, ctx)
+        return super().convert(value, param, ctx)
+
     def shell_complete(self, ctx, param, incomplete):
         # `tfds:NAME` is offered as far as it goes: `tfds:`.
         names = (

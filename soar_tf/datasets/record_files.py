@@ -108,6 +108,7 @@ class ArrayRecords:
         self._ends = np.cumsum(self.counts)
 
     def _open(self, path):
+        files.open_regular(path).close()  # a pipe would be waited for
         # Without reading ahead: the next record is somewhere else.
         return self._module.ArrayRecordReader(str(path), options="readahead_buffer_size:0")
 

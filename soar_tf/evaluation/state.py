@@ -121,7 +121,17 @@ class State:
             )
 
     def check_possible(self, labels, classes, shape, positions=None):
-        """Refuses what no evaluation can have found, see `state_reading.check_possible`."""
+        """Refuses a state that holds what no evaluation of these images can have found.
+
+        Args:
+            labels: int `[N]`.
+            classes: Number of classes.
+            shape: Shape of one image.
+            positions: int `[N]`, the images' positions in the whole set; `None` for 0 to N - 1.
+
+        Raises:
+            InputError: See `soar_tf.evaluation.state_reading.check_possible`.
+        """
         content = state_reading.Content(rows=self._stored, kept=self.kept)
         state_reading.check_possible(self.path, content, labels, classes, shape, positions)
 

@@ -80,6 +80,14 @@ def look(model, x, y, validation_data):
         InputError: See `check`; or if the method needs second derivatives that TensorFlow does not
             have for one of the network's layers.
     """
+    if not model.compiled:
+        raise InputError("`fit` needs a compiled model; call compile first.")
+    for name, data in (("x", x), ("validation_data", validation_data)):
+        if hasattr(data, "float_images"):
+            raise InputError(
+                f"`{name}` must be as Keras takes it; of a split, give split.float_images() and "
+                "split.labels."
+            )
     if not model.network.trainable_weights:
         raise InputError(
             f"`network` {model.network.name!r} must have weights to train; set trainable=True."
@@ -122,14 +130,21 @@ def check(network, method, loss, x, y):
         if _mixed(y):
             rule = "`y` must hold one class per image"
             method.check_mixed_labels(rule, "labels with shares of several classes")
-    found = probe.examine(
-        as_logits_fn(network),
-        x,
-        y,
-        loss_fn=losses.per_example(loss),
-        network=network,
-        logits=classifies,
-    )
+    try:
+        found = probe.examine(
+            as_logits_fn(network),
+            x,
+            y,
+            loss_fn=losses.per_example(loss),
+            network=network,
+            logits=classifies,
+        )
+    except (tf.errors.InvalidArgumentError, TypeError) as error:
+        reason = str(error).splitlines()[0].partition("}} ")
+        raise InputError(
+            f"`loss` cannot be computed of the network's outputs and labels of shape {y.shape}: "
+            f"{reason[2] or reason[0]}"
+        ) from None
     refused = []
     if method.second_order:
         refused.append("random")
@@ -145,6 +160,8 @@ def _check_validation(validation_data):
     """Refuses validation images outside [0, 1]; see `keras.Model.fit`."""
     if isinstance(validation_data, (tuple, list)) and validation_data:
         images = validation_data[0]
+        if len(validation_data) == 1:
+            raise InputError("`validation_data` must hold labels, too: (x, y).")
         if isinstance(images, np.ndarray):
             check_pixels(images, "validation_data")
 

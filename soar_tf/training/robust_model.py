@@ -241,7 +241,8 @@ class RobustModel(skipping.SkippingModel, within_epoch.ResumableModel):
         return loss(y, y_pred, sample_weight=sample_weight) + regularizers
 
     def test_step(self, data):
-        logs = self._reducible(super().test_step(data))
+        x, *others = keras.utils.unpack_x_y_sample_weight(data)
+        logs = self._reducible(super().test_step((first_look.only_input(x), *others)))
         for name in ("penalty", *self.method.diagnostics):
             logs.pop(name, None)
         return logs

@@ -117,3 +117,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, run_cli):
     soar_tf.networks.mlp().save(path)
     result = run_cli("export", path, "/proc/exported", expect=2)
     assert "`path` /proc/exported cannot be written: No such file or directory." in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--dataset", "--method", "--network", "--attack"])
+def test_an_empty_name_is_not_the_default(option, tmp_path, run_cli):
+    result = run_cli("train", "--workdir", tmp_path / "out", option, "", expect=2)
+    assert f"'{option}': it must be a name. Received: ''." in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -52,3 +52,34 @@ def test_several_inputs_in_a_list_are_refused(model, images):
     x, y = images
     with pytest.raises(InputError, match="one tensor of images. Received a (tuple|list) of 2"):
         model.fit([x, x], y, verbose=0)
+
+
+def test_a_model_that_is_not_compiled(smooth_network, images):
+    with pytest.raises(InputError, match="call compile first"):
+        soar_tf.RobustModel(smooth_network, "standard").fit(*images, verbose=0)
+
+
+def test_a_split_is_no_data_of_keras(model, images, digits):
+    with pytest.raises(InputError, match="`x` must be as Keras takes it; .*float_images"):
+        model.fit(digits["train"], verbose=0)
+    with pytest.raises(InputError, match="`validation_data` must be as Keras takes it"):
+        model.fit(*images, validation_data=digits["test"], verbose=0)
+
+
+def test_a_loss_of_another_form_of_labels(smooth_network, images):
+    model = soar_tf.RobustModel(smooth_network, "standard")
+    model.compile("sgd", loss="mse")
+    with pytest.raises(InputError, match="`loss` cannot be computed of .* labels of shape"):
+        model.fit(*images, verbose=0)
+
+
+def test_validation_data_in_a_dictionary(model, images):
+    x, y = images
+    history = model.fit(x, y, validation_data=({"any": x}, y), verbose=0).history
+    assert np.isfinite(history["val_loss"]).all()
+
+
+def test_validation_labels_of_other_classes(model, images):
+    x, y = images
+    with pytest.raises(InputError, match="labels from 0 to 2"):
+        model.fit(x, y, validation_data=(x, y + 7), verbose=0)

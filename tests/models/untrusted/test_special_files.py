@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from soar_tf import datasets, files
+from soar_tf.datasets import records
 from soar_tf.errors import InputError
 from soar_tf.evaluation import State
 from soar_tf.models import loading, zoo
@@ -252,3 +253,13 @@ def test_a_checkpoint_is_checked_as_any_weights_file_is(tmp_path, capsys):
     checkpoint(tmp_path, lambda file: file.create_dataset("a", (2**31,), "f4", chunks=(2**20,)))
     assert checkpoints.newest(tmp_path) == (None, None)
     assert "0 bytes that become 8589934592" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", SPECIAL, ids=lambda make: make.__name__)
+def test_records_that_are_no_regular_file_are_refused(make, tmp_path):
+    make(tmp_path / "shard")
+    with pytest.raises(InputError, match="must be a regular file"):
+        records.TFRecords.scanned([tmp_path / "shard"])
+    pytest.importorskip("array_record")
+    with pytest.raises(InputError, match="must be a regular file"):
+        records.ArrayRecords([tmp_path / "shard"])
