@@ -4,7 +4,8 @@
 
 An epoch of `--steps` batches through the package's pipeline (decoded once, shuffled, cropped,
 flipped), with validation left out, a CSV log and the accuracy metric; beside as many bare steps on
-a batch that is in memory. In turn.
+a batch that is in memory. In turn. `plain Keras` is the `fit` of the same network without the
+package's model, on the same pipeline, beside the bare step of `standard`.
 """
 
 import statistics
@@ -12,14 +13,17 @@ import tempfile
 
 from benchmarks import common
 
+PLAIN = "plain Keras"
+
 
 def parse(arguments=None):
     """Reads the command line."""
     parser = common.parser(__doc__.splitlines()[0], "epoch")
     parser.add_argument("--data-dir", help="prepared tensorflow-datasets with cifar10")
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=30, help="steps of an epoch")
-    parser.add_argument("--methods", nargs="+", default=["standard", "soar", "adversarial"])
+    parser.add_argument("--steps", type=int, default=100, help="steps of an epoch")
+    default = ["standard", PLAIN, "soar", "adversarial"]
+    parser.add_argument("--methods", nargs="+", default=default)
     return parser.parse_args(arguments)
 
 
@@ -45,11 +49,18 @@ def measure(name, train, options):
     import soar_tf
     from benchmarks import workload
 
-    method = workload.methods()[name]
+    method = workload.methods()["standard" if name == PLAIN else name]
     batch = workload.images(options.batch_size)
     bare = workload.Step(method, workload.network("cnn4"), batch)
-    model = soar_tf.RobustModel(workload.network("cnn4"), method)
-    model.compile(keras.optimizers.SGD(1e-6, momentum=0.9), metrics=["accuracy"], jit_compile=False)
+    model = workload.network("cnn4")
+    if name != PLAIN:
+        model = soar_tf.RobustModel(model, method)
+    model.compile(
+        keras.optimizers.SGD(1e-6, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
     epochs = options.repeats + 1
     pipeline, steps = soar_tf.datasets.training_pipeline(
         train, options.batch_size, seed=0, epochs=epochs, augment=True

@@ -11,9 +11,13 @@ gradients and the libraries' buffers.
 """
 
 import json
-import resource
+import pathlib
+import re
 import subprocess
 import sys
+import tempfile
+
+import numpy as np
 
 from benchmarks import common
 
@@ -37,6 +41,7 @@ def parse(arguments=None):
     parser.add_argument("--micro-batch", type=int, default=32, help="for one more row a method")
     parser.add_argument("--network", nargs="+", default=[""], metavar="NAME=FILE")
     parser.add_argument("--data-dir", help="prepared tensorflow-datasets with cifar10")
+    parser.add_argument("--batch", help="internal: a file of images and labels")
     parser.add_argument("--child", nargs=3, help="internal: method, batch size, micro batch")
     return parser.parse_args(arguments)
 
@@ -45,7 +50,7 @@ def main(arguments=None):
     """Measures, prints the table, writes the figures."""
     options = parse(arguments)
     if options.child:
-        child(*options.child, options.network[0], options.data_dir)
+        child(*options.child, options.network[0], options.batch)
         return
     figures = {"machine": common.machine(), "micro_batch": options.micro_batch, "rows": []}
     for network in options.network:
@@ -60,17 +65,25 @@ def main(arguments=None):
 
 def measure(name, size, micro, network, options):
     """A row of the table: mebibytes that the steps added, in a fresh process."""
+    from benchmarks import workload
+
     command = [sys.executable, "-m", "benchmarks.memory", "--child", name, str(size), str(micro)]
-    if network:
-        command += ["--network", network, "--data-dir", options.data_dir]
-    done = subprocess.run(command, cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if network:
+            # Reading the set takes more memory than a step, so it is not done in that process.
+            batch = pathlib.Path(folder, "batch.npz")
+            np.savez(batch, *workload.cifar10(options.data_dir, size))
+            command += ["--network", network, "--batch", str(batch)]
+        done = subprocess.run(
+            command, cwd=common.ROOT, stdout=subprocess.PIPE, text=True, check=True
+        )
     row = {"method": name, "batch_size": size, "micro_batch": micro or None}
     if network:
         row["network"] = network.partition("=")[0]
     return {**row, **json.loads(done.stdout.splitlines()[-1])}
 
 
-def child(name, size, micro, network, data_dir):
+def child(name, size, micro, network, batch_file):
     """The fresh process: prints what the steps added, and the share of unclipped examples."""
     import keras
 
@@ -79,7 +92,9 @@ def child(name, size, micro, network, data_dir):
     method, parts, skips = workload.methods()[name], int(micro) or None, False
     if network:
         net = keras.models.load_model(network.partition("=")[2], compile=False)
-        batch, skips = workload.cifar10(data_dir, int(size)), method.clips_examples
+        skips = method.clips_examples
+        with np.load(batch_file) as arrays:
+            batch = arrays["arr_0"], arrays["arr_1"]
     else:
         net, batch = workload.network("cnn4"), workload.images(int(size))
     step = workload.Step(method, net, batch, parts, skip_clipped=skips)
@@ -93,7 +108,9 @@ def child(name, size, micro, network, data_dir):
 
 def peak():
     """The process's largest resident set so far, mebibytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # `ru_maxrss` begins with the parent's at the fork, which may be larger than all that follows.
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def table(figures):

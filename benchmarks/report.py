@@ -58,6 +58,11 @@ PGD-7 training may use it and SOAR, but for its PGD step, may not: a finite diff
 gradients is noise. Then SOAR's step costs more than PGD-7's (section "Half precision"). The paper's
 argument, robustness at less cost, is one of float32. TRADES crafts in float32, too.
 
+**The time to the first answer.** Of what comes after the import of TensorFlow and Keras, PGD-20's
+main thread spends about two thirds on the data set: it imports TensorFlow Datasets and decodes all
+test images, whose fingerprint says whether their pixels are the original ones. The rest is loading
+the network, probing it and tracing the attack.
+
 **Stopping searches that repeat themselves** was tried and dropped. In l-infinity a search could end
 where its state comes again exactly. APGD's state (point, point before, step size) never did, so
 AutoAttack would gain nothing, nor did PGD-20's; PGD-100 on adversarially trained networks spends a

@@ -248,16 +248,18 @@ def _read(builder, split, shape):
 
     from soar_tf.datasets.reading import resize
 
-    def resized(image, label):
+    # Nothing here is for AutoGraph, and converting it takes half a second.
+    @tf.autograph.experimental.do_not_convert
+    def resized(example):
+        image = example["image"]
         if image.shape != shape:
             image = resize(image[None], shape[:2])[0]
-        return tf.ensure_shape(records.prepared(image, shape[2]), shape), label
+        return tf.ensure_shape(records.prepared(image, shape[2]), shape), example["label"]
 
     # Shard after shard, as `records` has them: TFDS would take turns.
     config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    stream = builder.as_dataset(split=split, shuffle_files=False, read_config=config).map(
-        lambda example: resized(example["image"], example["label"]), tf.data.AUTOTUNE
-    )
+    stream = builder.as_dataset(split=split, shuffle_files=False, read_config=config)
+    stream = stream.map(resized, tf.data.AUTOTUNE)
     count = builder.info.splits[split].num_examples
     images, labels = np.empty((count, *shape), np.uint8), np.empty(count, np.int64)
     start = 0
