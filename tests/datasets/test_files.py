@@ -16,7 +16,7 @@ def arrays(**changes):
     good = {
         "x_train": np.zeros((40, 4, 5, 3), np.uint8),
         "y_train": np.arange(40) % 4,
-        "x_test": np.ones((8, 4, 5, 3), np.uint8),
+        "x_test": np.full((8, 4, 5, 3), 255, np.uint8),
         "y_test": np.arange(8) % 4,
     } | changes
     return {name: array for name, array in good.items() if array is not None}
@@ -71,6 +71,12 @@ X, Y = (40, 4, 5, 3), 40
         ({"x_train": np.full(X, -0.5)}, r"float pixels in \[0, 1\]. Received: minimum -0.5"),
         ({"x_train": np.full(X, np.nan)}, "`x_train` .* must be finite. Received: NaN"),
         ({"x_train": np.full(X, np.inf)}, "`x_train` .* must be finite"),
+        ({"x_train": np.ones(X, "u1")}, "none above 1, which would be almost black; divide by 1 "),
+        ({"x_test": np.full((8, 4, 5, 3), 16, "u1")}, "`x_test` .* none above 16, which would be"),
+        ({"x_train": np.full(X, 31, "u1")}, "none above 31, .* divide by 31 and store float32"),
+        ({"x_train": np.full(X, 1 / 255)}, "none above 0.00392, as if .* divided by 255 twice"),
+        ({"x_train": np.ones(X, bool)}, r"uint8 \(0-255\) or float .* Received: dtype bool"),
+        ({"x_train": np.ones(X, np.uint16)}, "Received: dtype uint16"),
         ({"x_train": np.zeros(X, np.int64)}, r"uint8 \(0-255\) or float .* Received: dtype int64"),
         ({"x_train": np.zeros((40, 60), "u1")}, r"\[N, H, W\] or .* Received: shape \(40, 60\)"),
         ({"x_train": np.zeros((0, 4, 5), "u1")}, r"`x_train` .* Received: shape \(0, 4, 5\)"),
