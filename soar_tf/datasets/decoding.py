@@ -79,11 +79,26 @@ def _look(image, head):
     if mode[0] in "IF" or (kind == "PNG" and head[24:25] == b"\x10"):
         flags |= DEEP
     grey = kind != "GIF" and (mode in _GREY or mode[0] in "IF")  # GIF: TensorFlow gives colour
-    # For a PNG file, `getexif` would decode all pixels; TIFF files Pillow turns by itself.
-    turns = kind not in ("PNG", "TIFF")
-    orientation = image.getexif().get(EXIF_ORIENTATION, 1) if turns else 1
-    orientation = orientation if orientation in range(2, 9) else 1
+    orientation = _orientation(image, kind)
     return Look(kind, image.size[::-1], 1 if grey else 3, orientation, flags)
+
+
+def _orientation(image, kind):
+    """The EXIF orientation, 1 to 8; TIFF files Pillow turns by itself."""
+    if kind == "TIFF":
+        return 1
+    # Of a PNG file `getexif` would decode all pixels.
+    exif = _exif(image.info.get("exif")) if kind == "PNG" else image.getexif()
+    orientation = exif.get(EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _exif(data):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.load(data or b"")
+    return exif
 
 
 def ends_well(kind, tail, size, head):

@@ -28,6 +28,7 @@ _NOTES = {
     decoding.DEEP: "Images of 16 bits per channel read by the upper 8",
 }
 _SHOWN = 20
+_LIKE_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval"}
 
 
 def load(path, wanted, reading=None):
@@ -114,6 +115,7 @@ def _common_size(path, root, paths, headers, reading):
 def _layout(path, root, everything):
     """Sorts the files: `({split: (rows, labels)}, class names, available, provenance)`."""
     inside = _subfolders(root)
+    _check_split_names(path, inside)
     if "train" in inside or (inside and set(inside) <= set(SPLITS)):
         available = tuple(split for split in SPLITS if split in inside)
         names = _class_names(root / available[0])
@@ -129,6 +131,17 @@ def _layout(path, root, everything):
         f"became test (split seed {TEST_SEED})."
     )
     return parts, names, tuple(split for split in parts if len(parts[split][0])), provenance
+
+
+def _check_split_names(path, inside):
+    """Refuses splits under other names, which would be read as classes or not at all."""
+    foreign = [name for name in inside if name not in SPLITS and name.lower() in _LIKE_SPLITS]
+    others = [name for name in inside if name not in SPLITS and name not in foreign]
+    if foreign and ("train" in inside or not others):
+        raise InputError(
+            f"`folder:{path}` must call its splits {', '.join(SPLITS)}. "
+            f"Received: {', '.join(foreign)}."
+        )
 
 
 def _subfolders(folder):
@@ -176,7 +189,18 @@ def _files(root, prefix, names, everything):
 
 
 def _is_image(file):
-    return pathlib.PurePosixPath(file).suffix.lower() in EXTENSIONS
+    name = pathlib.PurePosixPath(file)
+    return name.suffix.lower() in EXTENSIONS and not name.name.startswith(".")
+
+
+def _is_hidden_image(file):
+    return file.name.startswith(".") and file.suffix.lower() in EXTENSIONS
+
+
+def _by_numbers(name):
+    """A name's key for the order that people expect: numbers in it count as numbers."""
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if k % 2 else part for k, part in enumerate(parts)]
 
 
 def _remarks(everything, names, headers, reading):
@@ -189,20 +213,23 @@ def _remarks(everything, names, headers, reading):
     if skipped:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(skipped.items()))
         remarks.append(f"Skipped as no images: {kinds}.")
+    if count := sum(map(_is_hidden_image, others)):
+        remarks.append(f"Hidden image files that were skipped: {count}.")
+    if count := sum(file.count("/") == 0 and _is_image(file) for file in everything):
+        remarks.append(f"Images outside of the class folders that were skipped: {count}.")
     for flag, note in _NOTES.items():
         if count := np.count_nonzero(headers["flags"] & flag):
             remarks.append(f"{note}: {count}.")
     if count := np.count_nonzero(headers["orientation"] > 1):
         done = "was applied" if reading.orientation else "was not applied"
         remarks.append(f"Images whose EXIF orientation {done}: {count}.")
-    if all(re.fullmatch("[0-9]+", name) for name in names):
-        pairs = zip(names, sorted(names, key=int), strict=True)
-        moved = [label for label, (name, by_number) in enumerate(pairs) if name != by_number]
-        if moved:
-            remarks.append(
-                f"Classes are in the order of their names as text ({', '.join(names)}), not of "
-                f"their numbers: class folder {names[moved[0]]} has label {moved[0]}."
-            )
+    pairs = zip(names, sorted(names, key=_by_numbers), strict=True)
+    moved = [label for label, (name, by_number) in enumerate(pairs) if name != by_number]
+    if moved:
+        remarks.append(
+            f"Classes are in the order of their names as text ({', '.join(names)}), not of their "
+            f"numbers: class folder {names[moved[0]]} has label {moved[0]}."
+        )
     return remarks
 
 

@@ -32,6 +32,10 @@ MAX_BYTES = 8 * 2**30
 
 _BLOCK, _BLOCKS = 4096, 64
 
+# Of a whole set's pixels in 0-255 some are brighter; of 0/1, 0-16 or 5 bits none is. Floats that
+# were divided by 255 twice are below the second.
+_BRIGHTEST, _BRIGHTEST_FLOAT = 32, 2 / 255
+
 MAX_CLASSES = 65536
 """Labels beyond this are ids or time stamps, not classes."""
 
@@ -182,6 +186,8 @@ def _mapped(path, archive, name, limit):
             file, start = pathlib.Path(path), _start(path, info) + header
             identity = f"{info.file_size} crc32 {info.CRC}"
         array = np.memmap(file, dtype, "r", start, shape)
+        some = np.unique(np.linspace(0, len(array) - 1, _BLOCKS).astype(np.int64))
+        _check_brightness(f"`{name}` of {path}", array[some])
     except InputError:
         raise
     except Exception as error:
@@ -220,6 +226,7 @@ def _images(path, split, images):
         )
     images = images[..., None] if images.ndim == 3 else images
     if images.dtype == np.uint8:
+        _check_brightness(argument, images)
         return images
     if images.dtype.kind != "f":
         raise InputError(
@@ -234,7 +241,23 @@ def _images(path, split, images):
             f"{argument} must have float pixels in [0, 1]. "
             f"Received: minimum {low:g}, maximum {high:g}.{hint}"
         )
+    _check_brightness(argument, images)
     return images.astype(np.float32)
+
+
+def _check_brightness(argument, images):
+    """Refuses images that are almost black as they are read: their scale is another one."""
+    largest = images.max()
+    if images.dtype == np.uint8 and 0 < largest <= _BRIGHTEST:
+        raise InputError(
+            f"{argument} must hold pixels from 0 to 255. Received: none above {largest}, which "
+            f"would be almost black; divide by {largest} and store float32."
+        )
+    if images.dtype != np.uint8 and 0 < largest <= _BRIGHTEST_FLOAT:
+        raise InputError(
+            f"{argument} must hold pixels from 0 to 1. Received: none above {largest:.3g}, as if "
+            "they had been divided by 255 twice."
+        )
 
 
 def _labels(path, split, labels):

@@ -177,6 +177,16 @@ def _check_options(loss, config):
             f"`loss` {name} must not ignore a class; leave its examples out, or give them a "
             f"sample weight of 0. Received: ignore_class={config['ignore_class']}."
         )
+    if type(loss).__call__ is not keras.losses.Loss.__call__:
+        raise InputError(
+            f"`loss` {name} must compute its values in `call`, one per example. "
+            "Received: a class with a `__call__` of its own."
+        )
+    if config.get("axis", -1) not in (-1, 1):
+        raise InputError(
+            f"`loss` {name} must have the classes along the last axis. "
+            f"Received: axis={config['axis']!r}."
+        )
     if loss.reduction not in _AVERAGES:
         raise InputError(
             f"`loss` {name} must be averaged over the batch; scale the learning rate instead. "

@@ -16,7 +16,7 @@ def arrays(**changes):
     good = {
         "x_train": np.zeros((40, 4, 5, 3), np.uint8),
         "y_train": np.arange(40) % 4,
-        "x_test": np.ones((8, 4, 5, 3), np.uint8),
+        "x_test": np.full((8, 4, 5, 3), 255, np.uint8),
         "y_test": np.arange(8) % 4,
     } | changes
     return {name: array for name, array in good.items() if array is not None}
@@ -71,6 +71,12 @@ X, Y = (40, 4, 5, 3), 40
         ({"x_train": np.full(X, -0.5)}, r"float pixels in \[0, 1\]. Received: minimum -0.5"),
         ({"x_train": np.full(X, np.nan)}, "`x_train` .* must be finite. Received: NaN"),
         ({"x_train": np.full(X, np.inf)}, "`x_train` .* must be finite"),
+        ({"x_train": np.ones(X, "u1")}, "none above 1, which would be almost black; divide by 1 "),
+        ({"x_test": np.full((8, 4, 5, 3), 16, "u1")}, "`x_test` .* none above 16, which would be"),
+        ({"x_train": np.full(X, 31, "u1")}, "none above 31, .* divide by 31 and store float32"),
+        ({"x_train": np.full(X, 1 / 255)}, "none above 0.00392, as if .* divided by 255 twice"),
+        ({"x_train": np.ones(X, bool)}, r"uint8 \(0-255\) or float .* Received: dtype bool"),
+        ({"x_train": np.ones(X, np.uint16)}, "Received: dtype uint16"),
         ({"x_train": np.zeros(X, np.int64)}, r"uint8 \(0-255\) or float .* Received: dtype int64"),
         ({"x_train": np.zeros((40, 60), "u1")}, r"\[N, H, W\] or .* Received: shape \(40, 60\)"),
         ({"x_train": np.zeros((0, 4, 5), "u1")}, r"`x_train` .* Received: shape \(0, 4, 5\)"),
@@ -312,3 +318,58 @@ def test_damaged_npy_header_is_refused_or_read_never_crashes(tmp_path_factory, p
         assert len(datasets.load(f"npz:{path}")["test"]) == 8
     except InputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("train", "val"), ("Training", "Validation"), ("train", "Test")]
+)
+def test_splits_under_other_names_are_neither_classes_nor_ignored(names, tmp_path):
+    for name in names:
+        make_folder(tmp_path / name)
+    with pytest.raises(InputError, match="must call its splits train, validation, test. Received"):
+        datasets.load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("names", "moved"),
+    [
+        ([f"class_{k}" for k in range(12)], "class folder class_10 has label 2"),
+        (["0", "1", "2", "10", "cat"], "class folder 10 has label 2"),
+        (["a 2", "a 10"], "class folder a 10 has label 0"),
+        ([f"{k:02d}" for k in range(12)], None),
+        (["cat", "dog"], None),
+    ],
+)
+def test_folder_says_where_numbers_in_names_are_in_the_order_of_text(names, moved, tmp_path):
+    for name in names:
+        write_image(tmp_path / "test" / name / "1.png", np.zeros((2, 2, 1), "uint8"))
+    provenance = datasets.load(f"folder:{tmp_path}", splits=("test",)).provenance
+    assert ("has label" in provenance) == (moved is not None)
+    assert moved is None or moved in provenance
+
+
+def test_folder_says_what_lies_about(tmp_path):
+    name = make_folder(tmp_path)
+    image = np.zeros((6, 5, 3), np.uint8)
+    write_image(tmp_path / "loose.png", image)
+    (tmp_path / "test" / "cat" / "._x.png").write_bytes(b"\0")
+    test = datasets.load(name, splits=("test",))
+    assert len(test["test"]) == 20
+    assert "Hidden image files that were skipped: 1." in test.provenance
+    assert "Images outside of the class folders that were skipped: 1." in test.provenance
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg", "tiff"])
+def test_the_orientation_of_every_kind_of_file_is_applied(suffix, tmp_path):
+    image_module = pytest.importorskip("PIL.Image")
+    name = make_folder(tmp_path)
+    exif = image_module.Exif()
+    exif[0x0112] = 6
+    standing = np.zeros((6, 5, 3), np.uint8)
+    standing[:3] = 255
+    stored = image_module.fromarray(standing).transpose(image_module.Transpose.ROTATE_90)
+    options = {"webp": {"lossless": True}, "jpg": {"quality": 100}}.get(suffix, {})
+    stored.save(tmp_path / "test" / "cat" / f"zz.{suffix}", exif=exif, **options)
+    test = datasets.load(name, splits=("test",))["test"]
+    read = test.read([10])[0].astype(int)
+    assert np.abs(read - standing).max() < 40

@@ -155,6 +155,13 @@ def test_validation_pixels():
 
 
 CROSS_ENTROPY = keras.losses.sparse_categorical_crossentropy
+
+
+class Doubled(keras.losses.SparseCategoricalCrossentropy):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 2 * super().__call__(y_true, y_pred, sample_weight)
+
+
 UNSUPPORTED = {
     "ignore_class=-1": keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, ignore_class=-1
@@ -165,7 +172,13 @@ UNSUPPORTED = {
     "reduction='mean_with_sample_weight'": keras.losses.SparseCategoricalCrossentropy(
         from_logits=True, reduction="mean_with_sample_weight"
     ),
+    "axis=0": keras.losses.CategoricalCrossentropy(from_logits=True, axis=0),
+    "a class with a `__call__`": Doubled(from_logits=True),
     "without from_logits=True": CROSS_ENTROPY,
+    "CategoricalFocalCrossentropy without": keras.losses.CategoricalFocalCrossentropy(),
+    "binary_crossentropy without": "binary_crossentropy",
+    "dict": {"dense": keras.losses.SparseCategoricalCrossentropy(from_logits=True)},
+    "list": [keras.losses.SparseCategoricalCrossentropy(from_logits=True)],
 }
 
 
@@ -174,6 +187,40 @@ def test_losses_that_a_train_step_cannot_honour(received):
     with pytest.raises(InputError, match=f"Received: .*{received}"):
         fit(network(), loss=UNSUPPORTED[received])
     fit(network(), loss=functools.partial(CROSS_ENTROPY, from_logits=True))
+
+
+HONOURED = {
+    "label smoothing": (
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+        {},
+    ),
+    "focal": (keras.losses.CategoricalFocalCrossentropy(alpha=0.7, gamma=1, from_logits=True), {}),
+    "binary": (keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.2), {}),
+    "hinge": ("categorical_hinge", {}),
+    "mse": ("mse", {}),
+    "sample_weight": (
+        keras.losses.CategoricalCrossentropy(from_logits=True, reduction="mean"),
+        {"sample_weight": np.linspace(0, 2, 40)},
+    ),
+    "class_weight": (
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        {"class_weight": {0: 1.0, 1: 5.0, 2: 0.0}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HONOURED)
+def test_losses_and_weights_give_the_figures_of_keras(name):
+    loss, arguments = HONOURED[name]
+    x, y = data()
+    found = []
+    for wrap in (lambda net: net, lambda net: soar_tf.RobustModel(net, "standard")):
+        keras.utils.set_random_seed(0)
+        model = wrap(network())
+        model.compile(keras.optimizers.SGD(0.1), loss, weighted_metrics=["accuracy"])
+        history = model.fit(x, np.eye(3)[y], epochs=2, shuffle=False, verbose=0, **arguments)
+        found.append([*history.history["loss"], *history.history["accuracy"]])
+    np.testing.assert_allclose(*found, rtol=1e-4)
 
 
 def test_loss_weights():

@@ -75,6 +75,9 @@ def _check_class(value, layer, name):
     kind, module = value["class_name"], value.get("module")
     if not isinstance(kind, str) or "module" not in value:
         raise InputError(f"{name} must name its classes and their modules. Received: {layer}.")
+    # Keras reads names like `__typespec__` in ways of its own, whatever is registered.
+    if kind.startswith("__"):
+        raise _unknown("class", module, kind, layer, name)
     if _registered(value.get("registered_name", kind)) is not None:
         return
     if not isinstance(module, str) or kind not in KERAS_CLASSES.get(module, ()):

@@ -104,7 +104,23 @@ KERAS_CLASSES = [
     ("keras_hub.models", "Backbone", {}),
     ("subprocess", "Popen", {"args": "true"}),
     ("__main__", "Anything", {}),
+    ("tensorflow", "__typespec__", {"spec_name": "TensorSpec"}),
+    ("builtins", "__bytes__", {"value": "gotcha"}),
+    ("keras.layers", "StringLookup", {"vocabulary": ["a"]}),
+    ("keras.models", "load_model", {"filepath": "other.keras"}),
+    ("keras.src.saving.saving_lib", "H5IOStore", {"root_path": "other.h5"}),
+    ("keras.datasets.mnist", "load_data", {}),
+    ("keras.distribution", "DataParallel", {}),
+    ("keras.tree", "MAP_TO_NONE", {}),
+    ("os", "system", {"command": "true"}),
 ]
+
+
+@pytest.mark.parametrize("kind", ["__typespec__", "__bytes__", "__lambda__"])
+def test_a_registered_name_does_not_hide_what_keras_reads_otherwise(kind, honest, tmp_path):
+    hidden = {**instance("soar_tf", kind), "registered_name": "soar_tf>SoftmaxHead"}
+    with keras.saving.custom_object_scope({"soar_tf>SoftmaxHead": keras.layers.Softmax}):
+        refused(honest, tmp_path, replaces("door", hidden), "names the class|Python code")
 
 
 @pytest.mark.parametrize(("module", "name", "config"), KERAS_CLASSES)
