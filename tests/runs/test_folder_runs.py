@@ -8,6 +8,7 @@ from PIL import Image
 
 from soar_tf.datasets import split
 from soar_tf.errors import InputError, RunError
+from soar_tf.runs import resuming
 from soar_tf.runs.config import TrainConfig
 from soar_tf.runs.experiment import Experiment
 
@@ -114,12 +115,13 @@ def test_runs_of_versions_that_read_all_images(tmp_path):
     folder(tmp_path / "images", count=6)
     made = experiment(tmp_path / "images")
     pixels = made.dataset.pixel_fingerprint()
-    made._check_data({"fingerprint": pixels}, made.dataset.fingerprint(), "run")
+    fingerprint = made.dataset.fingerprint()
+    resuming.check_data(made.dataset, {"fingerprint": pixels}, fingerprint, "run")
     with pytest.raises(InputError, match="was begun with other images"):
-        made._check_data({"fingerprint": pixels[::-1]}, made.dataset.fingerprint(), "run")
+        resuming.check_data(made.dataset, {"fingerprint": pixels[::-1]}, fingerprint, "run")
     # Without a limit nothing has changed; with one, other images would be taken.
-    assert made._sample(True, {}, "run") == "all"
-    limited = experiment(tmp_path / "images", limit=9)
+    assert resuming.sample(made.dataset, None, {}, "run") == "all"
+    limited = experiment(tmp_path / "images", limit=9).dataset
     with pytest.raises(InputError, match="trained on the first 9 images.*cannot be resumed"):
-        limited._sample(True, {}, "run")
-    assert limited._sample(False, None, "run") == "9 of 15, sampled by class"
+        resuming.sample(limited, 9, {}, "run")
+    assert resuming.sample(limited, 9, None, "run") == "9 of 15, sampled by class"
