@@ -88,6 +88,7 @@ def evaluate(
     if y is None:
         x, y = arrays(x)
     check_pixels(floats(x), "x")
+    network = loading.as_network(network)
     evaluator = Evaluator(
         network,
         attacks,
@@ -161,7 +162,7 @@ class Evaluator:
         self.batch_size = check_integer(batch_size, "batch_size", minimum=1)
         self.allow_non_finite = allow_non_finite
         self.uint8, self.keep = bool(uint8), check_integer(keep, "keep", minimum=0)
-        network = loading.as_network(network)
+        network = None if network is None else loading.as_network(network)
         robustness.check_attacks(network, self.attacks)
         self.adaptive = check_choice(adaptive, "adaptive", (True, False, "auto", "short"))
         self._source = None if source is None else loading.as_network(source, "source")

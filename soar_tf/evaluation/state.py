@@ -132,6 +132,8 @@ class State:
         Raises:
             InputError: See `soar_tf.evaluation.state_reading.check_possible`.
         """
+        if self._tables:
+            return  # looked at before the first part began
         content = state_reading.Content(rows=self._stored, kept=self.kept)
         state_reading.check_possible(self.path, content, labels, classes, shape, positions)
 

@@ -314,6 +314,6 @@ class TestStoredSections:
         belongs = {"epsilon": 0.1, "source": None}
         bad = self.good | {"verdict": "pass"}
         state.set_section("masking", {"belongs": belongs, "report": bad})
-        threat = ThreatModel("linf", 0.1)
+        threat, state = ThreatModel("linf", 0.1), State(tmp_path / "s")
         with pytest.raises(InputError, match="is damaged: its masking checks are none of 4"):
-            masking.add({"n": 4}, None, None, None, None, threat, 8, None, State(tmp_path / "s"))
+            masking.checks(None, None, [0, 0, 0, 0], threat, 0, 8, None, state)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 
 # A thread that waits for a lock of its own inside C is as deaf to Python's signals as TensorFlow in
 # an endless loop of a model's.
@@ -12,11 +13,11 @@ from soar_tf.cli.startup import second_signal_ends_at_once, stop_on_sigterm
 stop_on_sigterm()
 with second_signal_ends_at_once():
     try:
+        library, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
+        library.pthread_mutex_lock(lock)
         print("ready", flush=True)
-        if sys.argv[1] == "deaf":
-            library, lock = ctypes.CDLL(None), ctypes.create_string_buffer(64)
-            while True:
-                library.pthread_mutex_lock(lock)
+        while sys.argv[1] == "deaf":
+            library.pthread_mutex_lock(lock)
         sys.stdin.read()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
@@ -34,6 +35,8 @@ def start(kind):
         text=True,
     )
     assert process.stdout.readline() == "ready\n"
+    if kind == "deaf":
+        time.sleep(0.5)  # from the message to the lock
     return process
 
 
