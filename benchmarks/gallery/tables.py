@@ -9,16 +9,13 @@ def text(found):
     about, bare = found["about"], found["bare"]
     masks = {name: found["masks"][name] for name in MASKS if name in found["masks"]}
     honest = {name: found["honest"][name] for name in HONEST if name in found["honest"]}
-    reached = set(masks) - {*SEARCHED_ONLY, *BLURRED}
-    worst = max((masks[name]["adaptive"] for name in reached), default=0.0)
     flagged = sum(bool(row["flagged_by"]) for row in masks.values())
     failed = sum(bool(row["findings"]) or row["verdict"] == "fail" for row in honest.values())
     paragraphs = (
         f"Masked networks: {_count(masks, MASKS)}, of which {flagged} are flagged. The bare "
         f"network is right on {_percent(bare['clean'])} of {about['n']} test digits, and on "
         f"{_percent(bare['autoattack'])} under AutoAttack (l-infinity, {about['epsilon']}): "
-        "the truth behind every mask. Behind those that straight-through passes reach, the "
-        f"adaptive attack leaves {_percent(worst)} at most.",
+        f"the truth behind every mask.{_worst(masks)}",
         _masks_table(masks),
         f"Honest networks: {_count(honest, HONEST)}, of which {failed} fail. White-box accuracy "
         f"is what the masking checks' gradient attacks leave of {about['n']} test digits "
@@ -26,6 +23,17 @@ def text(found):
         _honest_table(honest),
     )
     return "\n\n".join(paragraphs) + "\n"
+
+
+def _worst(masks):
+    reached = set(masks) - {*SEARCHED_ONLY, *BLURRED}
+    if not reached:
+        return ""
+    worst = max(masks[name]["adaptive"] for name in reached)
+    return (
+        " Behind those that straight-through passes reach, the adaptive attack leaves "
+        f"{_percent(worst)} at most."
+    )
 
 
 def _count(measured, entries):

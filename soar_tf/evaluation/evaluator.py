@@ -323,6 +323,10 @@ class Evaluator:
         rounded = None
         if self.uint8:
             rounded = float((clean & ~outcome.broken_when_rounded(session, every)).mean())
+        examples = outcome.examples(session, every, answers)
+        broken = np.flatnonzero(clean & ~worst)
+        if session.positions is not None:
+            broken = session.positions[broken]
         return Evaluation(
             n=len(clean),
             clean_accuracy=float(clean.mean()),
@@ -330,8 +334,8 @@ class Evaluator:
             worst_case_accuracy=float(worst.mean()),
             seed=self.seed,
             clean=clean,
-            examples=outcome.examples(session, every, answers),
-            kept=session.state.kept.in_memory(),
+            examples=examples,
+            kept=session.state.kept.of(broken.tolist()),
             uint8_worst_case_accuracy=rounded,
             shard=shard,
             findings=(

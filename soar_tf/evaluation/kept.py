@@ -129,6 +129,20 @@ class Kept(Mapping):
             if not (image.min(initial=0.0) >= 0.0 and image.max(initial=0.0) <= 1.0):
                 raise ValueError("images with pixels outside [0, 1]")
 
+    def of(self, positions):
+        """The images at some positions: a state may hold those of attacks that are not asked for.
+
+        Args:
+            positions: Collection of ints.
+
+        Returns:
+            A mapping, see `in_memory`.
+        """
+        chosen, wanted = Kept(), set(positions)
+        chosen._places = {row: place for row, place in self._places.items() if row in wanted}
+        chosen.nbytes = self.nbytes * len(chosen) // max(1, len(self))
+        return chosen.in_memory()
+
     def in_memory(self):
         """A dictionary if the images take at most 64 MiB, else this object."""
         return dict(self) if self.nbytes <= MEMORY_BYTES else self

@@ -395,3 +395,26 @@ def test_the_examples_say_who_broke_each(network, data):
         assert table["adversarial_prediction"][row] == logits.argmax() != data[1][row]
         loss = np.log(np.exp(logits.astype(float)).sum()) - logits[data[1][row]]
         assert table["adversarial_loss"][row] == pytest.approx(loss, rel=1e-4)
+
+
+def test_kept_images_of_some_positions_alone():
+    images = kept.Kept()
+    for position in (5, 2, 9):
+        images.add(position, np.full((2, 2, 1), position, np.float32))
+    chosen = images.of([9, 5, 1])
+    assert list(chosen) == [5, 9] and chosen[9].max() == 9
+
+
+def test_the_adaptive_attack_may_follow_on_a_state_without(network, data, tmp_path):
+    def found(adaptive):
+        options = {**OPTIONS, "keep": 17, "adaptive": adaptive, "state": tmp_path / "s"}
+        return soar_tf.evaluate(network, *data, ATTACKS[:1], **options)
+
+    plain = found(False)
+    both = found("short")
+    assert [attack.name for attack in both.attacks] == [ATTACKS[0], "adaptive"]
+    np.testing.assert_array_equal(both.attacks[0].robust, plain.attacks[0].robust)
+    assert set(plain.kept) <= set(both.kept)
+    same(found(False), plain)  # with its own adversarial images alone
+    with pytest.raises(InputError, match="another evaluation: adaptive attack differs"):
+        found(True)
