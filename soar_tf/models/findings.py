@@ -66,7 +66,10 @@ def output_form(outputs, logits=True):
         )
     shape = tuple(outputs.shape)
     if not logits:
-        return None
+        if len(shape) == 2:
+            return None
+        message = f"`network` must give outputs [B, C]. Received shape {shape}."
+        return Finding("shape", True, message)
     if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
         return Finding(
             "one_output",

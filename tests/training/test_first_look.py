@@ -265,3 +265,13 @@ def test_nothing_to_train():
     net.trainable = False
     with pytest.raises(InputError, match="must have weights to train"):
         fit(net)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (1, 1, 3), ()])
+def test_regression_of_other_than_two_dimensions_is_refused(shape):
+    size = int(np.prod(shape))
+    inputs = keras.Input((4, 4, 1))
+    outputs = keras.layers.Dense(size)(keras.layers.Flatten()(inputs))
+    net = keras.Model(inputs, keras.layers.Reshape(shape)(outputs))
+    with pytest.raises(InputError, match=r"must give outputs \[B, C\]"):
+        fit(net, y=np.zeros((40, *shape), "float32"), loss="mse")
