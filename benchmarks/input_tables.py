@@ -21,7 +21,7 @@ _PLACE = re.compile(r"(<!-- input: (\w+) -->\n)(.*?)(<!-- end of input -->)", re
 
 def table(figures):
     """All tables as Markdown."""
-    parts = []
+    parts = [figures["note"]] if figures.get("note") else []
     if figures["speed"]:
         parts.append(
             f"Images per second (processor time per image), JPEG, batches of "
