@@ -67,7 +67,7 @@ def evaluate(model, strategy, form, verbose, as_json, **options):
         return
     click.echo("\n".join(report_lines(report)))
     if is_folder(config.output):
-        click.echo(f"Report: {Path(options['output']) / 'report.html'}")
+        click.echo(f"Report: {Path(config.output) / 'report.html'}")
 
 
 def _check_options(config, given):
