@@ -2,8 +2,8 @@
 
 `write.py` says how the files were made. On the processor that they were made on, with the same
 TensorFlow, an evaluation ends with equal bits. Elsewhere matrix products add in another order, and
-a few images may fall the other way. A run of SOAR ends with equal numbers up to rounding everywhere:
-since version 0.2 its step computes in another order.
+a few images may fall the other way. A run of SOAR ends with equal numbers up to rounding only, on
+that processor, too: version 0.1.0 resumes it with equal bits, and later steps round otherwise.
 """
 
 import csv
