@@ -66,7 +66,7 @@ def evaluate(model, strategy, form, verbose, as_json, **options):
         click.echo(json.dumps(robustbench.entry(report) if form else report, indent=2))
         return
     click.echo("\n".join(report_lines(report)))
-    if is_folder(config.output):
+    if config.output is not None and is_folder(config.output):
         click.echo(f"Report: {Path(config.output) / 'report.html'}")
 
 

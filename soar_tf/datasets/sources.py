@@ -102,7 +102,7 @@ def load(
     reading = Reading(image_size, resize_crop, channels, orientation)
     limit = MEMORY_BYTES if memory_limit is None else memory_limit
     limit = check_integer(limit, "memory_limit", minimum=0, maximum=LARGEST_INTEGER)
-    source, place = _find(str(name))
+    source, place = _find(name)
     dataset, available = source.open(Request(str(name), place, wanted, data_dir, reading, limit))
     dataset = finish(dataset, available, wanted, fraction, seed, count)
     return dataset if source.reads_as_wanted else _read_as(dataset, reading)
@@ -110,7 +110,7 @@ def load(
 
 def _find(name):
     """The source that a name or its beginning stands for, and what follows the colon."""
-    scheme, _, place = name.partition(":")
+    scheme, _, place = str(name).partition(":")
     if place:
         for key in registry.DATASETS:
             if key.startswith(f"{scheme}:"):

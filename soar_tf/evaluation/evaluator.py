@@ -312,7 +312,7 @@ class Evaluator:
             images_kept=self.keep,
         )
         if self._budget is not None:  # may follow later, on what the other attacks left
-            state.match(adaptive_attack=self._adaptive_identity)
+            state.match(of="adaptive", adaptive_attack=self._adaptive_identity)
 
     def _evaluation(self, session, parts, answers, shard):
         """The outcome of all parts, put together."""

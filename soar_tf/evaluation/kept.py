@@ -46,9 +46,9 @@ class Kept(Mapping):
     ([7], (2, 2, 1), 16)
     """
 
-    def __init__(self):
-        self._places, self._waiting = {}, []  # an image, or (log, place, dtype, shape)
-        self.nbytes = self.waiting_bytes = 0
+    def __init__(self, places=None, nbytes=0):
+        self._places = places or {}  # an image, or (log, place, dtype, shape)
+        self._waiting, self.nbytes, self.waiting_bytes = [], nbytes, 0
 
     def __getitem__(self, position):
         place = self._places[position]
@@ -138,10 +138,9 @@ class Kept(Mapping):
         Returns:
             A mapping, see `in_memory`.
         """
-        chosen, wanted = Kept(), set(positions)
-        chosen._places = {row: place for row, place in self._places.items() if row in wanted}
-        chosen.nbytes = self.nbytes * len(chosen) // max(1, len(self))
-        return chosen.in_memory()
+        wanted = set(positions)
+        places = {row: place for row, place in self._places.items() if row in wanted}
+        return Kept(places, self.nbytes * len(places) // max(1, len(self))).in_memory()
 
     def in_memory(self):
         """A dictionary if the images take at most 64 MiB, else this object."""

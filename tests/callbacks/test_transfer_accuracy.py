@@ -77,7 +77,7 @@ def test_refuses_bad_sources(linear_model, threshold_data, tmp_path):
         (tmp_path / "nowhere", "`source` .* does not exist"),
         (tmp_path, "`source` must be a SavedModel folder, a .keras, .tflite or .onnx file"),
         (tmp_path / "broken.keras", "`source` .* cannot be read as a Keras model"),
-        (7, "`source` must be a path, a Keras model or a callable"),
+        (7, "`source` must be a keras.Model, a function"),
         (softmax, "`source` must give logits, .* is a softmax"),
         (lambda x: tf.nn.softmax(tf.reshape(x, [-1, 4])), "outputs are probabilities"),
         (larger, "`data` must have images of shape"),
