@@ -6,7 +6,6 @@ import numpy as np
 from soar_tf import attacks
 from soar_tf.attacks.attack import attack_survivors, search_finite
 from soar_tf.callbacks.epoch_callback import EpochCallback, check_network, log_name, network_of
-from soar_tf.errors import InputError
 from soar_tf.evaluation import Evaluator, PerExample
 from soar_tf.models import loading
 
@@ -109,9 +108,4 @@ def _source(source, image_shape, trust):
     if isinstance(source, keras.Model):
         source = network_of(source)
         check_network(source, image_shape, "source")
-    elif not callable(source):
-        raise InputError(
-            "`source` must be a path, a Keras model or a callable. "
-            f"Received: {type(source).__name__}."
-        )
     return source

@@ -176,6 +176,8 @@ def test_verdicts_allow_for_sampling_error():
     after[:30] = False
     assert masking_checks._effort("more_steps", "100 steps", before, after).verdict == "fail"
     assert masking_checks._effort("more_steps", "100 steps", before, before).verdict == "pass"
+    slow = masking_checks._effort("more_steps", "100 steps", before, after, "l1")
+    assert slow.verdict == "warn" and "l1 ball" in slow.sentence
     # Three images that only FGSM breaks against two that only PGD breaks tell nothing.
     fgsm, pgd = np.ones(200, bool), np.ones(200, bool)
     fgsm[:12], pgd[12:20] = False, False
