@@ -18,7 +18,7 @@ from soar_tf.ops import gradients, losses
 from soar_tf.second_order.check import check_second_order
 from soar_tf.training import RobustModel
 
-TESTED = {"tensorflow": ((2, 20), (2, 22)), "keras": ((3, 12), (3, 16))}
+TESTED = {"tensorflow": ((2, 21), (2, 22)), "keras": ((3, 14), (3, 16))}
 OPTIONAL = {"matplotlib": "plots", "tensorboard": None}
 MINIMUM_FREE_BYTES = 2**30
 

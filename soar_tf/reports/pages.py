@@ -24,7 +24,7 @@ def plain(value):
 
     >>> from soar_tf.reports.pages import plain
     >>> plain("<b>a</b> < 3"), plain("![x](http://example.org)")
-    ('&lt;b>a&lt;/b> < 3', '![x]\\(http://example.org)')
+    ('&lt;b>a&lt;/b> < 3', '![x]\\\\(http://example.org)')
     """
     if not isinstance(value, str) or isinstance(value, markupsafe.Markup):
         return value

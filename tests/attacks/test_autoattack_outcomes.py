@@ -1,7 +1,7 @@
 """AutoAttack standard gives, bit for bit, what it gave before it knew the l1 norm.
 
 `autoattack_outcomes.npz` holds a small network for digits, images, and what every stage returned
-for them. Where another machine rounds the network differently, the images may differ; which of
+for them. Where another processor rounds the network differently, the images may differ; which of
 them broke may not. The same is true of several targets at a time, since this network's matrix
 products round by the number of rows. `python tests/attacks/test_autoattack_outcomes.py` records the
 file again.
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 import soar_tf
 from soar_tf.attacks import working_set
+from soar_tf.runs.provenance import environment
 
 FILE = Path(__file__).with_name("autoattack_outcomes.npz")
 EPSILON = {"linf": 0.12, "l2": 0.55}
@@ -56,6 +57,7 @@ def test_every_stage_returns_what_it_returned_before(recorded, monkeypatch, toge
     x, y = recorded["x"], recorded["y"]
     net = network(weights)
     same_rounding = not together and np.array_equal(net(x), recorded["logits"])
+    same_rounding &= environment()["cpu_flags"] == str(recorded["cpu_flags"])
     if not together:
         monkeypatch.setattr(working_set, "_PARALLEL_ROWS", 1)
     found = outcomes(weights, x, y, norm, length)
@@ -95,6 +97,7 @@ def record():
     x, y = x[correct][:COUNT], y[correct][:COUNT]
     arrays = {f"weight{k}": weight for k, weight in enumerate(weights)}
     arrays |= {"x": x, "y": y, "logits": network(weights)(x).numpy()}
+    arrays["cpu_flags"] = environment()["cpu_flags"]
     for norm, length in itertools.product(EPSILON, LENGTHS):
         for name, images in outcomes(weights, x, y, norm, length).items():
             arrays[f"{length} {norm} {name}"] = images

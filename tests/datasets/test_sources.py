@@ -151,7 +151,7 @@ def test_validation_images_are_carved_out_of_all_training_images(tmp_path):
     [
         ({"name": "cifer10"}, "Unknown dataset 'cifer10'. Did you mean 'cifar10'"),
         ({"name": "npz:"}, "Unknown dataset 'npz:'"),
-        ({"name": None}, "Unknown dataset 'None'"),
+        ({"name": None}, "Unknown dataset None"),
         ({"name": "digits", "splits": ("tset",)}, "Unknown split 'tset'. Did you mean 'test'"),
         ({"name": "digits", "splits": ()}, "`splits` must name splits that data set 'digits' has"),
         ({"name": "digits", "validation_fraction": 1.0}, "`validation_fraction` must be < 1"),
