@@ -128,7 +128,12 @@ def check_integer(
     if number != int(number):
         raise InputError(f"`{argument}` must be an integer. Received: {value!r}.")
     check_number(value, argument, minimum=minimum)
-    exact = int(value) if isinstance(value, int) or str(value).isdecimal() else int(number)
+    # Through a float, integers above 2^53 would lose digits.
+    exact = int(number)
+    if isinstance(value, int):
+        exact = int(value)
+    elif str(value).isdecimal():
+        exact = int(str(value))
     if abs(exact) > maximum:
         raise InputError(f"`{argument}` must be at most {maximum}. Received: {value!r}.")
     return exact
