@@ -115,3 +115,32 @@ def tiny_run(tmp_path_factory, tiny):
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == 0, (result.stdout, result.stderr, result.exception)
     return folder
+
+
+@pytest.fixture
+def stored_report():
+    """A report of `soar-tf evaluate` as JSON, with what every version writes."""
+    attack = {"name": "pgd20", "norm": "linf", "epsilon": 0.1, "robust_accuracy": 0.5}
+    return {
+        "model": "m.keras",
+        "dataset": "digits",
+        "split": "test",
+        "n": 20,
+        "seed": 0,
+        "batch_size": 256,
+        "clean_accuracy": 0.9,
+        "worst_case_accuracy": 0.5,
+        "worst_case_interval": [0.3, 0.7],
+        "reliability": "not checked",
+        "note": "An upper bound.",
+        "attacks": [attack | {"seconds": 1.0, "images_per_second": 20.0, "config": {}}],
+        "data": {"fingerprint": "f00d", "provenance": "Digits."},
+        "environment": {
+            "command": "soar-tf evaluate m.keras",
+            "versions": {"python": "3.11"},
+            "git_commit": None,
+            "processor": "P",
+            "cpu_count": 2,
+            "devices": ["CPU"],
+        },
+    }

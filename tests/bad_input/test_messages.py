@@ -173,31 +173,8 @@ RATES = {0.02: "0.02", 3.4: "3.4", 120.0: "120", 0.0: "-"}
 
 
 @pytest.fixture
-def report():
-    attack = {"name": "pgd20", "norm": "linf", "epsilon": 0.1, "robust_accuracy": 0.5}
-    return {
-        "model": "m.keras",
-        "dataset": "digits",
-        "split": "test",
-        "n": 20,
-        "seed": 0,
-        "batch_size": 256,
-        "clean_accuracy": 0.9,
-        "worst_case_accuracy": 0.5,
-        "worst_case_interval": [0.3, 0.7],
-        "reliability": "not checked",
-        "note": "An upper bound.",
-        "attacks": [attack | {"seconds": 1.0, "images_per_second": 20.0, "config": {}}],
-        "data": {"fingerprint": "f00d", "provenance": "Digits."},
-        "environment": {
-            "command": "soar-tf evaluate m.keras",
-            "versions": {"python": "3.11"},
-            "git_commit": None,
-            "processor": "P",
-            "cpu_count": 2,
-            "devices": ["CPU"],
-        },
-    }
+def report(stored_report):
+    return stored_report
 
 
 @pytest.mark.parametrize("rate", RATES)
