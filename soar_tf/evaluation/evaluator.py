@@ -244,9 +244,10 @@ class Evaluator:
         return any(finding.name in names for finding in self.findings or ())
 
     def _said_findings(self):
-        """The probe's findings, without advice that is followed already."""
+        """The probe's findings, without advice that is followed already or cannot be."""
+        pointless = self.adaptive is True or not artefacts.has_gradients(self._network)
         for finding in self.findings or ():
-            if self.adaptive is True:
+            if pointless:
                 finding = finding._replace(message=finding.message.replace(ADVICE, ""))
             yield finding
 

@@ -51,6 +51,7 @@ def test_the_report(shipped, tmp_path, run_cli):
         page = (tmp_path / "out" / text).read_text()
         assert "Without gradients" in page and share in page and "No gradients exist" in page
     assert share in result.stdout and "No gradients exist" in result.stdout
+    assert "--adaptive" not in result.stdout  # which is for models with gradients
     again = run_cli("evaluate", file, *ATTACKS, "--epsilon", "0.15", "--output", tmp_path / "out")
     assert "complete already" in again.stderr
 
